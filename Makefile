@@ -1,0 +1,50 @@
+# Everything a newcomer types. `make` lists the targets.
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup peers demo test lint fmt unit contract compat integration netns vm bench docs dist clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## .venv and the Debian packages that demo and tests use (quick and offline when done)
+	@packaging/setup.sh
+
+peers: ## Debian packages of the peers that bench/ compares with
+	@packaging/setup.sh peers
+
+demo: setup ## the main job: three hosts, overlay, DNS, templates, load balancer
+	@$(BIN)/fairlead demo
+
+test: setup ## all that CI runs, but lint
+	$(PYTEST) tests
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: setup ## format the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+unit: setup ## pure modules: no IO, seconds
+	$(PYTEST) tests/unit
+
+contract: setup ## one suite per seam: store in memory, fairlead etcd, real etcd
+	$(PYTEST) tests/contract
+
+compat: setup ## golden cases: one per trap of the originals
+	$(PYTEST) tests/compat
+
+integration: setup ## real etcd, real processes, faults
+	$(PYTEST) tests/integration
+
+netns: setup ## several hosts as network namespaces (root)
+	$(PYTEST) tests/netns
+
+clean: ## remove what was built
+	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
