@@ -26,7 +26,8 @@ class ConfigError(FairleadError):
     """
 
     def __init__(self, setting: str, value: str, source: str, reason: str) -> None:
-        super().__init__(f'{source}: {setting} "{value}": {reason}')
+        shown = f' "{value}"' if value else ""
+        super().__init__(f"{source}: {setting}{shown}: {reason}")
         self.setting = setting
         self.value = value
         self.source = source
