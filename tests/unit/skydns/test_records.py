@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.errors import RecordError
+from fairlead.etcd.types import KeyValue, LeaseID, Revision
+from skydns import records
+
+KEY = b"/skydns/local/skydns/web/x1"
+
+
+def kv(value, key=KEY, lease=0):
+    return KeyValue(
+        key,
+        value.encode() if isinstance(value, str) else value,
+        Revision(3),
+        Revision(7),
+        1,
+        LeaseID(lease),
+    )
+
+
+def read(value, **more):
+    return records.decode(b"/skydns", kv(value, **more))
+
+
+def test_the_whole_record():
+    service = read(
+        '{"host":"10.20.0.7","port":8443,"priority":5,"weight":40,"ttl":120,"targetstrip":1,"group":"blue"}',
+        lease=9,
+    )
+    assert service == records.Service(
+        key=KEY, name=b"\x02x1\x03web\x06skydns\x05local\0", address=bytes([10, 20, 0, 7]), port=8443,
+        priority=5, weight=40, ttl=120, targetstrip=1, group="blue", lease=LeaseID(9),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "field", "reads"), [
+    ('{"Host":"10.0.0.1"}', "host", "10.0.0.1"),
+    ('{"TTL":5}', "ttl", 5),
+    ('{"targetStrip":2}', "targetstrip", 2),
+    ('{"port":1,"Port":2,"port":3}', "port", 3),
+    ('{"port":1,"PORT":2}', "port", 2),
+    ('{"port":7,"PORT":null}', "port", 7),
+    ('{"port":null}', "port", 0),
+    ('{"port":70000}', "port", 4464),
+    ('{"owner":"x","foo":{"a":[1]},"port":2}', "port", 2),
+    ('{"ttl":4294967295}', "ttl", 2147483647),
+    ('{"text":"\\ud800"}', "text", "\ufffd".encode()),
+    (b'{"text":"\xff"}', "text", "\ufffd".encode()),
+    ('{"text":"a\\\\065b"}', "text", b"a\\065b"),
+])  # fmt: skip
+def test_trap_1_fields_as_go_reads_them(value, field, reads):
+    assert getattr(read(value), field) == reads
+
+
+@pytest.mark.parametrize(("value", "reason"), [
+    ("", "empty value"),
+    ("  ", "empty value"),
+    ("{host:10.0.0.1}", "not JSON: Expecting property name enclosed in double quotes at line 1 column 2"),
+    ('{"host":"10.0.0.1"} x', "not JSON: Extra data"),
+    ('"10.0.0.1"', "a JSON string, not an object"),
+    ("[]", "a JSON array, not an object"),
+    ("null", "a JSON null, not an object"),
+    ('{"port":"8080"}', 'field "port": string "8080", not an integer'),
+    ('{"port":80.0}', 'field "port": fraction 80.0, not an integer'),
+    ('{"port":8e1}', 'field "port": fraction 80.0, not an integer'),
+    ('{"port":true}', 'field "port": boolean true, not an integer'),
+    ('{"mail":"true"}', 'field "mail": string "true", not true or false'),
+    ('{"ttl":-1}', 'field "ttl": -1 is not within'),
+    ('{"ttl":4294967296}', 'field "ttl": 4294967296 is not within'),
+    ('{"weight":9223372036854775808}', 'field "weight": 9223372036854775808 does not fit'),
+    ('{"host":5}', 'field "host": integer 5, not a string'),
+    ('{"host":{"a":1}}', 'field "host": object , not a string'),
+    ('{"port":NaN}', "not JSON: NaN"),
+    ('{"host":"a..b"}', 'field "host": "a..b" cannot be a domain name: empty label'),
+    ('{"host":"' + "x" * 64 + '"}', "label of 64 octets"),
+    ("[" * 100000, "not JSON"),
+])  # fmt: skip
+def test_a_bad_value_names_key_field_and_reason(value, reason):
+    with pytest.raises(RecordError) as caught:
+        read(value)
+    assert reason in caught.value.reason
+    assert caught.value.key == KEY
+    assert caught.value.revision == 7
+
+
+def test_the_config_key_is_no_record():
+    assert read("{}", key=b"/skydns/config") is None
+
+
+def test_a_key_without_a_name_is_named():
+    with pytest.raises(RecordError, match='part "" cannot be a label'):
+        read("{}", key=b"/skydns/local//web")
+
+
+@pytest.mark.parametrize(("host", "octets"), [
+    ("10.0.0.1", bytes([10, 0, 0, 1])),
+    ("2001:db8::1", bytes.fromhex("20010db8000000000000000000000001")),
+    ("::ffff:10.0.0.1", bytes([10, 0, 0, 1])),
+    ("010.0.0.1", b""), ("10.0.0.1.", b""), (" 10.0.0.1", b""), ("fe80::1%eth0", b""), ("10.0.0", b""),
+    ("10.0.0.0/8", b""), ("1", b""), ("web.example.org", b""), ("", b""),
+])  # fmt: skip
+def test_trap_24_what_counts_as_an_address(host, octets):
+    assert records.parse_address(host) == octets
+    if host:
+        service = read(json.dumps({"host": host}))
+        assert bool(service.target) == (not octets)
+
+
+@given(st.binary(max_size=60))
+def test_no_value_raises_anything_else(value):
+    with contextlib.suppress(RecordError):
+        assert read(value) is not None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.sampled_from(["a", "host", "Port", "ttl", "mail"]), inner)
+    ),
+)
+
+
+@given(JSON)
+def test_no_json_raises_anything_else(value):
+    with contextlib.suppress(RecordError):
+        assert read(json.dumps(value)) is not None
