@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How packets get to the other hosts: one module per backend, found by its type's name.
+
+`Backend.Type` "host-gw" in the network configuration loads `flannelpy.backends.host_gw`, whose
+`build` returns a `Backend`. Adding one is one file. All of it is pure: a backend says which
+objects a host should have, never how they get there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from typing import Protocol
+
+from flannelpy.keys import Subnets
+from flannelpy.records import Attributes, FieldError, Lease, NetworkConfig
+from flannelpy.state import IPAddress, IPNetwork, Object
+
+_REMOVED = frozenset({"aws-vpc", "gce", "ali-vpc"})  # from upstream, in 0.20.0
+_LATER = frozenset({"udp", "wireguard", "ipip", "extension", "ipsec", "tencent-vpc"})
+_MODULE = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """The interface that faces the other hosts, and the addresses they send to (spec §9).
+
+    Attributes:
+        v4: its own IPv4 address, source of tunnel packets; None without IPv4.
+        ext_v4: what the lease advertises: `v4`, or another one behind NAT (-public-ip).
+    """
+
+    name: str
+    index: int
+    mtu: int
+    v4: IPv4Interface | None = None
+    v6: IPv6Interface | None = None
+    ext_v4: IPv4Address | None = None
+    ext_v6: IPv6Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A route of the underlay: how the kernel reaches `dst` without the overlay."""
+
+    dst: IPNetwork
+    dev: str
+    gateway: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The main table as far as it is not ours, to tell neighbours from hosts behind a gateway."""
+
+    hops: tuple[Hop, ...] = ()
+
+    def direct(self, address: IPAddress) -> str | None:
+        """Return the device that reaches `address` without a gateway, if one does."""
+        best: list[Hop] = []
+        for hop in self.hops:
+            if hop.dst.version == address.version and address in hop.dst:
+                if not best or hop.dst.prefixlen > best[0].dst.prefixlen:
+                    best = [hop]
+                elif hop.dst.prefixlen == best[0].dst.prefixlen:
+                    best.append(hop)
+        return best[0].dev if len(best) == 1 and not best[0].gateway else None
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a backend builds on.
+
+    Attributes:
+        macs: MAC by overlay device name, kept over restarts; a device not named here has none yet.
+        fresh_mac: one to use for such a device; locally administered, unicast.
+    """
+
+    config: NetworkConfig
+    uplink: Uplink
+    underlay: Underlay = field(default_factory=Underlay)
+    macs: Mapping[str, str] = field(default_factory=dict)
+    fresh_mac: str = "0a:00:00:00:00:01"
+
+
+class Backend(Protocol):
+    """One way to carry packets; all its methods are pure."""
+
+    @property
+    def type(self) -> str:
+        """The `BackendType` of our lease and of the peers' leases that concern us."""
+        ...
+
+    @property
+    def mtu(self) -> int:
+        """What the containers may send: FLANNEL_MTU."""
+        ...
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the overlay devices."""
+        ...
+
+    def attributes(self) -> Attributes:
+        """Return the value of our own lease."""
+        ...
+
+    def own(self, subnets: Subnets) -> Sequence[Object]:
+        """Return what this host needs whoever its peers are."""
+        ...
+
+    def peer(self, lease: Lease) -> Sequence[Object]:
+        """Return what this host needs to reach one peer.
+
+        Raises:
+            FieldError: the peer's data cannot be used.
+        """
+        ...
+
+
+def build(host: Host) -> Backend:
+    """Return the backend that the network configuration names.
+
+    Raises:
+        FieldError: the type is not one we have, or one of its options is wrong.
+    """
+    name = host.config.backend.type
+    if name in _REMOVED:
+        raise FieldError(f'Backend.Type: "{name}" was removed from flannel in 0.20.0')
+    if name in _LATER:
+        raise FieldError(f'Backend.Type: "{name}" is not built yet; vxlan, host-gw and alloc are')
+    module = f"{__name__}.{name.replace('-', '_')}"
+    if not _MODULE.fullmatch(name) or find_spec(module) is None:
+        raise FieldError(
+            f'Backend.Type: unknown backend "{name}"; vxlan and host-gw are the usual ones'
+        )
+    try:
+        made: Backend = import_module(module).build(host)
+    except FieldError as error:
+        raise FieldError(f"Backend: {error}") from error
+    return made

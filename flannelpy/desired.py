@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leases + network configuration + uplink → what this host should have. Pure.
+
+Theory of operation
+-------------------
+Each lease *claims* objects under their kernel keys. Two leases may claim one key: a host that
+changed its address keeps its MAC, so for up to a day its old lease claims the same FDB entry.
+The lease written last wins; when it goes, the other's claim is there again::
+
+    lease ─► backend.peer ─► objects ─► claims[key] = {lease key: (revision, object)}
+                                             │
+                       update() returns ─────┘ the keys touched ─► reconcile scope
+
+`update` and `within` cost O(objects of the leases and keys given), never O(peers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from flannelpy.backends import Backend
+from flannelpy.keys import Subnets
+from flannelpy.records import FieldError, Lease, NetworkConfig
+from flannelpy.state import HostState, IPNetwork, Key, Kind, Object, Territory
+
+
+class Overlay:
+    """What should be on this host, kept in step with the leases."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        backend: Backend,
+        subnets: Subnets,
+        files: Iterable[Object] = (),
+    ) -> None:
+        self._config = config
+        self._backend = backend
+        self._subnets = subnets
+        own = (*backend.own(subnets), *files)
+        self._own = {thing.key: thing for thing in own}
+        self._claims: dict[Key, dict[bytes, tuple[int, Object]]] = {}
+        self._by_lease: dict[bytes, tuple[Key, ...]] = {}
+        self._ignored: dict[bytes, str] = {}
+        self.ignored: Mapping[bytes, str] = MappingProxyType(self._ignored)
+        """Leases that give this host nothing, and why."""
+        networks: list[IPNetwork] = []
+        if config.v4 is not None:
+            networks.append(config.v4.network)
+        if config.v6 is not None:
+            networks.append(config.v6.network)
+        self.territory = Territory(
+            backend.devices,
+            tuple(networks),
+            tuple(key.dev for key in self._own if key.kind == Kind.FILE),
+        )
+
+    @property
+    def own_keys(self) -> frozenset[Key]:
+        """What is needed before any peer: device, addresses, subnet file."""
+        return frozenset(self._own)
+
+    @property
+    def peers(self) -> int:
+        """How many leases have objects here."""
+        return len(self._by_lease)
+
+    @property
+    def size(self) -> int:
+        """How many objects should be there."""
+        return len(self._own) + len(self._claims)
+
+    def update(self, key: bytes, lease: Lease | None) -> set[Key]:
+        """Take in a lease as it is now (None: gone); return the keys whose wish may differ."""
+        touched = set(self._by_lease.pop(key, ()))
+        self._ignored.pop(key, None)
+        for claimed in touched:
+            claims = self._claims[claimed]
+            del claims[key]
+            if not claims:
+                del self._claims[claimed]
+        if lease is None:
+            return touched
+        things = self._objects(lease)
+        if things:
+            self._by_lease[key] = tuple(things)
+        for claimed, thing in things.items():
+            self._claims.setdefault(claimed, {})[key] = (lease.revision, thing)
+        touched.update(things)
+        return touched
+
+    def _objects(self, lease: Lease) -> dict[Key, Object]:
+        try:
+            if not self._concerns(lease):
+                return {}
+            things = self._backend.peer(lease)
+        except FieldError as error:
+            self._ignored[lease.key] = str(error)
+            return {}
+        return {thing.key: thing for thing in things}
+
+    def _concerns(self, lease: Lease) -> bool:
+        """Say whether a lease is a peer's of ours; raises FieldError for one that is out of place."""
+        theirs, config = lease.subnets, self._config
+        if theirs.v4 is not None and theirs.v4 == self._subnets.v4:
+            return False  # our own, also while its dual-stack form replaces the old one
+        if theirs.v4 is None and theirs.v6 == self._subnets.v6:
+            return False
+        kind = lease.attributes.backend_type
+        if kind != self._backend.type:
+            raise FieldError(f'BackendType: "{kind}" is not ours, "{self._backend.type}"')
+        # a lease outside the network would take foreign traffic: 0.0.0.0-1 half the Internet
+        if (
+            theirs.v4 is not None
+            and config.v4 is not None
+            and not theirs.v4.subnet_of(config.v4.network)
+        ):
+            raise FieldError(f"subnet {theirs.v4} is not in Network {config.v4.network}")
+        if (
+            theirs.v6 is not None
+            and config.v6 is not None
+            and not theirs.v6.subnet_of(config.v6.network)
+        ):
+            raise FieldError(f"subnet {theirs.v6} is not in IPv6Network {config.v6.network}")
+        return True
+
+    def within(self, scope: Iterable[Key] | None) -> HostState:
+        """Return what should be there under the keys of `scope`; None: everything."""
+        keys = (*self._own, *self._claims) if scope is None else scope
+        state: dict[Key, Object] = {}
+        for key in keys:
+            thing = self.wanted(key)
+            if thing is not None:
+                state[key] = thing
+        return state
+
+    def wanted(self, key: Key) -> Object | None:
+        """Return what should be under one key; of several claims the one written last."""
+        own = self._own.get(key)
+        if own is not None:
+            return own
+        claims = self._claims.get(key)
+        if not claims:
+            return None
+        if len(claims) == 1:
+            return next(iter(claims.values()))[1]
+        last = max(claims, key=lambda lease: (claims[lease][0], lease))
+        return claims[last][1]

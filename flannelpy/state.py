@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host has, or should have: links, addresses, neighbours, FDB entries, routes, a file. Pure.
+
+A `HostState` maps keys to objects. A key is what the kernel itself takes for identity, so that
+"put" replaces and two peers that claim one thing meet under one key. Keys sort in the order in
+which things are put; a reconcile scope is a set of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import NamedTuple
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+
+PROTO_BOOT = 3  # what a hand-typed `ip route add` and the original give their routes
+PROTO_OURS = 102  # marks our routes on links that are not ours; `ip route` shows "proto 102"
+
+
+class Kind(IntEnum):
+    """In the order of putting; the reverse is the order of deleting."""
+
+    LINK = 0
+    ADDRESS = 1
+    NEIGHBOUR = 2
+    FDB = 3
+    ROUTE = 4
+    FILE = 5
+
+
+class Key(NamedTuple):
+    """What makes an object the same object; `dev` is a file's path for Kind.FILE, "" for routes."""
+
+    kind: Kind
+    dev: str
+    family: int = 0
+    number: int = 0
+    length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """What cannot change on a VXLAN device once it is there.
+
+    Attributes:
+        lower: name of the interface that carries the tunnel.
+        local: source address of the tunnel packets.
+        port: UDP port; 0 leaves it to the kernel, whose default is 8472 (trap T9).
+    """
+
+    vni: int
+    lower: str
+    local: IPAddress
+    port: int = 0
+    gbp: bool = False
+
+    def stands_for(self, other: Vxlan) -> bool:
+        """Say whether a device with `other` serves: a port of 0 agrees with any, as the original."""
+        ports = not self.port or not other.port or self.port == other.port
+        return ports and (self.vni, self.lower, self.local, self.gbp) == (
+            other.vni,
+            other.lower,
+            other.local,
+            other.gbp,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An overlay device. MTU, MAC, learning and up can change in place.
+
+    Attributes:
+        tunnel: None: a device of this name that is not of a kind we make.
+    """
+
+    name: str
+    tunnel: Vxlan | None
+    mtu: int
+    mac: str
+    learning: bool = False
+    up: bool = True
+
+    @property
+    def key(self) -> Key:
+        """What the kernel knows it by."""
+        return Key(Kind.LINK, self.name)
+
+    def __str__(self) -> str:
+        tunnel = ""
+        if self.tunnel is not None:
+            port = f" dstport {self.tunnel.port}" if self.tunnel.port else ""
+            tunnel = f" vxlan id {self.tunnel.vni} dev {self.tunnel.lower} local {self.tunnel.local}{port}"
+        return f"link {self.name} mtu {self.mtu} address {self.mac}{tunnel}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on an overlay device."""
+
+    dev: str
+    address: IPInterface
+
+    @property
+    def key(self) -> Key:
+        """What the kernel knows it by."""
+        it = self.address
+        return Key(Kind.ADDRESS, self.dev, it.version, int(it.ip), it.network.prefixlen)
+
+    def __str__(self) -> str:
+        return f"address {self.address} dev {self.dev}"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent neighbour entry."""
+
+    dev: str
+    ip: IPAddress
+    lladdr: str
+
+    @property
+    def key(self) -> Key:
+        """What the kernel knows it by."""
+        return Key(Kind.NEIGHBOUR, self.dev, self.ip.version, int(self.ip))
+
+    def __str__(self) -> str:
+        return f"neigh {self.ip} dev {self.dev} lladdr {self.lladdr} PERMANENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Fdb:
+    """A permanent entry of a device's forwarding table: this MAC is behind that tunnel end."""
+
+    dev: str
+    lladdr: str
+    dst: IPAddress
+
+    @property
+    def key(self) -> Key:
+        """What the kernel knows it by."""
+        return Key(Kind.FDB, self.dev, 0, mac_number(self.lladdr))
+
+    def __str__(self) -> str:
+        return f"fdb {self.lladdr} dev {self.dev} dst {self.dst} self permanent"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table; prints as `ip route` does.
+
+    Attributes:
+        onlink: the gateway is reached through `dev` though no address of it is there.
+    """
+
+    dst: IPNetwork
+    via: IPAddress | None
+    dev: str
+    onlink: bool = False
+    proto: int = PROTO_BOOT
+
+    @property
+    def key(self) -> Key:
+        """What the kernel knows it by: in one table, at our metric, the destination alone."""
+        dst = self.dst
+        return Key(Kind.ROUTE, "", dst.version, int(dst.network_address), dst.prefixlen)
+
+    def __str__(self) -> str:
+        via = "" if self.via is None else f" via {self.via}"
+        proto = "" if self.proto == PROTO_BOOT else f" proto {self.proto}"
+        return f"{self.dst}{via} dev {self.dev}{proto}{' onlink' if self.onlink else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is replaced whole, mode 0644."""
+
+    path: str
+    text: str
+
+    @property
+    def key(self) -> Key:
+        """Its path."""
+        return Key(Kind.FILE, self.path)
+
+    def __str__(self) -> str:
+        return f"file {self.path} ({len(self.text.encode())} bytes)"
+
+
+Object = Link | Address | Neighbour | Fdb | Route | File
+
+HostState = Mapping[Key, Object]
+
+
+@dataclass(frozen=True, slots=True)
+class Territory:
+    """What on this host is ours; `observe` sees nothing else (promise 6).
+
+    Attributes:
+        devices: our overlay devices: every permanent neighbour, FDB entry and static route on
+            them, and their addresses inside `networks` (all but link-local ones for IPv6).
+        networks: the overlay's ranges.
+        files: the files we write.
+    Routes with protocol PROTO_OURS in the main table are ours wherever they lead.
+    """
+
+    devices: tuple[str, ...]
+    networks: tuple[IPNetwork, ...]
+    files: tuple[str, ...] = ()
+
+    def has_address(self, address: IPInterface) -> bool:
+        """Say whether an address on one of our devices is ours to remove."""
+        if isinstance(address, IPv6Interface):
+            return not address.is_link_local
+        return any(net.version == 4 and address.ip in net for net in self.networks)
+
+
+def mac_number(lladdr: str) -> int:
+    """Return a MAC as a number; "0a:00:00:00:00:01" is 0x0a0000000001."""
+    return int(lladdr.replace(":", ""), 16)
+
+
+def mac_text(number: int) -> str:
+    """Return a MAC as text, lower case with colons."""
+    return number.to_bytes(6).hex(":")
