@@ -1,0 +1,638 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""HTTP/1.1 messages as bytes: read strictly, rewritten by slices. No IO (RFC 9112, RFC 9110).
+
+Theory of operation
+-------------------
+::
+
+    GET /x HTTP/1.1 ⏎ Host: a ⏎ Connection: close ⏎ X-A: 1 ⏎⏎
+    └─ line ──────┘└─ block: every field as "\r\nName: value" ─┘
+                     │  one search finds the fields that mean something to a proxy
+                     ▼
+    Fields(host=b"a", kept=b"\r\nX-A: 1", close=True, …)      kept = the block less hop-by-hop fields
+
+What goes to the next hop is put together again from `kept` and our own lines, so whatever the
+peer's framing looked like, the next hop sees exactly one unambiguous message: one Content-Length
+or one `Transfer-Encoding: chunked`, our own chunk sizes, no extensions.
+
+What could be read in two ways is refused (`RemoteProtocolError`, its hint is the status): bare
+CR or LF, folded lines, white space before the colon, both framings, unlike lengths, control
+bytes. tests/unit/lb/test_http1.py holds the table of raw cases.
+
+Speed: 2.6 µs for the head of a browser with 12 fields (Python 3.11, one core of the bench
+machine), 4/5 of it in three C calls over the block: `count`, `translate`, and one search each for
+a malformed line and for special names. Compiled without re.IGNORECASE: sre tests a character
+set before it tries a branch, but not a case-folded literal. No list of fields is ever built.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from fairlead.errors import RemoteProtocolError
+
+CHUNKED: Final = -1
+"""As a body's length: framed by chunks."""
+UNTIL_CLOSE: Final = -2
+"""As a response body's length: up to the end of the connection."""
+
+_TCHAR: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_REQUEST_LINE: Final = re.compile(
+    rb"(" + _TCHAR + rb"{1,64}) ([!\x22$-~\x80-\xff]+) HTTP/1\.([0-9])"
+)
+_OTHER_VERSION: Final = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/[0-9]+(?:\.[0-9]+)?")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
+_BAD_LINE: Final = re.compile(rb"\r\n(?!" + _TCHAR + rb"++:)")
+_TEXT: Final = bytes([9, 10, 13, *range(32, 127), *range(128, 256)])
+_ABSOLUTE: Final = re.compile(rb"[hH][tT][tT][pP][sS]?://([^/?#@\\]*)([/?].*)?", re.DOTALL)
+_HOST: Final = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?", re.ASCII
+)
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+
+
+def _names(*names: str) -> bytes:
+    """Return an alternation of field names in any case, for the search after CRLF."""
+    return "|".join(
+        "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else f"[{c}]" for c in name)
+        for name in names
+    ).encode()
+
+
+_REQUEST_SPECIAL: Final = re.compile(
+    rb"\r\n(?=[CcEeHhKkPpTtUuXx])("
+    + _names(
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+    + rb"|[Xx][-_](?:[Ff][Oo][Rr][Ww][Aa][Rr][Dd][Ee][Dd][-_](?:"
+    + _names("for", "proto", "host", "port", "server")
+    + rb")|[Rr][Ee][Aa][Ll][-_][Ii][Pp])):"
+)
+_RESPONSE_SPECIAL: Final = re.compile(
+    rb"\r\n(?=[CcDdKkPpTtUu])("
+    + _names(
+        "connection",
+        "content-length",
+        "date",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+    + rb"):"
+)
+# never dropped because a Connection field names them: the sender could strip what others rely on
+# (specs/vulcand.md §8, V11)
+_END_TO_END: Final = frozenset(
+    b"accept accept-encoding authorization cache-control content-encoding content-length content-type "
+    b"cookie date expect host origin referer set-cookie transfer-encoding user-agent via www-authenticate".split()
+)
+_HOP: Final = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b"http2-settings"})
+
+
+class Fields:
+    """What a request's header block says.
+
+    Attributes:
+        host: the Host field's value as sent; None when there is none.
+        kept: the block without Host, hop-by-hop, framing and forwarding fields.
+        length: bytes of the body, or CHUNKED.
+        sized: whether a Content-Length was given.
+        keep_alive: whether a `keep-alive` token was given.
+        upgrade: the Upgrade field's value if Connection asks for it, else b"".
+        forwarded: lower-cased name → values of the forwarding fields as received.
+    """
+
+    __slots__ = (
+        "block",
+        "close",
+        "expect",
+        "forwarded",
+        "host",
+        "keep_alive",
+        "kept",
+        "length",
+        "sized",
+        "te",
+        "upgrade",
+    )
+
+    def __init__(self) -> None:
+        self.block = b""
+        self.host: bytes | None = None
+        self.kept = b""
+        self.length = 0
+        self.sized = False
+        self.close = False
+        self.keep_alive = False
+        self.expect = False
+        self.te = False
+        self.upgrade = b""
+        self.forwarded: dict[bytes, list[bytes]] | None = None
+
+    def value(self, name: str) -> bytes:
+        """Return the first value of a field of any name, b"" when absent; for Header() routes."""
+        found = re.search(
+            rb"\r\n" + re.escape(name.encode()) + rb":([^\r]*)", self.block, re.IGNORECASE
+        )
+        return found[1].strip(b" \t") if found else b""
+
+
+class Request:
+    """A request's head.
+
+    Attributes:
+        target: origin-form, or `*`; as sent, byte for byte.
+        minor: 0 or 1 of HTTP/1.x (a higher one counts as 1).
+        host: the authority asked for: the absolute-form's, else the Host field; b"" for none.
+        path: the target's path without query; `/` when empty.
+    """
+
+    __slots__ = ("fields", "host", "method", "minor", "path", "target")
+
+    def __init__(
+        self, method: bytes, target: bytes, minor: int, fields: Fields, host: bytes, path: bytes
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
+        self.host = host
+        self.path = path
+
+
+def find_head(data: bytes | bytearray, limit: int, start: int = 0) -> int:
+    """Return where the head's closing CRLF CRLF begins, -1 when more bytes are needed.
+
+    Raises:
+        RemoteProtocolError: longer than `limit`, or a bare LF or NUL shows that none will come.
+    """
+    end = data.find(b"\r\n\r\n", start)
+    if end > limit or (end < 0 and len(data) > limit):
+        raise RemoteProtocolError("the head is too long", 431)
+    if end < 0 and data.count(b"\n") != data.count(b"\r\n"):
+        raise RemoteProtocolError("a line ends in a bare LF", 400)
+    return end
+
+
+def parse_request(data: bytes, end: int, last: Fields | None = None) -> Request:
+    """Return the head in data[:end], where `end` is what `find_head` gave.
+
+    Args:
+        last: the previous request's fields on this connection. A keep-alive client mostly repeats
+            its header block, and to compare 400 bytes takes 0.03 µs where reading them takes 2.
+
+    Raises:
+        RemoteProtocolError: refused; `hint` is the status.
+    """
+    line_end = data.find(b"\r\n", 0, end)
+    if line_end < 0:
+        line_end = end
+    found = _REQUEST_LINE.fullmatch(data, 0, line_end)
+    if found is None:
+        if _OTHER_VERSION.fullmatch(data, 0, line_end) and not _is_version_1(data[:line_end]):
+            raise RemoteProtocolError("unsupported protocol version", 505)
+        raise RemoteProtocolError("malformed request line", 400)
+    method, target, digit = found.groups()
+    minor = 0 if digit == b"0" else 1
+    block = data[line_end:end]
+    fields = last if last is not None and last.block == block else parse_fields(block)
+    if minor:
+        if fields.host is None:
+            raise RemoteProtocolError("no Host field", 400)
+    elif fields.length == CHUNKED:
+        raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0", 400)
+    host = fields.host or b""
+    if target[:1] != b"/":
+        target, authority = _other_form(method, target)
+        if authority is not None:
+            host = authority
+    query = target.find(b"?")
+    path = target if query < 0 else target[:query]
+    return Request(method, target, minor, fields, host, path or b"/")
+
+
+def _is_version_1(line: bytes) -> bool:
+    return re.fullmatch(rb"HTTP/1\.[0-9]", line.rpartition(b" ")[2]) is not None
+
+
+def _other_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """Return (origin-form, authority) of an absolute-form or asterisk-form target."""
+    if method == b"CONNECT":
+        raise RemoteProtocolError("CONNECT is not served here", 501)
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise RemoteProtocolError("target * is for OPTIONS only", 400)
+        return target, None
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None or not found[1] or not _HOST.fullmatch(found[1]):
+        raise RemoteProtocolError("malformed request target", 400)
+    rest = found[2] or b""
+    return (rest if rest[:1] == b"/" else b"/" + rest), found[1]
+
+
+def check_block(block: bytes) -> None:
+    """Refuse a block of fields that could be read in two ways.
+
+    Raises:
+        RemoteProtocolError: with what is wrong.
+    """
+    lines = block.count(b"\r\n")
+    if block.count(b"\n") != lines or block.count(b"\r") != lines:
+        raise RemoteProtocolError("a bare CR or LF in a field", 400)
+    if block.translate(None, _TEXT):
+        raise RemoteProtocolError("a control byte in a field", 400)
+    if _BAD_LINE.search(block) is not None:
+        raise RemoteProtocolError("malformed field line", 400)
+
+
+def parse_fields(block: bytes) -> Fields:
+    """Return what a request's fields say; see `parse_request`."""
+    check_block(block)
+    fields = Fields()
+    fields.block = block
+    kept = []
+    at = 0
+    length: bytes | None = None
+    coded = False
+    nominated: set[bytes] = set()
+    upgrade = b""
+    te = b""
+    for found in _REQUEST_SPECIAL.finditer(block):
+        start = found.start()
+        stop = block.find(b"\r\n", start + 2)
+        if stop < 0:
+            stop = len(block)
+        if start > at:
+            kept.append(block[at:start])
+        at = stop
+        value = block[found.end() : stop].strip(b" \t")
+        name = found[1].lower()
+        if name == b"host":
+            if fields.host is not None:
+                raise RemoteProtocolError("more than one Host field", 400)
+            if not _HOST.fullmatch(value):
+                raise RemoteProtocolError("malformed Host field", 400)
+            fields.host = value
+        elif name == b"connection":
+            for token in value.lower().split(b","):
+                nominated.add(token.strip(b" \t"))
+        elif name == b"content-length":
+            length = _one_length(length, value)
+        elif name == b"transfer-encoding":
+            if coded:
+                raise RemoteProtocolError("more than one Transfer-Encoding", 400)
+            _only_chunked(value)
+            coded = True
+        elif name == b"expect":
+            if value.lower() != b"100-continue":
+                raise RemoteProtocolError("unknown expectation", 417)
+            fields.expect = True
+        elif name == b"upgrade":
+            upgrade = value
+        elif name == b"te":
+            te = value
+        elif name[:1] == b"x" and b"_" not in name:
+            # an underscored double is dropped and not heard: CGI and WSGI fold the two
+            if fields.forwarded is None:
+                fields.forwarded = {}
+            fields.forwarded.setdefault(name, []).append(value)
+    fields.kept = b"".join(kept) + block[at:] if at else block
+    if length is not None:
+        if coded:
+            raise RemoteProtocolError("both Content-Length and Transfer-Encoding", 400)
+        fields.length = int(length)
+        fields.sized = True
+    elif coded:
+        fields.length = CHUNKED
+    if nominated:
+        fields.close = b"close" in nominated
+        fields.keep_alive = b"keep-alive" in nominated
+        if b"upgrade" in nominated:
+            fields.upgrade = upgrade
+        fields.te = b"te" in nominated and b"trailers" in te.lower()
+        nominated -= _HOP
+        if nominated:
+            fields.kept = _without(fields.kept, nominated)
+    return fields
+
+
+def _one_length(before: bytes | None, value: bytes) -> bytes:
+    """Return the one length that all Content-Length values name (RFC 9112 §6.3, case 5)."""
+    for part in value.split(b","):
+        number = part.strip(b" \t")
+        if not _LENGTH.fullmatch(number):
+            raise RemoteProtocolError("malformed Content-Length", 400)
+        if before is not None and int(before) != int(number):
+            raise RemoteProtocolError("unlike Content-Lengths", 400)
+        before = number
+    if before is None:
+        raise RemoteProtocolError("malformed Content-Length", 400)
+    return before
+
+
+def _only_chunked(value: bytes) -> None:
+    if value.lower() != b"chunked":
+        known = all(re.fullmatch(_TCHAR + rb"+", c.strip(b" \t")) for c in value.split(b","))
+        repeated = value.lower().replace(b" ", b"").split(b",").count(b"chunked") > 1
+        raise RemoteProtocolError(
+            "unsupported transfer encoding", 501 if known and not repeated else 400
+        )
+
+
+def _without(block: bytes, names: set[bytes]) -> bytes:
+    """Return a block less the fields that a Connection field named, but never an end-to-end one."""
+    lines = block.split(b"\r\n")
+    return b"\r\n".join(
+        line
+        for line in lines
+        if (name := line.partition(b":")[0].lower()) not in names or name in _END_TO_END
+    )
+
+
+class Response:
+    """A response's head.
+
+    Attributes:
+        line: the status line without CRLF, its version made 1.1.
+        kept: the fields that go on to the client, each as CRLF and its text; Content-Length among
+            them when `length` is one.
+        length: bytes of the body, CHUNKED or UNTIL_CLOSE.
+        keep: whether the connection may be used again after the body.
+        dated: whether there is a Date.
+    """
+
+    __slots__ = ("dated", "keep", "kept", "length", "line", "sized", "status", "upgrade")
+
+    def __init__(self, status: int, line: bytes) -> None:
+        self.status = status
+        self.line = line
+        self.kept = b""
+        self.length = UNTIL_CLOSE
+        self.keep = True
+        self.dated = False
+        self.sized = False
+        self.upgrade = b""
+
+
+def parse_response(data: bytes, end: int, method: bytes) -> Response:
+    """Return the head in data[:end] of an answer to a request of `method`.
+
+    Raises:
+        RemoteProtocolError: the server's message could be read in two ways; hint 502.
+    """
+    line_end = data.find(b"\r\n", 0, end)
+    if line_end < 0:
+        line_end = end
+    found = _STATUS_LINE.fullmatch(data, 0, line_end)
+    if found is None:
+        raise RemoteProtocolError("malformed status line", 502)
+    status = int(found[2])
+    response = Response(status, b"HTTP/1.1" + data[8:line_end])
+    block = data[line_end:end]
+    try:
+        check_block(block)
+    except RemoteProtocolError as error:
+        raise RemoteProtocolError(str(error), 502) from error
+    keep = found[1] == b"1"
+    kept = []
+    at = 0
+    length: bytes | None = None
+    coded = False
+    nominated: set[bytes] = set()
+    upgrade = b""
+    for special in _RESPONSE_SPECIAL.finditer(block):
+        start = special.start()
+        stop = block.find(b"\r\n", start + 2)
+        if stop < 0:
+            stop = len(block)
+        name = special[1].lower()
+        if name == b"date":
+            response.dated = True
+            continue
+        if start > at:
+            kept.append(block[at:start])
+        at = stop
+        value = block[special.end() : stop].strip(b" \t")
+        if name == b"content-length":
+            try:
+                length = _one_length(length, value)
+            except RemoteProtocolError as error:
+                raise RemoteProtocolError(str(error), 502) from error
+        elif name == b"connection":
+            for token in value.lower().split(b","):
+                nominated.add(token.strip(b" \t"))
+        elif name == b"transfer-encoding":
+            if coded or value.lower() != b"chunked":
+                raise RemoteProtocolError("unsupported transfer encoding", 502)
+            coded = True
+        elif name == b"upgrade":
+            upgrade = value
+    if at:
+        kept.append(block[at:])
+        response.kept = b"".join(kept)
+    else:
+        response.kept = block
+    if nominated:
+        if b"close" in nominated:
+            keep = False
+        elif b"keep-alive" in nominated:
+            keep = True
+        if b"upgrade" in nominated:
+            response.upgrade = upgrade
+        nominated -= _HOP
+        if nominated:
+            response.kept = _without(response.kept, nominated)
+    bodiless = method == b"HEAD" or status < 200 or status in (204, 304)
+    if length is not None:
+        if coded:
+            raise RemoteProtocolError("both Content-Length and Transfer-Encoding", 502)
+        if status >= 200 and status != 204:  # RFC 9110 §8.6: there it must not be
+            response.sized = True
+            response.kept += b"\r\nContent-Length: " + length
+        response.length = int(length)
+    elif coded:
+        response.length = CHUNKED
+    if bodiless:
+        response.length = 0
+    elif response.length == UNTIL_CLOSE:
+        keep = False
+    response.keep = keep
+    return response
+
+
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?")
+_CHUNK_LINE_LIMIT: Final = 4096
+_TRAILER_LIMIT: Final = 16384
+# what a trailer may not say (RFC 9110 §6.5.1): framing, routing, authentication, our own lines
+_NO_TRAILER: Final = frozenset(
+    b"age authorization cache-control connection content-encoding content-length content-range "
+    b"content-type cookie date expires host keep-alive location max-forwards pragma proxy-authenticate "
+    b"proxy-authorization proxy-connection range retry-after set-cookie te trailer transfer-encoding "
+    b"upgrade vary warning www-authenticate x-forwarded-for x-forwarded-host x-forwarded-port "
+    b"x-forwarded-proto x-forwarded-server x-real-ip".split()
+)
+
+
+class Chunks:
+    """Reads a chunked body; extensions are dropped, trailers kept apart.
+
+    Attributes:
+        done: the last chunk and the trailers have been read.
+        rest: after `done`, the bytes that belong to the next message.
+        trailers: each as CRLF and its text.
+    """
+
+    __slots__ = ("_buffer", "_hint", "_left", "_state", "done", "rest", "trailers")
+
+    _LINE, _DATA, _CLOSE, _TRAILER = range(4)
+
+    def __init__(self, hint: int = 400) -> None:
+        self._hint = hint
+        self._state = self._LINE
+        self._left = 0
+        self._buffer = b""
+        self.done = False
+        self.rest = b""
+        self.trailers = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take in bytes; return the pieces of body they hold, none of them empty.
+
+        Raises:
+            RemoteProtocolError: not chunked framing; the hint is the one given.
+        """
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        out: list[bytes] = []
+        at = 0
+        size = len(data)
+        while at < size:
+            if self._state == self._DATA:
+                piece = data[at : at + self._left]
+                out.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._state = self._CLOSE
+            elif self._state == self._CLOSE:
+                if size - at < 2 and data[at:] == b"\r":
+                    self._buffer = data[at:]
+                    return out
+                if data[at : at + 2] != b"\r\n":
+                    raise RemoteProtocolError("a chunk is longer than its size", self._hint)
+                at += 2
+                self._state = self._LINE
+            elif self._state == self._LINE:
+                end = self._line_end(data, at, _CHUNK_LINE_LIMIT)
+                if end < 0:
+                    return out
+                found = _CHUNK_LINE.fullmatch(data, at, end)
+                if found is None:
+                    raise RemoteProtocolError("malformed chunk size", self._hint)
+                self._left = int(found[1], 16)
+                at = end + 2
+                self._state = self._DATA if self._left else self._TRAILER
+            else:
+                end = self._line_end(data, at, _TRAILER_LIMIT)
+                if end < 0:
+                    return out
+                if end == at:
+                    self.done = True
+                    self.rest = data[end + 2 :]
+                    return out
+                self._trailer(b"\r\n" + data[at:end])
+                at = end + 2
+        return out
+
+    def _line_end(self, data: bytes, at: int, limit: int) -> int:
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            rest = data[at:]
+            if len(rest) > limit or b"\n" in rest or b"\r" in rest[:-1]:
+                raise RemoteProtocolError("malformed line in a chunked body", self._hint)
+            self._buffer = rest
+        elif end - at > limit:
+            raise RemoteProtocolError("a line too long in a chunked body", self._hint)
+        return end
+
+    def _trailer(self, line: bytes) -> None:
+        try:
+            check_block(line)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(str(error), self._hint) from error
+        if line[2:].partition(b":")[0].lower() not in _NO_TRAILER:
+            self.trailers += line
+        if len(self.trailers) > _TRAILER_LIMIT:
+            raise RemoteProtocolError("too many trailers", self._hint)
+
+
+def chunk(data: bytes) -> bytes:
+    """Return one chunk that holds `data`, which must not be empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: bytes = b"") -> bytes:
+    """Return the end of a chunked body; `trailers` as `Chunks` gives them."""
+    return b"0" + trailers + b"\r\n\r\n"
+
+
+REASONS: Final = {
+    400: b"Bad Request",
+    404: b"Not Found",
+    408: b"Request Timeout",
+    413: b"Request Entity Too Large",
+    417: b"Expectation Failed",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+
+
+def own_response(
+    status: int,
+    body: bytes | None = None,
+    *,
+    content_type: bytes = b"text/plain; charset=utf-8",
+    date: bytes = b"",
+    close: bool = False,
+    minor: int = 1,
+    head_only: bool = False,
+) -> bytes:
+    """Return a whole response of the proxy itself (specs/vulcand.md §9); default body: the reason."""
+    reason = REASONS[status]
+    if body is None:
+        body = reason
+    connection = (
+        b"\r\nConnection: close" if close else b"\r\nConnection: keep-alive" if not minor else b""
+    )
+    return b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d%b%b\r\n\r\n%b" % (
+        status,
+        reason,
+        content_type,
+        len(body),
+        b"\r\nDate: " + date if date else b"",
+        connection,
+        b"" if head_only else body,
+    )
