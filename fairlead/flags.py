@@ -262,6 +262,18 @@ class Settings:
             UsageError: the command line is wrong, or asks for help.
             ConfigErrors: a variable or a key of the file is wrong; all of them.
         """
+        values, errors = self.read(argv, environ, file)
+        if errors:
+            raise ConfigErrors(errors)
+        return values
+
+    def read(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        file: Sequence[FileKey] = (),
+    ) -> tuple[Values, tuple[ConfigError, ...]]:
+        """As `parse`, but return the faults beside the values; a faulty one has its default."""
         line, args, warnings = self._command_line(argv)
         errors: list[ConfigError] = []
         values: dict[str, tuple[Any, Source]] = {}
@@ -274,13 +286,12 @@ class Settings:
                 _, source = keys[setting.name]
                 warnings.append(f'{source}: key "{source.key}" is overridden by -{setting.name}')
             found = found or keys.get(setting.name) or (setting.initial(), DEFAULT)
-            values[setting.name] = found
-            errors.extend(_judge(setting, *found))
+            faults = _judge(setting, *found)
+            errors.extend(faults)
+            values[setting.name] = (setting.initial(), DEFAULT) if faults else found
             if setting.ignored and found[1] is not DEFAULT:
                 warnings.append(f"{found[1]}: -{setting.name} has no effect: {setting.ignored}")
-        if errors:
-            raise ConfigErrors(tuple(errors))
-        return Values(self, values, args, tuple(warnings))
+        return Values(self, values, args, tuple(warnings)), tuple(errors)
 
     def _command_line(
         self, argv: Sequence[str]

@@ -211,13 +211,13 @@ async def run(loop: Loop[State, Action], ready: Callable[[], Awaitable[None]]) -
     """Reconcile for ever: first EVERYTHING, then what is marked, EVERYTHING at each resync.
 
     Args:
-        loop: the reconciliation.
         ready: returns when the views behind `desired` had their first full snapshot.
     """
     await ready()
     loop.dirty.mark_all()
+    agenda = _Agenda(loop.clock.monotonic())
     while True:
-        await _wait(loop)
+        await _wait(loop, agenda)
         scope = loop.dirty.take()
         try:
             done = await loop.once(scope)
@@ -225,29 +225,76 @@ async def run(loop: Loop[State, Action], ready: Callable[[], Awaitable[None]]) -
             done = Pass(scope, (), (error,), 0, 0.0)
             loop.last = done
             loop.observed(loop.name, done)
+        agenda.note(loop, done)
+
+
+@dataclass(slots=True)
+class _Agenda:
+    """When to look again without a reason; times of the loop's clock.
+
+    Both times are kept across passes: a busy store must put off neither the resync nor the
+    second try of what failed.
+
+    Attributes:
+        full: when EVERYTHING is due; None: never.
+        retry: when `undone` is due; None: nothing is undone.
+        undone: the scopes of failed passes, until a pass without failures covers them.
+    """
+
+    full: float | None
+    retry: float | None = None
+    undone: Scope = frozenset()
+
+    def note(self, loop: Loop[State, Action], done: Pass[Action]) -> None:
+        """Plan ahead after a pass."""
+        now = loop.clock.monotonic()
+        if done.scope is EVERYTHING and loop.resync is not None:
+            self.full = now + loop.resync * (0.9 + 0.2 * loop.backoff.random())
+        elif done.scope is EVERYTHING:
+            self.full = None
         if done.failures:
-            delay = loop.backoff.next()
-            asyncio.get_running_loop().call_later(delay, loop.dirty.mark_scope, scope)
-        else:
+            both = None if self.undone is None or done.scope is None else self.undone | done.scope
+            self.undone = both
+            self.retry = now + loop.backoff.next()
+        elif self.retry is not None and _covers(done.scope, self.undone):
+            self.undone, self.retry = frozenset(), None
             loop.backoff.reset()
 
+    def due(self) -> float | None:
+        """Return the earlier of both times."""
+        times = [time for time in (self.full, self.retry) if time is not None]
+        return min(times, default=None)
 
-async def _wait(loop: Loop[State, Action]) -> None:
-    """Return when a pass is due: something was marked, or the resync's time has come."""
-    if not loop.dirty:
-        if loop.resync is None:
+    def mark(self, loop: Loop[State, Action]) -> None:
+        """Mark what is due by now."""
+        now = loop.clock.monotonic()
+        if self.full is not None and now >= self.full:
+            loop.dirty.mark_all()
+        if self.retry is not None and now >= self.retry:
+            loop.dirty.mark_scope(self.undone)
+
+
+def _covers(scope: Scope, part: Scope) -> bool:
+    """Say whether a pass over `scope` looked at all of `part`."""
+    return scope is None or (part is not None and part <= scope)
+
+
+async def _wait(loop: Loop[State, Action], agenda: _Agenda) -> None:
+    """Return when a pass is due: something was marked, or the agenda says so."""
+    agenda.mark(loop)
+    while not loop.dirty:
+        due = agenda.due()
+        if due is None:
             await loop.dirty.wait()
-        else:
-            due = loop.resync * (0.9 + 0.2 * loop.backoff.random())
-            waiter = asyncio.ensure_future(loop.dirty.wait())
-            sleeper = asyncio.ensure_future(loop.clock.sleep(due))
-            try:
-                await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiter.cancel()
-                sleeper.cancel()
-            if not loop.dirty:
-                loop.dirty.mark_all()
+            break
+        waiter = asyncio.ensure_future(loop.dirty.wait())
+        sleeper = asyncio.ensure_future(loop.clock.sleep(due - loop.clock.monotonic()))
+        try:
+            await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+            sleeper.cancel()
+        agenda.mark(loop)
     if loop.settle:
         await loop.clock.sleep(loop.settle)
 

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metric families that all daemons share, on prometheus-client; one registry a process.
+
+A daemon adds its own (the original's names kept) with `registry=metrics.registry`. Gauges of
+mirrors are computed when asked, so an idle daemon does no work for them.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from fairlead import __version__
+from fairlead.health import Condition
+from fairlead.reconcile import Pass
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the gauges need to know of one mirror."""
+
+    name: str
+    revision: int
+    keys: int
+    stale_seconds: float
+    connected: bool
+
+
+class _Views(Collector):
+    """Gauges of the mirrors, computed at each scrape."""
+
+    def __init__(self, views: Callable[[], list[View]]) -> None:
+        self._views = views
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families."""
+        views = self._views()
+        yield GaugeMetricFamily(
+            "fairlead_etcd_connected",
+            "1 while every mirror is in touch with etcd.",
+            value=float(all(view.connected for view in views) if views else 0),
+        )
+        yield GaugeMetricFamily(
+            "fairlead_etcd_revision",
+            "Revision up to which every mirror has seen the store.",
+            value=float(min((view.revision for view in views), default=0)),
+        )
+        yield GaugeMetricFamily(
+            "fairlead_etcd_stale_seconds",
+            "Age of the oldest data served; 0 while connected.",
+            value=max((view.stale_seconds for view in views), default=0.0),
+        )
+        keys = GaugeMetricFamily("fairlead_mirror_keys", "Keys in a mirror.", labels=["mirror"])
+        for view in views:
+            keys.add_metric([view.name], view.keys)
+        yield keys
+
+
+class Metrics:
+    """The shared families.
+
+    Args:
+        program: label of fairlead_build_info.
+        views: the mirrors as they are now.
+    """
+
+    def __init__(self, program: str, views: Callable[[], list[View]] = list) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.requests = Counter(
+            "fairlead_etcd_requests_total", "Calls to etcd.", ["rpc", "result"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "fairlead_etcd_request_duration_seconds",
+            "How long calls to etcd took.",
+            ["rpc"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.resyncs = Counter(
+            "fairlead_etcd_resyncs_total",
+            "Full lists made by the mirrors.",
+            ["reason"],
+            registry=registry,
+        )
+        self.passes = Counter(
+            "fairlead_reconcile_passes_total",
+            "Passes of the reconciler: changed, idle, failed, held.",
+            ["loop", "result"],
+            registry=registry,
+        )
+        self.pass_seconds = Histogram(
+            "fairlead_reconcile_duration_seconds",
+            "How long passes took.",
+            ["loop"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self.actions = Counter(
+            "fairlead_reconcile_actions_total",
+            "Actions carried out: done, failed, held.",
+            ["action", "result"],
+            registry=registry,
+        )
+        self.dirty = Gauge(
+            "fairlead_reconcile_dirty",
+            "1 while the last pass left work undone.",
+            ["loop"],
+            registry=registry,
+        )
+        self.last_success = Gauge(
+            "fairlead_reconcile_last_success_timestamp_seconds",
+            "When a pass last ended with nothing undone.",
+            ["loop"],
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "fairlead_records_rejected_total",
+            "Values in etcd that could not be used.",
+            ["records"],
+            registry=registry,
+        )
+        self.condition = Gauge(
+            "fairlead_condition", "1 while a condition holds.", ["name"], registry=registry
+        )
+        self.certificate_expiry = Gauge(
+            "fairlead_tls_certificate_expiry_timestamp_seconds",
+            "When a certificate that a file gives ends.",
+            ["file"],
+            registry=registry,
+        )
+        build = Gauge(
+            "fairlead_build_info",
+            "1, labelled with what runs.",
+            ["program", "version", "python"],
+            registry=registry,
+        )
+        build.labels(program, __version__, platform.python_version()).set(1)
+        registry.register(_Views(views))
+        ProcessCollector(registry=registry)
+
+    def note_condition(self, condition: Condition) -> None:
+        """Count a condition's turn."""
+        self.condition.labels(condition.name).set(float(condition.holds))
+
+    def note_call(self, rpc: str, result: str, seconds: float) -> None:
+        """Count one call to etcd."""
+        self.requests.labels(rpc, result).inc()
+        self.request_seconds.labels(rpc).observe(seconds)
+
+    def note_pass(self, loop: str, done: Pass[object], wall: float) -> None:
+        """Count one pass of a reconciler."""
+        left = bool(done.failures or done.held)
+        result = "idle" if not done.plan else "changed"
+        result = "failed" if done.failures else "held" if done.held else result
+        self.passes.labels(loop, result).inc()
+        self.pass_seconds.labels(loop).observe(done.seconds)
+        self.dirty.labels(loop).set(float(left))
+        refused = [error.action for error in done.failures]
+        for action in done.plan:
+            failed = any(action is other or action == other for other in refused)
+            verdict = "failed" if failed else "done"
+            self.actions.labels(type(action).__name__, verdict).inc()
+        if done.held:
+            self.actions.labels("removal", "held").inc(done.held)
+        if not left:
+            self.last_success.labels(loop).set(wall)
+
+    def exposition(self) -> bytes:
+        """Return the text that Prometheus scrapes."""
+        return generate_latest(self.registry)
