@@ -21,9 +21,9 @@ _MOST_REJECTED = 100  # in /status; /debug/state has all
 def stale_seconds(mirror: Any, clock: Clock) -> float:
     """Return the age of what a mirror serves; 0 while it follows etcd."""
     if mirror.last_sync_wall is not None and mirror.stale_since is not None:
-        return max(0.0, clock.wall() - mirror.last_sync_wall)
+        return max(0.0, clock.wall() - float(mirror.last_sync_wall))
     if mirror.stale_since is not None:
-        return max(0.0, clock.monotonic() - mirror.stale_since)
+        return max(0.0, clock.monotonic() - float(mirror.stale_since))
     return 0.0
 
 

@@ -141,12 +141,13 @@ class Runtime:
 
     def reconcile(self, loop: Loop[State, Action], *mirrors: Mirror) -> None:
         """Run a loop after the first snapshot of `mirrors`; hooks log, metrics, health, plan."""
-        self.loops[loop.name] = loop
+        name = loop.name
+        self.loops[name] = loop
         before = loop.observed
 
-        def observed(name: str, done: Pass[object]) -> None:
-            before(name, done)
-            self._note(name, done)
+        def observed(loop: str, done: Pass[object]) -> None:
+            before(loop, done)
+            self._note(loop, done)
 
         loop.observed = observed
         self.health.set("in-sync", False, "no pass yet")
@@ -156,7 +157,7 @@ class Runtime:
                 await mirror.ready()
 
         if not self.planning:
-            self.tasks.start(f"reconcile {loop.name}", reconcile(loop, first_snapshots))
+            self.tasks.start(f"reconcile {name}", reconcile(loop, first_snapshots))
 
     def state(self, name: str, look: Callable[[], object]) -> None:
         """Show what `look` returns (plain values) in /debug/state."""
@@ -216,7 +217,9 @@ class Runtime:
         what = f"{sorted(self.endpoints)} {ranges}".encode()
         file = directory / f"{name}-{hashlib.sha256(what).hexdigest()[:12]}.state"
         most = float(str(self.program.setting(self.values, "state-max-age")))
-        return importlib.import_module("fairlead.etcd.snapshot").Snapshot(file, max_age=most or None)
+        return importlib.import_module("fairlead.etcd.snapshot").Snapshot(
+            file, max_age=most or None
+        )
 
     async def _first_sync(self, mirror: Mirror) -> None:
         try:
@@ -273,7 +276,7 @@ class Runtime:
             config = self.program.configure(values)
         except (ConfigErrors, ConfigError, UsageError) as error:
             for line in str(error).splitlines():
-                self.log.error("configuration not reloaded", reason=line)
+                self.log.error("configuration not reloaded", reason=line)  # noqa: TRY400
             return
         before, after = self.values.fingerprint(), values.fingerprint()
         changed = {name for name in after if after[name] != before.get(name)}
@@ -372,7 +375,7 @@ def _fate(program: Program[Any], logger: log.Log, errors: Iterable[BaseException
                 logger.error("fatal", reason=f"{type(error).__name__}: {error}")
                 status = program.failure_exit
             case _:
-                logger.exception("fatal", error)
+                logger.fault("fatal", error)
                 status = program.failure_exit
     return status
 
@@ -455,7 +458,7 @@ async def _open_store(runtime: Runtime, config: Any, stack: AsyncExitStack) -> N
     options = program.etcd(config) if program.etcd is not None else None
     directory = str(program.setting(runtime.values, "etcd-embedded"))
     if directory:
-        options = Options(endpoints=(f"embedded://{Path(directory).absolute()}",))
+        options = embedded(directory)
     if options is None:
         return
     runtime.endpoints = options.endpoints
@@ -465,12 +468,17 @@ async def _open_store(runtime: Runtime, config: Any, stack: AsyncExitStack) -> N
     )
 
 
+def embedded(directory: str) -> Options:
+    """Return the options of a store in this process, with its file in `directory`."""
+    return Options(endpoints=(f"embedded://{Path(directory).absolute()}",))
+
+
 async def _listen(runtime: Runtime, stack: AsyncExitStack) -> None:
     """Open the admin sockets; one that was not asked for by name may fail with a warning."""
     program, values = runtime.program, runtime.values
 
     def failed(path: str, error: Exception) -> None:
-        runtime.log.exception("admin page failed", error, path=path)
+        runtime.log.fault("admin page failed", error, path=path)
 
     wanted = str(program.setting(values, "admin-socket"))
     if wanted:

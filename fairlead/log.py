@@ -166,7 +166,7 @@ class Log:
         """Log that someone must act."""
         self.sink.put("error", message, {**self._fields, **fields})
 
-    def exception(self, message: str, error: BaseException, /, **fields: object) -> None:
+    def fault(self, message: str, error: BaseException, /, **fields: object) -> None:
         """Log a fault of ours with its traceback."""
         trace = "".join(traceback.format_exception(error))
         shown = {"error": f"{type(error).__name__}: {error}", "traceback": trace}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 from fairlead.errors import FairleadError
 
@@ -44,11 +44,11 @@ class Tasks:
     ) -> bool | None:
         return await self._group.__aexit__(kind, error, trace)
 
-    def start(self, name: str, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
+    def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Never]:
         """Start a task that must not end before it is cancelled."""
 
-        async def forever() -> None:
-            await work
+        async def forever() -> Never:
+            _ = await work
             raise TaskEnded(name)
 
         return self._add(name, forever())
