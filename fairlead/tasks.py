@@ -41,8 +41,8 @@ class Tasks:
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> bool | None:
-        return await self._group.__aexit__(kind, error, trace)
+    ) -> None:
+        await self._group.__aexit__(kind, error, trace)
 
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Never]:
         """Start a task that must not end before it is cancelled."""
