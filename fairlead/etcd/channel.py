@@ -187,6 +187,12 @@ class Channel:
             AssertionError,  # grpclib: the stream ended inside a message
             DecodeError,
         ) as error:
+            if isinstance(error, StreamTerminatedError) and call._send_request_done:
+                try:  # refused before all was taken: the status came before the reset (§4.1)
+                    call._maybe_raise()
+                except GRPCError as refused:
+                    said = refused.message or ""
+                    raise from_status(refused.status.value, said) from refused
             reason = (
                 f"{self.endpoint}: {call._method_name}: {self.dead or error or 'stream broken'}"
             )
