@@ -27,7 +27,7 @@ _KINDS: Final = {
     "host": str, "port": int, "priority": int, "weight": int, "text": str,
     "mail": bool, "ttl": int, "targetstrip": int, "group": str,
 }  # fmt: skip
-_SHOWN: Final = {str: "a string", int: "an integer", bool: "true or false"}
+SHOWN: Final = {str: "a string", int: "an integer", bool: "true or false", list: "an array"}
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):
@@ -77,7 +77,7 @@ def decode(prefix: bytes, kv: KeyValue) -> Service | None:
     except ValueError as error:
         raise RecordError(kv.key, f"no name maps to this key: {error}", kv.mod_revision) from error
     try:
-        return _service(kv, name, _fields(kv.value))
+        return _service(kv, name, fields(kv.value))
     except ValueError as error:
         raise RecordError(kv.key, str(error), kv.mod_revision) from error
 
@@ -99,7 +99,7 @@ def parse_address(host: str) -> bytes:
     return address.packed
 
 
-def _fields(value: bytes) -> dict[str, Any]:
+def fields(value: bytes) -> dict[str, Any]:
     """Return a value's fields by their lower-case names; of two the last."""
     if not value.strip():
         raise ValueError("empty value; a JSON object is needed")
@@ -113,20 +113,20 @@ def _fields(value: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("not JSON: nested too deeply") from error
     if not isinstance(pairs, _Pairs):
-        raise ValueError(f"a JSON {_kind(pairs)}, not an object")  # noqa: TRY004  # all faults are alike here
+        raise ValueError(f"a JSON {kind(pairs)}, not an object")  # noqa: TRY004  # all faults are alike here
     return {name.lower(): field for name, field in pairs if field is not None}
 
 
-def _service(kv: KeyValue, name: bytes, fields: dict[str, Any]) -> Service:
+def _service(kv: KeyValue, name: bytes, given: dict[str, Any]) -> Service:
     """Check the fields and put them together."""
     found: dict[str, Any] = {}
-    for field, kind in _KINDS.items():
-        given = fields.get(field)
-        if given is None:
+    for field, wanted in _KINDS.items():
+        value = given.get(field)
+        if value is None:
             continue
-        if type(given) is not kind:
-            raise ValueError(f'field "{field}": {_kind(given)} {_shown(given)}, not {_SHOWN[kind]}')
-        found[field] = given
+        if type(value) is not wanted:
+            raise ValueError(f'field "{field}": {kind(value)} {_shown(value)}, not {SHOWN[wanted]}')
+        found[field] = value
     for field in ("port", "priority", "weight", "targetstrip"):
         if not -_INT64 <= found.get(field, 0) < _INT64:
             raise ValueError(f'field "{field}": {found[field]} does not fit 64 bits')
@@ -171,7 +171,7 @@ def _no_constant(text: str) -> NoReturn:
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_no_constant)
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
     """Return JSON's word for a value's type."""
     match value:
         case None:

@@ -1,0 +1,595 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to answer: (question, what is served, policy, now) → Reply | Forward. Pure.
+
+Theory of operation
+-------------------
+A name stands for *all records below it* (its own only when there are none): that is what makes
+`/skydns/local/skydns/db/x1`, `x2`, … a pool called `db` (specs/skydns.md §3.4). So every answer
+begins with `_Making.find`: folded name → records in the order of their keys, or None when the
+name does not exist. Then, by type asked, records become RRs (§5); at the end every RRset gets
+one TTL (RFC 2181 §5.2), no RR stands twice in a section, and an answer without data gets the
+zone's SOA (RFC 2308).
+
+A Reply also says what it was made from, so that it can be kept: `reads` are the names whose
+records (or absence) went into it; a record that comes or goes at or below one of them makes the
+reply stale, nothing else does. `expires` is set only where a lease's remaining time shows in a TTL.
+
+A name that is not ours is a Forward. An alias that leads out of our zones gives a Reply with
+`outside` set: with servers to ask, the caller asks them for that name and appends what they say;
+without, the alias alone is the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from skydns import keys, names, rrs
+from skydns.config import Apex, Own, Policy
+from skydns.records import Service
+from skydns.rrs import RR, Question
+from skydns.state import Served
+
+_APEX = b"\x04apex\x03dns"
+_NS = b"\x02ns\x03dns"
+_LOCAL = b"\x05local\x03dns"
+_DNS = b"dns"
+_REVERSE = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
+_TRANSFERS = (rrs.AXFR, rrs.IXFR)
+_META = (249, rrs.TSIG, 253, 254)  # TKEY, TSIG, MAILB, MAILA: no server's data
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, complete but for the question's own header bits and EDNS.
+
+    Attributes:
+        zone: the zone it comes from, b"" for none; negative answers carry its SOA.
+        reads: folded names it depends on.
+        expires: on the monotonic clock, when a TTL in it becomes wrong.
+        outside: a name outside our zones that the chain ends at.
+        trouble: an extended error code (RFC 8914) that says why; None: none.
+    """
+
+    rcode: int
+    authoritative: bool = True
+    answer: tuple[RR, ...] = ()
+    authority: tuple[RR, ...] = ()
+    additional: tuple[RR, ...] = ()
+    zone: bytes = b""
+    reads: tuple[bytes, ...] = ()
+    expires: float = math.inf
+    outside: bytes = b""
+    trouble: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Not ours to answer: ask the name servers, or refuse when there are none.
+
+    Attributes:
+        reads: folded names whose coming into being would change this.
+    """
+
+    reads: tuple[bytes, ...] = ()
+
+
+def answer(question: Question, served: Served, policy: Policy, now: float) -> Reply | Forward:
+    """Return what to answer.
+
+    Args:
+        question: its name folded.
+        now: seconds on the monotonic clock, for the leases.
+    """
+    if question.rclass == rrs.CHAOS:
+        return _chaos(question, policy)
+    if question.rclass not in {rrs.IN, rrs.ANY_CLASS}:
+        return Reply(rrs.REFUSED, authoritative=False)
+    if question.rtype == rrs.OPT:
+        return Reply(rrs.FORMERR, authoritative=False)
+    if question.rtype in _META:
+        return Reply(rrs.NOTIMP, authoritative=False)
+    making = _Making(served, policy, now, zone_of(question.name, policy))
+    if not making.zone:
+        return making.reverse(question)
+    if question.rtype in _TRANSFERS:
+        return Reply(rrs.REFUSED, authoritative=False, zone=making.zone)
+    return making.reply(question)
+
+
+def zone_of(name: bytes, policy: Policy) -> bytes:
+    """Return the longest zone of ours that a folded name lies in, b"" for none."""
+    zones = policy.zones
+    for above in names.ancestors(name):
+        if above in zones:
+            return above
+    return b""
+
+
+def grouped(services: Sequence[Service]) -> list[Service]:
+    """Return the records that the groups leave (§4.4, trap 16): the originals' algorithm.
+
+    The shallowest key that has a group decides; the walk stops at the first groupless key that is
+    shallower; two groups at the deciding depth switch the filter off.
+    """
+    if not services:
+        return []
+    group, depth = services[0].group, services[0].key.count(b"/")
+    depths = [0] * len(services)
+    for at, service in enumerate(services):
+        depths[at] = level = service.key.count(b"/")
+        if level < depth:
+            if not service.group:
+                break
+            depth, group = level, service.group
+    if not group:
+        return list(services)
+    kept = []
+    for level, service in zip(depths, services, strict=True):
+        if not service.group or service.group == group:
+            kept.append(service)
+        elif level == depth:
+            return list(services)
+    return kept
+
+
+def srv_weight(weight: int, total: int) -> int:
+    """Return the weight an SRV record shows (§5.3, trap 4).
+
+    In floating point and in this order, as the originals: a lone 97 gives 99.
+    """
+    return int(100.0 / total * weight)
+
+
+@dataclass(slots=True)
+class _Making:
+    """One answer in the making."""
+
+    served: Served
+    policy: Policy
+    now: float
+    zone: bytes
+    reads: dict[bytes, None] = field(default_factory=dict)
+    expires: float = math.inf
+    outside: bytes = b""
+    failed: bool = False
+
+    # ── the whole reply
+
+    def reply(self, question: Question) -> Reply:
+        """Return the answer to a question in one of our zones."""
+        policy, name, rtype = self.policy, question.name, question.rtype
+        if policy.local and name == _LOCAL + self.zone:
+            self.reads[name] = None
+            name = policy.local
+        if rtype == rrs.ANY and policy.profile.refuse_any:
+            return Reply(rrs.REFUSED, authoritative=False, zone=self.zone)
+        found: list[RR] | None
+        additional: list[RR] = []
+        match rtype:
+            case rrs.A | rrs.AAAA | rrs.TXT:
+                found = self.data(name, rtype, question.name, (question.name,))
+            case rrs.SRV:
+                found = self.srv(name, question.name, additional)
+            case rrs.MX:
+                found = self.mx(name, question.name, additional)
+            case rrs.CNAME:
+                found = self.cname(name, question.name)
+            case rrs.PTR:
+                found = self.ptr(name, question.name)
+            case rrs.NS:
+                found = self.ns(name, additional)
+            case rrs.SOA if name == self.zone:
+                found = [self.soa()]
+            case rrs.ANY:
+                found = self.existence(name)
+                if found is not None:
+                    found = [_HINFO._replace(owner=question.name)]
+            case _:
+                found = self.existence(name)
+        if self.failed and not found:
+            return self._done(rrs.SERVFAIL, (), (), trouble=0)
+        if found:
+            return self._done(rrs.NOERROR, found, additional)
+        rcode = rrs.NXDOMAIN if found is None else rrs.NOERROR
+        return self._done(rcode, (), ())
+
+    def reverse(self, question: Question) -> Reply | Forward:
+        """Return the answer to a name outside our zones: PTR records we hold, else Forward."""
+        if question.rtype == rrs.PTR and any(names.below(question.name, zone) for zone in _REVERSE):
+            found = self.ptr(question.name, question.name)
+            if found:
+                return self._done(rrs.NOERROR, found, (), authoritative=False)
+        return Forward(tuple(self.reads))
+
+    def _done(
+        self,
+        rcode: int,
+        found: Iterable[RR],
+        additional: Iterable[RR],
+        *,
+        trouble: int | None = None,
+        authoritative: bool = True,
+    ) -> Reply:
+        """Put the reply together: one TTL an RRset, nothing twice, SOA where there is no data."""
+        answers = _rrsets(found)
+        shown = set(answers)
+        extra = tuple(rr for rr in _rrsets(additional) if rr not in shown)
+        authority: tuple[RR, ...] = ()
+        if not answers and self.zone and rcode in {rrs.NOERROR, rrs.NXDOMAIN}:
+            authority = (self.soa(),)
+        return Reply(
+            rcode, authoritative and rcode != rrs.SERVFAIL, answers, authority, extra,
+            self.zone, tuple(self.reads), self.expires, self.outside, trouble,
+        )  # fmt: skip
+
+    # ── records by name
+
+    def find(self, name: bytes, rtype: int) -> list[Service] | None:
+        """Return the records that a folded name stands for, None when it does not exist."""
+        index, profile = self.served.index, self.policy.profile
+        self.reads[name] = None
+        base = keys.wildcard_base(name)
+        if base is not None:
+            self.reads[base] = None
+            if not index.exists(base) and base not in self.policy.zones:
+                return None
+            return grouped(index.matching(base, name))
+        if name in self.policy.zones:
+            return grouped(self._apex(name, rtype))
+        node = index.node(name)
+        if node is None:
+            return self._catch_all(name) if profile.catch_all else None
+        if node.own and (profile.own is Own.FIRST or not node.children):
+            return grouped(node.own)
+        return grouped(index.below(name))
+
+    def existence(self, name: bytes) -> list[RR] | None:
+        """Return an empty list for a name that exists, else None; reads no records."""
+        if keys.wildcard_base(name) is not None:
+            return None if self.find(name, 0) is None else []
+        self.reads[name] = None
+        if name in self.policy.zones or self.served.index.exists(name) or self._is_our_ns(name):
+            return []
+        if self.policy.profile.catch_all and self._catch_all(name) is not None:
+            return []
+        return None
+
+    def _apex(self, zone: bytes, rtype: int) -> list[Service]:
+        """Return the records of a zone's own name (§5.1, 1; trap 11); its `dns` child aside (§1.2)."""
+        index, apex = self.served.index, self.policy.profile.apex
+        if rtype in {rrs.A, rrs.AAAA} and apex is not Apex.TREE:
+            place = _APEX + zone
+            self.reads[place] = None
+            if node := index.node(place):
+                return index.below(place) if node.children else list(node.own)
+        if apex is Apex.ONLY:
+            node = index.node(zone)
+            return list(node.own) if node else []
+        found = index.below(zone, without=_DNS)
+        if not found and (node := index.node(zone)):
+            return list(node.own)
+        return found
+
+    def _catch_all(self, name: bytes) -> list[Service] | None:
+        """Return the records of the `*` below the closest name that exists (RFC 4592)."""
+        index = self.served.index
+        for above in names.ancestors(names.parent(name)):
+            if index.exists(above) or above in self.policy.zones:
+                star = b"\x01*" + above
+                self.reads[above] = None
+                node = index.node(star)
+                if node is None:
+                    return None
+                return grouped(index.below(star) if node.children else node.own)
+        return None
+
+    def _is_our_ns(self, name: bytes) -> bool:
+        """Say whether a name is the server's that `ns` makes up for a zone without NS records."""
+        return (
+            bool(self.policy.addresses)
+            and name == _NS + self.zone
+            and not self.served.index.exists(name)
+        )
+
+    # ── A, AAAA, TXT and the aliases before them (§5.1, §5.2, §5.5)
+
+    def data(
+        self, name: bytes, rtype: int, owner: bytes, seen: tuple[bytes, ...]
+    ) -> list[RR] | None:
+        """Return the RRs of `name` under `owner`, alias first; None when it does not exist.
+
+        Args:
+            seen: the names that led here, the question's first.
+        """
+        if self._is_our_ns(name):
+            self.reads[name] = None
+            size = {rrs.A: 4, rrs.AAAA: 16}.get(rtype)
+            return [
+                RR(owner, rtype, self.policy.ttl, address)
+                for address in self.policy.addresses
+                if len(address) == size
+            ]
+        services = self.find(name, rtype)
+        if services is None:
+            return None
+        found = [rr for service in services if (rr := self._own(service, rtype, owner))]
+        aliases = self._aliases(services, rtype, name, seen[0])
+        if not aliases or (found and rtype == rrs.TXT):
+            return found
+        beside = any(service.address for service in services)
+        apex = name in self.policy.zones  # has an SOA, so no alias beside it (RFC 2181 §10.1)
+        if self.policy.profile.flatten and (beside or apex or len(aliases) > 1):
+            for target in aliases:
+                found += self._flattened(target, rtype, owner, seen)
+            if found or beside:
+                return found
+        elif found:
+            return found  # one alias among addresses: an alias stands alone (RFC 2181 §10.1)
+        target, ttl = next(iter(aliases.items()))
+        return self._alias(owner, target, ttl, rtype, seen)
+
+    def _own(self, service: Service, rtype: int, owner: bytes) -> RR | None:
+        """Return the RR that one record is by itself, None for none of this type."""
+        if rtype == rrs.TXT:
+            if not service.text:
+                return None
+            return RR(owner, rtype, self.ttl(service), character_strings(service.text))
+        if len(service.address) != (4 if rtype == rrs.A else 16):
+            return None
+        return RR(owner, rtype, self.ttl(service), service.address)
+
+    def _aliases(
+        self, services: Iterable[Service], rtype: int, name: bytes, asked: bytes
+    ) -> dict[bytes, int]:
+        """Return the targets of the records whose host is a name, with the TTL of each.
+
+        One that leads back to the name or below it is left out (§5.2: direct loop); below a zone's
+        own name lies everything, so there only the name itself counts.
+        """
+        found: dict[bytes, tuple[bytes, int]] = {}
+        loops = False
+        for service in services:
+            if not service.target or (rtype == rrs.TXT and service.text):
+                continue
+            folded = service.target.lower()
+            if folded in {name, asked} or any(
+                names.below(folded, place) and place not in self.policy.zones
+                for place in (name, asked)
+            ):
+                loops = True
+                continue
+            found.setdefault(folded, (service.target, self.ttl(service)))
+        if loops and not found:
+            self.failed |= self.policy.profile.strict
+        return dict(found.values())
+
+    def _alias(
+        self, owner: bytes, target: bytes, ttl: int, rtype: int, seen: tuple[bytes, ...]
+    ) -> list[RR]:
+        """Return a CNAME and what its target gives; nothing when that is in our zones and empty."""
+        folded = target.lower()
+        link = RR(owner, rrs.CNAME, ttl, names=(target,))
+        if not zone_of(folded, self.policy):
+            self.outside = target
+            return [link]
+        if folded in seen or len(seen) > self.policy.profile.links:
+            self.failed |= self.policy.profile.strict
+            return []
+        rest = self.data(folded, rtype, target, (*seen, folded))
+        return [link, *rest] if rest else []
+
+    def _flattened(
+        self, target: bytes, rtype: int, owner: bytes, seen: tuple[bytes, ...]
+    ) -> list[RR]:
+        """Return the data at a target in our zones as `owner`'s, the aliases on the way dropped."""
+        folded = target.lower()
+        if (
+            not zone_of(folded, self.policy)
+            or folded in seen
+            or len(seen) > self.policy.profile.links
+        ):
+            return []
+        outside, self.outside = self.outside, b""
+        rest = self.data(folded, rtype, target, (*seen, folded)) or []
+        self.outside = outside
+        return [rr._replace(owner=owner) for rr in rest if rr.rtype == rtype]
+
+    # ── the other types
+
+    def srv(self, name: bytes, owner: bytes, additional: list[RR]) -> list[RR] | None:
+        """Return SRV records (§5.3) and put the addresses of their targets into `additional`."""
+        services = self.find(name, rrs.SRV)
+        if services is None:
+            return None
+        shown: dict[tuple[bytes, int, int], Service] = {}
+        for service in services:
+            if service.address or service.target:
+                place = (_target(service).lower(), service.port, self.priority(service))
+                shown.setdefault(place, service)
+        totals: dict[int, int] = {}
+        for (_, _, priority), service in shown.items():
+            totals[priority] = totals.get(priority, 0) + _weight(service)
+        found = []
+        for (_, port, priority), service in shown.items():
+            weight = max(
+                srv_weight(_weight(service), totals[priority]), self.policy.profile.least_weight
+            )
+            head = b"".join(part.to_bytes(2, "big") for part in (priority, weight, port))
+            # the target goes uncompressed: RFC 2782, "Target"
+            found.append(RR(owner, rrs.SRV, self.ttl(service), head + _target(service)))
+        self._glue(shown.values(), services, additional)
+        return found
+
+    def mx(self, name: bytes, owner: bytes, additional: list[RR]) -> list[RR] | None:
+        """Return MX records (§5.4); glue is owned by the name the MX shows (trap 15)."""
+        services = self.find(name, rrs.MX)
+        if services is None:
+            return None
+        mails = [
+            service for service in services if service.mail and (service.address or service.target)
+        ]
+        found = [
+            RR(owner, rrs.MX, self.ttl(service), self.priority(service).to_bytes(2, "big"), (_target(service),))
+            for service in mails
+        ]  # fmt: skip
+        self._glue(mails, mails, additional)
+        return found
+
+    def _glue(
+        self, shown: Iterable[Service], services: Iterable[Service], additional: list[RR]
+    ) -> None:
+        """Add the addresses of targets: records' own, and those of names in our zones."""
+        for service in services:
+            if service.address:
+                rtype = rrs.A if len(service.address) == 4 else rrs.AAAA
+                additional.append(RR(_target(service), rtype, self.ttl(service), service.address))
+        asked: set[bytes] = set()
+        outside, failed = self.outside, self.failed
+        for service in shown:
+            target = _target(service)
+            folded = target.lower()
+            if service.address or folded in asked or not zone_of(folded, self.policy):
+                continue
+            asked.add(folded)
+            for rtype in (rrs.A, rrs.AAAA):
+                additional += self.data(folded, rtype, target, (folded,)) or ()
+            if len(additional) > 512:  # more do not help, and chains are not free
+                break
+        self.outside, self.failed = outside, failed
+
+    def cname(self, name: bytes, owner: bytes) -> list[RR] | None:
+        """Return the alias that stands at the exact name, or that its A answer would begin with.
+
+        Trap 9: the originals say NXDOMAIN for an inner name; a name that exists gives NODATA.
+        """
+        node = self.served.index.node(name)
+        exact = node.own[:1] if node and keys.wildcard_base(name) is None else ()
+        self.reads[name] = None
+        services: Sequence[Service] | None = exact
+        if not exact:
+            if self.existence(name) is None:
+                return None
+            services = self.find(name, rrs.CNAME)
+            if services is None or len(services) != 1 or name in self.policy.zones:
+                return []
+        aliases = self._aliases(services or (), rrs.CNAME, name, name)
+        return [RR(owner, rrs.CNAME, ttl, names=(target,)) for target, ttl in aliases.items()]
+
+    def ptr(self, name: bytes, owner: bytes) -> list[RR] | None:
+        """Return the names at the exact key and directly below it (§7); addresses are none."""
+        self.reads[name] = None
+        if self.existence(name) is None:
+            return None
+        node = self.served.index.node(name)
+        if node is None:
+            return []
+        services = list(node.own)
+        for _, child in sorted((node.children or {}).items())[:64]:
+            services += child.own
+        return [
+            RR(owner, rrs.PTR, self.ttl(service), names=(service.target,))
+            for service in services
+            if service.target
+        ]
+
+    def ns(self, name: bytes, additional: list[RR]) -> list[RR] | None:
+        """Return the zone's name servers (§5.6, trap 10); asked elsewhere: no data."""
+        if name != self.zone:
+            return self.existence(name)
+        index, place = self.served.index, _NS + self.zone
+        self.reads[place] = None
+        node = index.node(place)
+        if node is None:
+            if not self.policy.addresses:
+                return []
+            for rtype in (rrs.A, rrs.AAAA):
+                additional += self.data(place, rtype, place, (place,)) or ()
+            return [RR(self.zone, rrs.NS, self.policy.ttl, names=(place,))]
+        services = grouped([*node.own, *index.below(place)])
+        shown = [service for service in services if service.address or service.target]
+        self._glue((), shown, additional)
+        return [
+            RR(self.zone, rrs.NS, self.ttl(service), names=(_target(service),)) for service in shown
+        ]
+
+    def soa(self) -> RR:
+        """Return the zone's SOA (§5.7): serial = the store's revision of its last change."""
+        zone = self.zone
+        rname = self.policy.hostmaster or b"\x0ahostmaster" + zone
+        numbers = (self.served.serial(zone), 7200, 1800, 86400, self.policy.min_ttl)
+        tail = b"".join(number.to_bytes(4, "big") for number in numbers)
+        return RR(zone, rrs.SOA, self.policy.min_ttl, names=(_NS + zone, rname), tail=tail)
+
+    # ── what a record shows
+
+    def ttl(self, service: Service) -> int:
+        """Return a record's TTL: its own or its lease's, whichever is less (§4.1)."""
+        ttl = service.ttl
+        if service.lease and (ends := self.served.leases.get(service.lease)) is not None:
+            profile = self.policy.profile
+            left = int(ends - self.now)
+            clamped = min(max(left, profile.least_lease), profile.most_lease)
+            if not ttl or clamped < ttl:
+                ttl = clamped
+                self.expires = min(self.expires, self.now + (1.0 if clamped == left else 5.0))
+        return ttl or self.policy.ttl
+
+    def priority(self, service: Service) -> int:
+        """Return a record's priority or preference (§4.2); 0 cannot be expressed."""
+        return (service.priority or self.policy.priority) & 0xFFFF
+
+
+def character_strings(text: bytes) -> bytes:
+    """Return TXT data: strings of up to 255 octets; no empty one at the end (trap 23)."""
+    parts = (text[at : at + 255] for at in range(0, len(text), 255))
+    return b"".join(bytes((len(part),)) + part for part in parts)
+
+
+_HINFO = RR(names.ROOT, rrs.HINFO, 8482, character_strings(b"ANY obsoleted") + character_strings(b"See RFC 8482"))  # fmt: skip
+
+
+def _target(service: Service) -> bytes:
+    """Return the name a record shows as SRV, MX or NS target (§5.3, trap 15)."""
+    return names.strip(service.target or service.name, service.targetstrip)
+
+
+def _weight(service: Service) -> int:
+    """Return a record's share: 100 when not given, within what an SRV can show."""
+    return min(max(service.weight, 0), 65535) or 100
+
+
+def _rrsets(found: Iterable[RR]) -> tuple[RR, ...]:
+    """Return RRs without repeats, each RRset with the least of its TTLs (trap 27)."""
+    least: dict[tuple[bytes, int], int] = {}
+    unique: dict[tuple[object, ...], RR] = {}
+    for rr in found:
+        owner = rr.owner.lower()
+        place = (owner, rr.rtype)
+        least[place] = min(rr.ttl, least.get(place, rr.ttl))
+        unique.setdefault(
+            (owner, rr.rtype, rr.head, tuple(map(bytes.lower, rr.names)), rr.tail), rr
+        )
+    return tuple(
+        rr if rr.ttl == (ttl := least[rr.owner.lower(), rr.rtype]) else rr._replace(ttl=ttl)
+        for rr in unique.values()
+    )
+
+
+def _chaos(question: Question, policy: Policy) -> Reply:
+    """Return what the CHAOS class knows of us (§8)."""
+    texts = {
+        b"\x07version\x04bind\0": policy.version,
+        b"\x07version\x06server\0": policy.version,
+        b"\x08hostname\x04bind\0": policy.host,
+        b"\x02id\x06server\0": policy.host,
+    }
+    text = texts.get(question.name, "")
+    if question.rtype not in {rrs.TXT, rrs.ANY} or not text:
+        return Reply(rrs.REFUSED, authoritative=False)
+    data = character_strings(text.encode()[:255])
+    return Reply(
+        rrs.NOERROR,
+        answer=(RR(question.name, rrs.TXT, 0, data, rclass=rrs.CHAOS),),
+    )

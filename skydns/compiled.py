@@ -1,0 +1,484 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers as ready octets: made when first asked, kept until what they were made from changes.
+
+Theory of operation
+-------------------
+Four look-ups, each for what the one before missed, all keyed by the query's octets without its id::
+
+    ready   query octets ────────────────► reply octets        the hot loop looks here itself
+    folded  the same with a lower-case name                    0x20 and careless clients
+    near    the octets without the first label ► NXDOMAIN      floods of names that do not exist
+    kept    (name, type, class) ─► Body ─► finish              other flags, EDNS, options
+            answer() ─► encode ─► Body                         the first time
+
+The whole query is the key, so flags, EDNS size and DO need no test on the way: another query is
+another key. Whatever an option may change is not kept (`Query.plain`).
+
+`near` is what makes floods cheap: once one name below an existing `parent` was found missing,
+every other question of that shape is answered from the parent's children alone: no parsing, no
+memory per name. Its reply is the template with the question put in; SOA pointers depend only on
+the first label's length, which is in the key.
+
+Invalidation: an entry knows the names it read (`Reply.reads`). A changed key drops the entries
+that read its name or one above it, which are exactly those that can differ; all others stay. The
+SOA serial changes with every change of a zone, so negative replies do not hold it: they are
+joined around the zone's present serial (60 ns) rather than all dropped.
+
+Rotation: addresses of one RRset are equally long, so a reply's turn is one slice of the doubled
+block (70 ns), not a shuffle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from skydns import keys, message, names, rrs
+from skydns.answer import Forward, Reply, answer, zone_of
+from skydns.config import Policy
+from skydns.message import Body, Query
+from skydns.rrs import Question
+from skydns.state import Served
+
+Cell = list[int]
+"""A counter as the hot loop likes it: `cell[0] += 1`."""
+
+Payload = bytes | Callable[[], bytes]
+"""A reply without its id, or what makes one."""
+
+MOST_KEPT: Final = 400_000  # entries in `ready`; 0.4 KiB each
+MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
+MOST_NEAR: Final = 100_000  # NXDOMAIN templates
+_SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
+_STAR: Final = frozenset(keys.WILDCARDS)
+
+
+class Seen(NamedTuple):
+    """What queries are counted by; sizes are the upper bounds of CoreDNS's buckets (§14.2)."""
+
+    zone: str
+    rtype: str
+    rcode: str
+    proto: str
+    do: bool
+    system: str
+    query_size: int
+    reply_size: int
+
+
+class Ask(NamedTuple):
+    """A query that needs the name servers; `reply` is what there is already, its chain's head."""
+
+    query: Query
+    name: bytes
+    reply: Reply | None
+
+
+class Entry:
+    """One kept answer and where it is kept."""
+
+    __slots__ = ("body", "expires", "key", "nears", "readies", "reads", "reply", "zone")
+
+    def __init__(self, key: tuple[bytes, int, int], body: Body, reply: Reply) -> None:
+        self.key = key
+        self.body = body
+        self.reads = reply.reads
+        self.zone = reply.zone
+        self.expires = reply.expires
+        self.reply = reply if reply.outside else None
+        self.readies: list[bytes] = []
+        self.nears: list[bytes] = []
+
+
+class _Turning:
+    """A reply whose addresses take turns in being first."""
+
+    __slots__ = ("at", "head", "ring", "size", "step", "tail")
+
+    def __init__(self, payload: bytes, start: int, step: int, count: int) -> None:
+        self.size = step * count
+        self.step = step
+        self.at = 0
+        self.head = payload[:start]
+        self.tail = payload[start + self.size :]
+        self.ring = payload[start : start + self.size] * 2
+
+    def __call__(self) -> bytes:
+        at = self.at + self.step
+        if at >= self.size:
+            at = 0
+        self.at = at
+        return self.head + self.ring[at : at + self.size] + self.tail
+
+
+class _Negative:
+    """A negative reply around its zone's present serial."""
+
+    __slots__ = ("head", "serial", "tail")
+
+    def __init__(self, payload: bytes, at: int, serial: list[bytes]) -> None:
+        self.head = payload[:at]
+        self.serial = serial
+        self.tail = payload[at + 4 :]
+
+    def __call__(self) -> bytes:
+        return self.head + self.serial[0] + self.tail
+
+
+class _Near(NamedTuple):
+    """NXDOMAIN for any label that `children` does not hold."""
+
+    children: Mapping[bytes, object]
+    flags: bytes
+    rest: int
+    head: bytes
+    serial: list[bytes]
+    tail: bytes
+    cell: Cell
+
+
+class Answers:
+    """Replies to queries, from what is served under a policy.
+
+    Args:
+        clock: monotonic seconds, for leases.
+    """
+
+    def __init__(self, served: Served, policy: Policy, clock: Callable[[], float]) -> None:
+        self.served = served
+        self.policy = policy
+        self.loaded = False
+        self._clock = clock
+        self.ready: dict[bytes, tuple[Payload, Cell]] = {}
+        self._near: dict[bytes, _Near] = {}
+        self._watching: dict[bytes, Entry] = {}  # for each template what drops it
+        self._kept: dict[tuple[bytes, int, int], Entry] = {}
+        self._absent: dict[tuple[bytes, int, int], Entry] = {}
+        self._readers: dict[bytes, Entry | set[Entry]] = {}
+        self._fading: set[Entry] = set()
+        self._serials: dict[bytes, list[bytes]] = {}
+        self._cells: dict[Seen, Cell] = {}
+
+    # ── queries
+
+    def reply(self, data: bytes, *, udp: bool = True) -> bytes | Ask | None:
+        """Return the reply to a query that `ready` does not hold; None: drop it."""
+        if udp and len(data) > message.HEADER:
+            if (quick := self._folded(data)) is not None:
+                return quick
+            if (quick := self._nearby(data)) is not None:
+                return quick
+        query = message.parse(data)
+        if not isinstance(query, Query):
+            if query is not None:
+                self._count(b"", 0, query[3] & 0xF, False, "auth", data, query, udp)
+            return query
+        return self._careful(data, query, udp)
+
+    def close(self, query: Query, reply: Reply, *, udp: bool) -> bytes:
+        """Return the octets of a reply made elsewhere (by the name servers' help)."""
+        body = message.encode(query.name, reply)
+        return self._finish(body, query, udp)
+
+    def _folded(self, data: bytes) -> bytes | None:
+        """Answer a query whose name has upper-case letters from its lower-case twin."""
+        end = data.find(b"\0", message.HEADER)
+        name = data[message.HEADER : end]
+        folded = name.lower()
+        if end < 0 or folded == name:
+            return None
+        hit = self.ready.get(data[2 : message.HEADER] + folded + data[end:])
+        if hit is None:
+            return None
+        payload, cell = hit
+        cell[0] += 1
+        if not isinstance(payload, bytes):
+            payload = payload()
+        return b"".join((data[:2], payload[:10], data[12 : end + 5], payload[end + 3 :]))
+
+    def _nearby(self, data: bytes) -> bytes | None:
+        """Answer NXDOMAIN for a name directly below one whose children are known."""
+        start = 13 + data[12]
+        near = self._near.get(data[2:13] + data[start:])
+        if near is None:
+            return None
+        label = data[13:start].lower()
+        if label in near.children or label in _STAR:
+            return None
+        near.cell[0] += 1
+        return b"".join((
+            data[:2], near.flags, data[12 : len(data) - near.rest], near.head, near.serial[0], near.tail,
+        ))  # fmt: skip
+
+    def _careful(self, data: bytes, query: Query, udp: bool) -> bytes | Ask:
+        """Answer a parsed query from what is kept, or make the answer."""
+        key = (query.name, query.rtype, query.rclass)
+        entry = self._kept.get(key) or self._absent.get(key)
+        if entry is None:
+            made = answer(Question(*key), self.served, self.policy, self._clock())
+            if isinstance(made, Forward):
+                if self.policy.forwarding:
+                    return Ask(query, query.name, None)
+                made = Reply(rrs.REFUSED, authoritative=False, reads=made.reads, trouble=20)
+            if not self.loaded and made.zone:
+                # nothing was ever read: neither "no such name" nor "no data" would be true
+                reply = message.failure(query, rrs.SERVFAIL, recursion=self._recursion, trouble=14)
+                self._count(
+                    made.zone, query.rtype, rrs.SERVFAIL, query.do, "auth", data, reply, udp
+                )
+                return reply
+            entry = self._keep(key, made)
+        if entry.reply is not None and self.policy.forwarding:
+            return Ask(query, entry.reply.outside, entry.reply)
+        reply = self._finish(entry.body, query, udp)
+        if entry.body.serial:
+            reply = self._with_serial(reply, entry, query)
+        cell = self._count(
+            entry.zone,
+            query.rtype,
+            entry.body.rcode,
+            query.do,
+            _system(query, entry),
+            data,
+            reply,
+            udp,
+        )
+        if udp and query.plain:
+            self._ready(data, query, entry, reply, cell)
+        return reply
+
+    def _finish(self, body: Body, query: Query, udp: bool) -> bytes:
+        limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
+        return message.finish(body, query, limit, recursion=self._recursion)
+
+    @property
+    def _recursion(self) -> bool:
+        """Whether RA is set."""
+        return self.policy.forwarding or self.policy.profile.always_ra
+
+    # ── keeping
+
+    def _keep(self, key: tuple[bytes, int, int], reply: Reply) -> Entry:
+        """Keep an answer under its question."""
+        entry = Entry(key, message.encode(key[0], reply), reply)
+        if reply.rcode == rrs.NXDOMAIN or not reply.zone:
+            # names that are not: as many as somebody cares to invent, so only the latest stay
+            if len(self._absent) >= MOST_ABSENT:
+                self._drop(next(iter(self._absent.values())))
+            self._absent[key] = entry
+        else:
+            if len(self._kept) >= MOST_KEPT:
+                self.clear()
+            self._kept[key] = entry
+        for name in entry.reads:
+            self._read(name, entry)
+        if entry.expires != math.inf:
+            self._fading.add(entry)
+        return entry
+
+    def _read(self, name: bytes, entry: Entry) -> None:
+        """Note that an entry depends on a name."""
+        present = self._readers.get(name)
+        if present is None:
+            self._readers[name] = entry  # a set for each name would be 200 octets more a record
+        elif isinstance(present, set):
+            present.add(entry)
+        else:
+            self._readers[name] = {present, entry}
+
+    def _ready(self, data: bytes, query: Query, entry: Entry, reply: bytes, cell: Cell) -> None:
+        """Keep a reply under its query's octets, where every later one is found by one look-up."""
+        if query.question[:-4] != query.name:
+            return  # only lower case is kept; the others are found through it
+        if entry.body.rcode == rrs.NXDOMAIN and self._remember_near(
+            data, query, entry, reply, cell
+        ):
+            return
+        if len(self.ready) >= MOST_KEPT:
+            self.clear()
+            return
+        payload: Payload = reply[2:]
+        body = entry.body
+        records = 10 + len(query.question)
+        complete = int.from_bytes(reply[6:8], "big") == body.answers
+        if body.turn is not None and self.policy.rotate and complete:
+            start, step = body.turn
+            payload = _Turning(reply[2:], records + start, step, body.turns)
+        elif body.serial and reply[8:10] == b"\0\x01":
+            payload = _Negative(reply[2:], records + body.serial, self._serial(entry.zone))
+        key = data[2:]
+        self.ready[key] = (payload, cell)
+        entry.readies.append(key)
+
+    def _remember_near(
+        self, data: bytes, query: Query, entry: Entry, reply: bytes, cell: Cell
+    ) -> bool:
+        """Make the template for the brothers of a name that does not exist, if it has any."""
+        above = names.parent(query.name)
+        policy = self.policy
+        if (
+            policy.profile.catch_all
+            or not entry.zone
+            or not entry.body.serial
+            or keys.wildcard_base(query.name) is not None
+            or above.startswith(b"\x03dns")  # ns.dns and local.dns may be made up
+            or zone_of(above, policy) != entry.zone
+            or any(names.parent(zone) == above for zone in policy.zones)
+            or entry.reads != (query.name,)
+        ):
+            return False
+        node = self.served.index.node(above)
+        if node is None and above not in policy.zones:
+            return False
+        if len(self._near) >= MOST_NEAR:
+            self._drop(next(iter(self._watching.values())))
+        end = message.HEADER + len(query.question)
+        key = data[2:13] + data[13 + data[12] :]
+        at = end + entry.body.serial
+        self._near[key] = _Near(
+            (node.children if node else None) or {}, reply[2:12], len(data) - end,
+            reply[end:at], self._serial(entry.zone), reply[at + 4 :], cell,
+        )  # fmt: skip
+        # the template depends on the parent, which this entry did not read: one that does
+        watcher = Entry(
+            (above, -1, 0), entry.body, Reply(rrs.NXDOMAIN, zone=entry.zone, reads=(above,))
+        )
+        watcher.nears.append(key)
+        self._watching[key] = watcher
+        self._read(above, watcher)
+        self._drop(entry)
+        return True
+
+    def _with_serial(self, reply: bytes, entry: Entry, query: Query) -> bytes:
+        """Return a negative reply with its zone's present serial."""
+        at = message.HEADER + len(query.question) + entry.body.serial
+        if reply[8:10] == b"\0\0":  # the SOA did not fit
+            return reply
+        return reply[:at] + self._serial(entry.zone)[0] + reply[at + 4 :]
+
+    def _serial(self, zone: bytes) -> list[bytes]:
+        """Return the cell that holds a zone's serial as it stands in a message."""
+        cell = self._serials.get(zone)
+        if cell is None:
+            cell = self._serials[zone] = [self.served.serial(zone).to_bytes(4, "big")]
+        return cell
+
+    # ── dropping
+
+    def touch(self, changed: Iterable[bytes]) -> int:
+        """Drop what was made from these (folded) names, the serial of their zones; how many."""
+        dropped = 0
+        for name in changed:
+            for above in names.ancestors(name):
+                readers = self._readers.pop(above, None)
+                if readers is None:
+                    continue
+                for entry in tuple(readers) if isinstance(readers, set) else (readers,):
+                    self._drop(entry)
+                    dropped += 1
+            zone = zone_of(name, self.policy)
+            if not zone:
+                continue
+            if cell := self._serials.get(zone):
+                cell[0] = self.served.serial(zone).to_bytes(4, "big")
+            for rclass in (rrs.IN, rrs.ANY_CLASS):
+                if soa := self._kept.get((zone, rrs.SOA, rclass)):
+                    self._drop(soa)
+        return dropped
+
+    def sweep(self) -> None:
+        """Drop what holds a TTL that is no longer right; called about once a second."""
+        now = self._clock()
+        for entry in [entry for entry in self._fading if entry.expires <= now]:
+            self._drop(entry)
+
+    def clear(self) -> None:
+        """Drop everything: a new policy, the first load, or no room."""
+        self.ready.clear()
+        self._near.clear()
+        self._watching.clear()
+        self._kept.clear()
+        self._absent.clear()
+        self._readers.clear()
+        self._fading.clear()
+        self._serials.clear()
+
+    def _drop(self, entry: Entry) -> None:
+        """Forget one entry wherever it is kept."""
+        self._kept.pop(entry.key, None)
+        self._absent.pop(entry.key, None)
+        self._fading.discard(entry)
+        for key in entry.readies:
+            self.ready.pop(key, None)
+        for key in entry.nears:
+            self._near.pop(key, None)
+            self._watching.pop(key, None)
+        for name in entry.reads:
+            present = self._readers.get(name)
+            if present is entry:
+                del self._readers[name]
+            elif isinstance(present, set):
+                present.discard(entry)
+                if not present:
+                    del self._readers[name]
+
+    # ── counting
+
+    @property
+    def counts(self) -> dict[Seen, int]:
+        """Queries answered so far, by what they were."""
+        return {seen: cell[0] for seen, cell in self._cells.items()}
+
+    def count(self, seen: Seen) -> None:
+        """Count one query answered elsewhere."""
+        self._cells.setdefault(seen, [0])[0] += 1
+
+    def totals(self) -> Counter[str]:
+        """Return queries by rcode."""
+        found: Counter[str] = Counter()
+        for seen, cell in self._cells.items():
+            found[seen.rcode] += cell[0]
+        return found
+
+    def sizes(self) -> dict[str, int]:
+        """Return how much is kept, for status and metrics."""
+        return {
+            "ready": len(self.ready), "near": len(self._near), "kept": len(self._kept),
+            "absent": len(self._absent), "readers": len(self._readers),
+        }  # fmt: skip
+
+    def _count(
+        self,
+        zone: bytes,
+        rtype: int,
+        rcode: int,
+        do: bool,
+        system: str,
+        data: bytes,
+        reply: bytes,
+        udp: bool,
+    ) -> Cell:
+        """Count a query and return its cell."""
+        seen = Seen(
+            names.to_text(zone) if zone else "dropped", rrs.TYPES.get(rtype, "other"),
+            rrs.RCODES.get(rcode, str(rcode)), "udp" if udp else "tcp", do, system,
+            bucket(len(data)), bucket(len(reply)),
+        )  # fmt: skip
+        cell = self._cells.setdefault(seen, [0])
+        cell[0] += 1
+        return cell
+
+
+def bucket(size: int) -> int:
+    """Return the upper bound of a size's bucket; 65535 for the last."""
+    for bound in _SIZES:
+        if size <= bound:
+            return bound
+    return 65535
+
+
+def _system(query: Query, entry: Entry) -> str:
+    """Return SkyDNS's word for where an answer came from (§14.1)."""
+    return "reverse" if query.rtype == rrs.PTR and entry.zone.endswith(b"\x04arpa\0") else "auth"

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hot loop: datagram → ready reply → datagram.
+
+Called when the socket is readable; takes what is queued, up to a limit so that the control plane
+gets its turns, and answers in the same breath. No asyncio protocol, no future, no object per
+query: what the loop does beside the two system calls is one slice, one look-up, one count, one
+concatenation. `bench/dns.py` measures it against a loop that only echoes ready answers.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from skydns.compiled import Answers, Ask
+
+BATCH: Final = 256
+"""Datagrams taken in one turn: ~1.5 ms, so that 20k queries/s delay a change by less than 20 ms."""
+
+QUERY: Final = 4096
+"""Octets read of a query; larger ones arrive cut and get FORMERR."""
+
+Started = Callable[[Ask, bytes, Any], None]
+"""Takes a query that needs the name servers, its octets and its sender."""
+
+
+class Loop:
+    """Serves one UDP socket.
+
+    Args:
+        sock: bound, non-blocking.
+        forward: called with what cannot be answered at once.
+        wildcard: the socket is bound to every address, so that a reply must be told to leave from
+            the address the query came to (a host with several would else answer from another).
+    """
+
+    def __init__(
+        self, sock: socket.socket, answers: Answers, forward: Started, *, wildcard: bool = False
+    ) -> None:
+        self.sock = sock
+        self.answers = answers
+        self.forward = forward
+        self.unsent = 0  # replies the kernel refused: full buffer, unreachable client
+        self.drain: Callable[[], None] = self._drain_any if wildcard else self._drain
+        if wildcard:
+            _ask_for_destination(sock)
+
+    def _drain(self) -> None:
+        """Answer what is queued."""
+        receive, send = self.sock.recvfrom, self.sock.sendto
+        ready, slow = self.answers.ready.get, self.slow
+        try:
+            for _ in range(BATCH):
+                data, peer = receive(QUERY)
+                hit = ready(data[2:])
+                if hit is not None:
+                    payload, cell = hit
+                    cell[0] += 1
+                    if payload.__class__ is bytes:
+                        reply = data[:2] + payload  # isinstance costs 30 ns
+                    else:
+                        reply = data[:2] + payload()  # type: ignore[operator]
+                    send(reply, peer)
+                elif (answered := slow(data, peer)) is not None:
+                    send(answered, peer)
+        except BlockingIOError:
+            return
+        except OSError:  # an ICMP error for an earlier reply, or no buffer: the query is repeated
+            self.unsent += 1
+
+    def _drain_any(self) -> None:
+        """Answer what is queued on a socket bound to every address: +35 % for the control data."""
+        receive, send = self.sock.recvmsg, self.sock.sendmsg
+        ready = self.answers.ready.get
+        try:
+            for _ in range(BATCH):
+                data, control, _, peer = receive(QUERY, 64)
+                way = [_back(*item) for item in control]
+                hit = ready(data[2:])
+                if hit is not None:
+                    payload, cell = hit
+                    cell[0] += 1
+                    reply = payload if isinstance(payload, bytes) else payload()
+                    send((data[:2], reply), way, 0, peer)
+                elif (answered := self.slow(data, (peer, way))) is not None:
+                    send((answered,), way, 0, peer)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.unsent += 1
+
+    def slow(self, data: bytes, peer: Any) -> bytes | None:
+        """Answer what `ready` does not hold; None when nothing is to be sent now."""
+        made = self.answers.reply(data)
+        if isinstance(made, Ask):
+            self.forward(made, data, peer)
+            return None
+        return made
+
+    def send(self, reply: bytes, peer: Any) -> None:
+        """Send a reply that came later, to the `peer` given to `forward`."""
+        try:
+            if self.drain == self._drain:
+                self.sock.sendto(reply, peer)
+            else:
+                address, way = peer
+                self.sock.sendmsg((reply,), way, 0, address)
+        except OSError:
+            self.unsent += 1
+
+
+def _ask_for_destination(sock: socket.socket) -> None:
+    """Have the kernel say to which of our addresses a datagram came."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+
+
+_IP_PKTINFO: Final = getattr(
+    socket, "IP_PKTINFO", 8
+)  # Linux's number; Python 3.11 has no name for it
+
+
+def _back(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
+    """Return the control message that sends a reply from where its query came to."""
+    if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+        # struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }: source = spec_dst
+        return level, kind, b"\0\0\0\0" + data[4:8] + b"\0\0\0\0"
+    return level, kind, data

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is served: the records as a tree of labels, and what goes with them.
+
+One `Node` for every name that is a key or has keys below it (an inner name exists, RFC 8020),
+found by its folded wire form in one dictionary; a node knows its children by label. So
+
+* whether a name exists costs one look-up, whatever the number of records;
+* putting or removing a record costs its number of labels;
+* the records below a name are walked only when an answer is made, not when it is sent.
+
+Changed only by `apply`, between two turns of the loop; `answer` only reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from fairlead.etcd.types import LeaseID
+from skydns import keys, names
+from skydns.records import Service
+
+MOST_RECORDS: Final = 4096
+"""Records looked at for one answer: an address takes 16 octets, so no message holds more."""
+
+MOST_VISITS: Final = 50_000
+"""Nodes walked for one answer, ~20 ms: a question with wildcards cannot stall the server."""
+
+
+class Node:
+    """A name that exists: `own` holds its records, `children` the names one label below."""
+
+    __slots__ = ("children", "own")
+
+    def __init__(self) -> None:
+        self.children: dict[bytes, Node] | None = None
+        self.own: tuple[Service, ...] = ()
+
+
+class Index:
+    """Services by key, and the tree of their names."""
+
+    def __init__(self) -> None:
+        self._services: dict[bytes, Service] = {}
+        self._nodes: dict[bytes, Node] = {names.ROOT: Node()}
+        self.services: Mapping[bytes, Service] = MappingProxyType(self._services)
+
+    def put(self, service: Service) -> None:
+        """Add a record, replacing the one of the same key."""
+        if service.key in self._services:
+            self.remove(service.key)
+        self._services[service.key] = service
+        name = service.name.lower()
+        node = self._grow(name)
+        # two keys that differ only in letter case are one name (§1.1): in the order of keys
+        node.own = tuple(sorted((*node.own, service), key=_by_key)) if node.own else (service,)
+
+    def remove(self, key: bytes) -> None:
+        """Forget a record, and the names that existed only by it; a strange key does nothing."""
+        service = self._services.pop(key, None)
+        if service is None:
+            return
+        name = service.name.lower()
+        node = self._nodes[name]
+        node.own = tuple(other for other in node.own if other.key != key)
+        while not node.own and not node.children and name != names.ROOT:
+            del self._nodes[name]
+            above = names.parent(name)
+            node = self._nodes[above]
+            if node.children is not None:
+                del node.children[name[1 : 1 + name[0]]]
+            name = above
+
+    def node(self, name: bytes) -> Node | None:
+        """Return what stands at a folded name, None when nothing exists there or below."""
+        return self._nodes.get(name)
+
+    def exists(self, name: bytes) -> bool:
+        """Say whether a folded name is a key or has keys below it."""
+        return name in self._nodes
+
+    def below(self, name: bytes, *, without: bytes = b"") -> list[Service]:
+        """Return the records of all descendants in the order of their keys (§3.4).
+
+        Args:
+            without: a label directly below that is left out with all under it.
+        """
+        node = self._nodes.get(name)
+        if node is None or not node.children:
+            return []
+        found: list[Service] = []
+        for visits, part in enumerate(_walk(node, without), 1):
+            found.extend(part.own)
+            if len(found) >= MOST_RECORDS or visits >= MOST_VISITS:
+                break
+        return sorted(found, key=_by_key)
+
+    def matching(self, base: bytes, question: bytes) -> list[Service]:
+        """Return the records that answer a question with wildcards, in the order of keys (§3.1).
+
+        Args:
+            base: the question's part above its wildcards; `keys.wildcard_base` gives it.
+        """
+        node = self._nodes.get(base)
+        if node is None:
+            return []
+        wanted = list(names.labels(question))[: -names.count(base) or None]
+        found: list[Service] = []
+        visits = 0
+        level = [node]
+        for want in reversed(wanted):  # from the base towards the leaves
+            following: list[Node] = []
+            for node in level:
+                children = node.children or {}
+                if want in keys.WILDCARDS:
+                    following.extend(children.values())
+                elif want in children:
+                    following.append(children[want])
+                if len(following) >= MOST_VISITS:
+                    break
+            level = following
+        for top in level:
+            for part in _walk(top):
+                visits += 1
+                found.extend(part.own)
+            found.extend(top.own)
+            if len(found) >= MOST_RECORDS or visits >= MOST_VISITS:
+                break
+        return sorted(found, key=_by_key)
+
+    def _grow(self, name: bytes) -> Node:
+        """Return the node of a name, made with all above it when it is new."""
+        nodes = self._nodes
+        node = nodes.get(name)
+        if node is not None:
+            return node
+        made = nodes[name] = Node()
+        child = made
+        while True:
+            label, name = name[1 : 1 + name[0]], names.parent(name)
+            above = nodes.get(name)
+            known = above is not None
+            if above is None:
+                above = nodes[name] = Node()
+            if above.children is None:
+                above.children = {}
+            above.children[label] = child
+            if known:
+                return made
+            child = above
+
+
+def _by_key(service: Service) -> bytes:
+    """Return what records are ordered by: as etcd, their keys' octets."""
+    return service.key
+
+
+def _walk(node: Node, without: bytes = b"") -> Iterator[Node]:
+    """Yield the nodes below one, not itself."""
+    stack = [child for label, child in reversed((node.children or {}).items()) if label != without]
+    while stack:
+        node = stack.pop()
+        yield node
+        if node.children:
+            stack.extend(reversed(node.children.values()))
+
+
+@dataclass(slots=True)
+class Served:
+    """What answers are made from.
+
+    Attributes:
+        serials: SOA serial by zone: the store's revision of the last change in it (§5.7).
+        start_serial: serial of a zone that did not change since the first list.
+        leases: when a lease runs out, on the monotonic clock; unknown ones count as none.
+    """
+
+    index: Index = field(default_factory=Index)
+    serials: dict[bytes, int] = field(default_factory=dict)
+    start_serial: int = 1
+    leases: dict[LeaseID, float] = field(default_factory=dict)
+
+    def serial(self, zone: bytes) -> int:
+        """Return a zone's SOA serial, 32 bits (RFC 1982)."""
+        return self.serials.get(zone, self.start_serial) & 0xFFFFFFFF
