@@ -100,7 +100,7 @@ def test_libraries_log_through_ours(logger: log.Log, lines: list[str]) -> None:
 
 def test_fault_has_the_traceback(logger: log.Log, lines: list[str]) -> None:
     try:
-        raise KeyError("x")
+        {}["x"]
     except KeyError as error:
         logger.fault("fatal", error)
     assert "Traceback" in lines[0]
