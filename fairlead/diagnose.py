@@ -13,17 +13,18 @@ from fairlead.clock import Clock
 from fairlead.errors import ActionError
 
 if TYPE_CHECKING:
+    from fairlead.etcd.mirror import Mirror
     from fairlead.life import Runtime
 
 _MOST_REJECTED = 100  # in /status; /debug/state has all
 
 
-def stale_seconds(mirror: Any, clock: Clock) -> float:
+def stale_seconds(mirror: Mirror, clock: Clock) -> float:
     """Return the age of what a mirror serves; 0 while it follows etcd."""
     if mirror.last_sync_wall is not None and mirror.stale_since is not None:
-        return max(0.0, clock.wall() - float(mirror.last_sync_wall))
+        return max(0.0, clock.wall() - mirror.last_sync_wall)
     if mirror.stale_since is not None:
-        return max(0.0, clock.monotonic() - float(mirror.stale_since))
+        return max(0.0, clock.monotonic() - mirror.stale_since)
     return 0.0
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib
 import os
 import signal
 import sys
@@ -32,6 +31,7 @@ from fairlead.clock import SYSTEM, Clock
 from fairlead.daemon import Program, load
 from fairlead.errors import ConfigError, ConfigErrors, FairleadError, RecordError
 from fairlead.etcd.client import connect
+from fairlead.etcd.mirror import Mirror, Snapshot
 from fairlead.etcd.options import Options
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import KeyRange
@@ -49,10 +49,9 @@ C = TypeVar("C")
 State = TypeVar("State")
 Action = TypeVar("Action")
 
-_WAIT_SECONDS: Final = 2.0  # before "waiting for etcd" is said
-
-
-Mirror = Any  # fairlead.etcd.mirror.Mirror
+_WAIT_SECONDS: Final = (
+    3.0  # longer than a mirror's patience with etcd, before "waiting for etcd" is said
+)
 
 
 class _Planned(BaseException):
@@ -111,7 +110,7 @@ class Runtime:
 
     def mirror(self, name: str, ranges: KeyRange | Sequence[KeyRange]) -> Mirror:
         """Follow some keys, with a last-known-good file, metrics and health; subscribe at once."""
-        mirror = importlib.import_module("fairlead.etcd.mirror").Mirror(
+        mirror = Mirror(
             self.store,
             ranges,
             name=name,
@@ -209,7 +208,7 @@ class Runtime:
             for name, mirror in self.mirrors.items()
         ]
 
-    def _state_file(self, name: str, ranges: KeyRange | Sequence[KeyRange]) -> Any:
+    def _state_file(self, name: str, ranges: KeyRange | Sequence[KeyRange]) -> Snapshot | None:
         """Return the last-known-good file of a mirror; its name tells cluster and keys apart."""
         directory = state_dir(self.program, self.values, self.environ)
         if directory is None or self.planning:
@@ -217,9 +216,7 @@ class Runtime:
         what = f"{sorted(self.endpoints)} {ranges}".encode()
         file = directory / f"{name}-{hashlib.sha256(what).hexdigest()[:12]}.state"
         most = float(str(self.program.setting(self.values, "state-max-age")))
-        return importlib.import_module("fairlead.etcd.snapshot").Snapshot(
-            file, max_age=most or None
-        )
+        return Snapshot(file, max_age=most or None, clock=self.clock)
 
     async def _first_sync(self, mirror: Mirror) -> None:
         try:
@@ -232,12 +229,8 @@ class Runtime:
             self.log.warning("waiting for etcd", mirror=mirror.name, endpoints=where)
             self.status(f"waiting for etcd at {where}")
             await mirror.ready()
-        if all(self._has_data(other) for other in self.mirrors.values()):
+        if all(other.synced for other in self.mirrors.values()):
             self.health.set("first-sync", True)
-
-    @staticmethod
-    def _has_data(mirror: Mirror) -> bool:
-        return mirror.synced or mirror.last_sync_wall is not None
 
     def _note(self, name: str, done: Pass[object]) -> None:
         self.metrics.note_pass(name, done, self.clock.wall())
