@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Actions → netlink and files, in the plan's order.
+
+Runs of peers' objects go to the kernel in batches; links and files one by one. A refusal costs
+its own action only and names it (promise 7); "already gone" is what a deletion wants.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fairlead.errors import ActionError
+from flannelpy import rtnetlink
+from flannelpy.kernel import Kernel, KernelError, index_of
+from flannelpy.plan import Action, Delete, Put, Remake
+from flannelpy.state import Address, Fdb, File, Link, Neighbour, Object, Route
+
+_PUT: dict[type, Callable[..., bytes]] = {
+    Address: rtnetlink.put_address,
+    Neighbour: rtnetlink.put_neighbour,
+    Fdb: rtnetlink.put_fdb,
+    Route: rtnetlink.put_route,
+}
+_DELETE: dict[type, Callable[..., bytes]] = {
+    Address: rtnetlink.delete_address,
+    Neighbour: rtnetlink.delete_neighbour,
+    Fdb: rtnetlink.delete_fdb,
+    Route: rtnetlink.delete_route,
+}
+
+
+async def carry_out(kernel: Kernel, plan: Sequence[Action]) -> list[ActionError]:
+    """Do a plan's actions; return what was refused."""
+    refused: list[ActionError] = []
+    waiting: list[tuple[Action, bytes]] = []
+    indexes: dict[str, int] = {}
+
+    async def flush() -> None:
+        results = await kernel.batch([request for _, request in waiting])
+        for (action, _), error in zip(waiting, results, strict=True):
+            if error is not None and not (isinstance(action, Delete) and error.absent):
+                refused.append(_error(action, error))
+        waiting.clear()
+
+    for action in plan:
+        thing = action.gone if isinstance(action, Delete) else action.wanted
+        try:
+            if isinstance(thing, Link | File):
+                await flush()
+                await _single(kernel, action)
+                indexes.clear()
+                continue
+            if thing.dev not in indexes:
+                indexes[thing.dev] = index_of(thing.dev)
+            waiting.append((action, _request(action, thing, indexes[thing.dev])))
+        except KernelError as error:
+            if not (isinstance(action, Delete) and error.absent):
+                refused.append(_error(action, error))
+    await flush()
+    return refused
+
+
+def _request(action: Action, thing: Object, index: int) -> bytes:
+    table = _DELETE if isinstance(action, Delete) else _PUT
+    return table[type(thing)](thing, index)
+
+
+async def _single(kernel: Kernel, action: Action) -> None:
+    match action:
+        case Remake(wanted):
+            await kernel.delete(wanted.name)
+            await _create(kernel, wanted)
+        case Put(Link() as wanted, None):
+            await _create(kernel, wanted)
+        case Put(Link() as wanted, Link() as was):
+            await kernel.change(wanted, was)
+        case Put(File(path, text)):
+            try:
+                replace_file(Path(path), text)
+            except OSError as error:
+                raise KernelError(error.errno or 0, path) from error
+        case Delete(Link(name)):
+            await kernel.delete(name)
+        case Delete(File(path)):
+            Path(path).unlink(missing_ok=True)  # noqa: ASYNC240
+        case _:
+            raise TypeError(action)
+
+
+async def _create(kernel: Kernel, link: Link) -> None:
+    await kernel.create(link)
+    made = await kernel.interface(link.name)
+    if made is None:
+        raise KernelError(0, f"{link.name} is gone again")
+    await kernel.change(link, made.link)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole, mode 0644 whatever the umask; a reader sees the old or the new one."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _error(action: Action, error: KernelError) -> ActionError:
+    refused = ActionError(action, str(error), transient=error.transient)
+    refused.__cause__ = error
+    return refused

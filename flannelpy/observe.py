@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel and files → HostState: our own objects only, whole within the scope (promise 6).
+
+A pass over EVERYTHING dumps our devices' tables and the routes with our protocol; one over some
+keys asks for just those, so that one peer's change costs the same among ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fairlead.errors import ActionError
+from flannelpy import rtnetlink
+from flannelpy.backends import Hop, Underlay
+from flannelpy.kernel import Kernel, KernelError, index_of, name_of
+from flannelpy.rtnetlink import PERMANENT, PROTO_KERNEL, RawNeighbour, RawRoute, Reply
+from flannelpy.state import (
+    PROTO_OURS,
+    Address,
+    Fdb,
+    File,
+    HostState,
+    Key,
+    Kind,
+    Neighbour,
+    Object,
+    Route,
+    Territory,
+    mac_text,
+)
+
+
+async def host_state(kernel: Kernel, ours: Territory, scope: Iterable[Key] | None) -> HostState:
+    """Return what is there of ours: everything (None) or under the keys of a scope.
+
+    Raises:
+        ActionError: the kernel refused to tell.
+    """
+    try:
+        if scope is None:
+            return await _everything(kernel, ours)
+        return await _some(kernel, ours, scope)
+    except KernelError as error:
+        raise ActionError("observe", str(error), transient=True) from error
+
+
+async def _everything(kernel: Kernel, ours: Territory) -> HostState:
+    found: list[Object] = []
+    versions = {net.version for net in ours.networks}
+    for name in ours.devices:
+        interface = await kernel.interface(name)
+        if interface is None:
+            continue
+        found.append(interface.link)
+        index, names = interface.index, {interface.index: name}
+        found += [
+            Address(name, it.address)
+            for it in await kernel.addresses(index)
+            if ours.has_address(it.address)
+        ]
+        for version in (0, *versions):
+            entries = await kernel.neighbours(version, index)
+            found += filter(None, (_entry(it, names) for it in entries))
+        for version in versions:
+            found += _routes(await kernel.routes(version, index=index), ours)
+    for version in versions:
+        found += _routes(await kernel.routes(version, proto=PROTO_OURS), ours)
+    found += _files(ours.files)
+    return {thing.key: thing for thing in found}
+
+
+async def _some(kernel: Kernel, ours: Territory, scope: Iterable[Key]) -> HostState:
+    found: list[Object] = []
+    requests: list[bytes] = []
+    asked: list[Key] = []
+    for key in scope:
+        match key.kind:
+            case Kind.LINK:
+                interface = await kernel.interface(key.dev)
+                if interface is not None:
+                    found.append(interface.link)
+            case Kind.ADDRESS:
+                found += await _addresses(kernel, ours, key)
+            case Kind.FILE:
+                found += _files((key.dev,))
+            case _:
+                request = _request(key)
+                if request is not None:
+                    requests.append(request)
+                    asked.append(key)
+    for key, reply in zip(asked, await kernel.ask(requests), strict=True):
+        thing = None if reply is None else parse(reply, ours)
+        if thing is not None and thing.key == key:
+            found.append(thing)
+    return {thing.key: thing for thing in found}
+
+
+def _request(key: Key) -> bytes | None:
+    """Return the question about one neighbour, FDB entry or route; None: its device is gone."""
+    if key.kind == Kind.ROUTE:
+        return rtnetlink.get_route(rtnetlink.key_network(key))
+    try:
+        index = index_of(key.dev)
+    except KernelError:
+        return None
+    if key.kind == Kind.FDB:
+        return rtnetlink.get_fdb(mac_text(key.number), index)
+    return rtnetlink.get_neighbour(rtnetlink.key_ip(key), index)
+
+
+async def _addresses(kernel: Kernel, ours: Territory, key: Key) -> list[Object]:
+    try:
+        index = index_of(key.dev)
+    except KernelError:
+        return []
+    there = [Address(key.dev, it.address) for it in await kernel.addresses(index)]
+    return [it for it in there if it.key == key and ours.has_address(it.address)]
+
+
+def parse(reply: Reply, ours: Territory) -> Object | None:
+    """Return the object of ours that an answer tells of, or None when it is not ours."""
+    heard = _parse(reply, ours)
+    return None if heard is None else heard[1]
+
+
+def heard(reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
+    """Return what a notification tells of: a key of ours and what is there now; None: not ours.
+
+    Links are the caller's: they matter also when they are not ours.
+    """
+    told = _parse(reply, ours)
+    if told is not None and reply.type in _GONE:
+        return told[0], None
+    return told
+
+
+_GONE = frozenset({rtnetlink.DELROUTE, rtnetlink.DELNEIGH, rtnetlink.DELADDR})
+
+
+def _parse(reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
+    thing: Object | None = None
+    if reply.type in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
+        raw = rtnetlink.parse_route(reply)
+        if raw is not None and raw.table == rtnetlink.MAIN and raw.plain:
+            thing = _route(raw, ours)
+    elif reply.type in (rtnetlink.NEWNEIGH, rtnetlink.DELNEIGH):
+        entry = rtnetlink.parse_neighbour(reply)
+        name = None if entry is None else name_of(entry.ifindex)
+        if entry is None or name not in ours.devices:
+            return None
+        thing = _entry(entry, {entry.ifindex: name})
+        if thing is None and not entry.is_fdb and entry.dst is not None:
+            # one that went says neither its MAC nor that it was permanent; one that we want
+            # may also have been put back into the kernel's own care
+            return Neighbour(name, entry.dst, "0").key, None
+    elif reply.type in (rtnetlink.NEWADDR, rtnetlink.DELADDR):
+        address = rtnetlink.parse_address(reply)
+        name = None if address is None else name_of(address.ifindex)
+        if address is None or name not in ours.devices or not ours.has_address(address.address):
+            return None
+        thing = Address(name, address.address)
+    return None if thing is None else (thing.key, thing)
+
+
+def _entry(raw: RawNeighbour, names: dict[int, str]) -> Object | None:
+    """Return a permanent entry; what the kernel learnt by itself is not ours."""
+    if not raw.state & PERMANENT or not raw.lladdr or raw.dst is None:
+        return None
+    name = names[raw.ifindex]
+    return Fdb(name, raw.lladdr, raw.dst) if raw.is_fdb else Neighbour(name, raw.dst, raw.lladdr)
+
+
+def _routes(raws: Iterable[RawRoute], ours: Territory) -> list[Object]:
+    return [route for route in (_route(raw, ours) for raw in raws) if route is not None]
+
+
+def _route(raw: RawRoute, ours: Territory) -> Route | None:
+    name = name_of(raw.ifindex)
+    if name is None or raw.proto == PROTO_KERNEL or raw.dst.is_multicast:
+        return None
+    if name not in ours.devices and raw.proto != PROTO_OURS:
+        return None
+    return Route(raw.dst, raw.via, name, raw.onlink, raw.proto)
+
+
+def _files(paths: Iterable[str]) -> list[Object]:
+    found: list[Object] = []
+    for path in paths:
+        try:
+            found.append(File(path, Path(path).read_text("utf-8", "replace")))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ActionError(f"read {path}", error.strerror or str(error)) from error
+    return found
+
+
+async def underlay(kernel: Kernel, ours: Territory, versions: Iterable[int]) -> Underlay:
+    """Return the routes that are not ours: how hosts are reached without the overlay."""
+    hops = []
+    for version in versions:
+        for raw in await kernel.routes(version):
+            name = name_of(raw.ifindex)
+            if name is None or name in ours.devices or raw.proto == PROTO_OURS:
+                continue
+            hops.append(Hop(raw.dst, name, raw.via is not None))
+    return Underlay(tuple(hops))

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neighbours, FDB entries, routes and addresses as rtnetlink messages, both ways. Pure.
+
+Packed by hand, for these are what thousands of peers are made of: one message costs 1–2 µs here
+and about 150 µs through pyroute2's generic encoder (5,000 peers: 30 ms against 2 s). Links,
+with their nested attributes, are rare and stay with pyroute2. Layouts: linux/rtnetlink.h,
+linux/neighbour.h, linux/if_addr.h.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import NamedTuple
+
+from flannelpy.state import (
+    Address,
+    Fdb,
+    IPAddress,
+    IPInterface,
+    IPNetwork,
+    Key,
+    Neighbour,
+    Route,
+    mac_number,
+)
+
+NEWLINK, DELLINK = 16, 17
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+ERROR, DONE = 2, 3
+
+F_REQUEST, F_ACK, F_DUMP_INTR = 0x1, 0x4, 0x10
+F_REPLACE, F_CREATE, F_DUMP = 0x100, 0x400, 0x300
+F_CAPPED, F_ACK_TLVS = 0x100, 0x200
+
+INET, INET6, BRIDGE = 2, 10, 7
+PERMANENT = 0x80  # NUD_PERMANENT
+SELF = 0x02  # NTF_SELF: the device's own table, not its bridge's
+ONLINK = 0x04  # RTNH_F_ONLINK
+FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: the entry itself, not what it resolves to
+MAIN = 254  # RT_TABLE_MAIN
+LINK_SCOPE = 253  # RT_SCOPE_LINK
+PROTO_KERNEL = 2
+
+_HEADER = struct.Struct("=IHHII")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_NDMSG = struct.Struct("=BBHiHBB")
+_IFADDRMSG = struct.Struct("=BBBBI")
+_ATTR = struct.Struct("=HH")
+_U32 = struct.Struct("=I")
+_NLA_TYPE = 0x3FFF
+
+HEADER_SIZE = _HEADER.size
+
+
+class Reply(NamedTuple):
+    """One message as it came: `body` begins behind the header."""
+
+    type: int
+    flags: int
+    sequence: int
+    port: int
+    body: memoryview
+
+
+class RawRoute(NamedTuple):
+    """A route with its device as an index; `plain` unless it has a metric, several hops or a nexthop object."""
+
+    dst: IPNetwork
+    via: IPAddress | None
+    ifindex: int
+    onlink: bool
+    proto: int
+    table: int
+    plain: bool
+
+
+class RawNeighbour(NamedTuple):
+    """A neighbour or FDB entry with its device as an index."""
+
+    ifindex: int
+    is_fdb: bool
+    dst: IPAddress | None
+    lladdr: str
+    state: int
+
+
+class RawAddress(NamedTuple):
+    """An address with its device as an index; `flags` are IFA_F_*."""
+
+    ifindex: int
+    address: IPInterface
+    flags: int
+    scope: int
+
+
+def message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
+    """Return a request; its sequence number can be set later by `number`."""
+    return _HEADER.pack(HEADER_SIZE + len(body), kind, flags | F_REQUEST, sequence, 0) + body
+
+
+def numbered(request: bytes, sequence: int, *, ack: bool = False) -> bytes:
+    """Return `request` with a sequence number, and asking for an answer when `ack`."""
+    size, kind, flags, _, port = _HEADER.unpack_from(request)
+    if ack:
+        flags |= F_ACK
+    return _HEADER.pack(size, kind, flags, sequence, port) + request[HEADER_SIZE:]
+
+
+def attribute(kind: int, data: bytes) -> bytes:
+    """Return an attribute, padded to four bytes."""
+    return _ATTR.pack(4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return attribute(kind, _U32.pack(value))
+
+
+def _family(version: int) -> int:
+    return INET if version == 4 else INET6
+
+
+# --- what we ask for ---
+
+
+def put_neighbour(entry: Neighbour, index: int) -> bytes:
+    """Create or replace a permanent neighbour entry."""
+    return message(NEWNEIGH, F_CREATE | F_REPLACE, _neighbour(entry, index))
+
+
+def delete_neighbour(entry: Neighbour, index: int) -> bytes:
+    """Delete a neighbour entry."""
+    return message(DELNEIGH, 0, _neighbour(entry, index))
+
+
+def _neighbour(entry: Neighbour, index: int) -> bytes:
+    head = _NDMSG.pack(_family(entry.ip.version), 0, 0, index, PERMANENT, 0, 0)
+    mac = mac_number(entry.lladdr).to_bytes(6)
+    return head + attribute(1, entry.ip.packed) + attribute(2, mac)
+
+
+def put_fdb(entry: Fdb, index: int) -> bytes:
+    """Create or replace a permanent FDB entry of the device itself."""
+    return message(NEWNEIGH, F_CREATE | F_REPLACE, _fdb(entry, index))
+
+
+def delete_fdb(entry: Fdb, index: int) -> bytes:
+    """Delete an FDB entry."""
+    return message(DELNEIGH, 0, _fdb(entry, index))
+
+
+def _fdb(entry: Fdb, index: int) -> bytes:
+    head = _NDMSG.pack(BRIDGE, 0, 0, index, PERMANENT, SELF, 0)
+    return (
+        head + attribute(2, mac_number(entry.lladdr).to_bytes(6)) + attribute(1, entry.dst.packed)
+    )
+
+
+def put_route(route: Route, index: int) -> bytes:
+    """Create or replace a unicast route of the main table."""
+    return message(NEWROUTE, F_CREATE | F_REPLACE, _route(route, index, route.proto))
+
+
+def delete_route(route: Route, index: int) -> bytes:
+    """Delete a route; its gateway and device must match, so that no stranger's goes instead."""
+    return message(DELROUTE, 0, _route(route, index, route.proto))
+
+
+def _route(route: Route, index: int, proto: int) -> bytes:
+    dst = route.dst
+    scope = LINK_SCOPE if route.via is None and dst.version == 4 else 0
+    flags = ONLINK if route.onlink else 0
+    family = _family(dst.version)
+    body = _RTMSG.pack(family, dst.prefixlen, 0, 0, MAIN, proto, scope, 1, flags)
+    body += attribute(1, dst.network_address.packed) + _u32(4, index)
+    return body if route.via is None else body + attribute(5, route.via.packed)
+
+
+def put_address(address: Address, index: int) -> bytes:
+    """Add an address to a device."""
+    return message(NEWADDR, F_CREATE | F_REPLACE, _address(address, index))
+
+
+def delete_address(address: Address, index: int) -> bytes:
+    """Take an address from a device."""
+    return message(DELADDR, 0, _address(address, index))
+
+
+def _address(address: Address, index: int) -> bytes:
+    it = address.address
+    nodad = 0x02 if it.version == 6 else 0  # nobody else can have it: no need to ask and wait
+    head = _IFADDRMSG.pack(_family(it.version), it.network.prefixlen, nodad, 0, index)
+    return head + attribute(2, it.ip.packed) + attribute(1, it.ip.packed)
+
+
+def get_route(dst: IPNetwork) -> bytes:
+    """Ask for the entry that matches the base address of `dst`, which may be another one."""
+    base = dst.network_address
+    bits = base.max_prefixlen
+    body = _RTMSG.pack(_family(dst.version), bits, 0, 0, 0, 0, 0, 0, FIB_MATCH)
+    return message(GETROUTE, 0, body + attribute(1, base.packed))
+
+
+def get_neighbour(ip: IPAddress, index: int) -> bytes:
+    """Ask for one neighbour entry."""
+    head = _NDMSG.pack(_family(ip.version), 0, 0, index, 0, 0, 0)
+    return message(GETNEIGH, 0, head + attribute(1, ip.packed))
+
+
+def get_fdb(lladdr: str, index: int) -> bytes:
+    """Ask for one FDB entry of the device itself."""
+    head = _NDMSG.pack(BRIDGE, 0, 0, index, 0, SELF, 0)
+    return message(GETNEIGH, 0, head + attribute(2, mac_number(lladdr).to_bytes(6)))
+
+
+def dump_routes(version: int, *, index: int = 0, proto: int = 0) -> bytes:
+    """Ask for the main table's routes, only those through a device or of a protocol if given."""
+    body = _RTMSG.pack(_family(version), 0, 0, 0, MAIN, proto, 0, 0, 0)
+    return message(GETROUTE, F_DUMP, body + (_u32(4, index) if index else b""))
+
+
+def dump_neighbours(version: int, index: int) -> bytes:
+    """Ask for a device's neighbour entries."""
+    head = _NDMSG.pack(_family(version), 0, 0, 0, 0, 0, 0)
+    return message(GETNEIGH, F_DUMP, head + _u32(8, index))
+
+
+def dump_fdb(index: int) -> bytes:
+    """Ask for a device's FDB entries."""
+    return message(GETNEIGH, F_DUMP, _NDMSG.pack(BRIDGE, 0, 0, index, 0, 0, 0))
+
+
+def dump_addresses(index: int = 0) -> bytes:
+    """Ask for the addresses of one device or of all."""
+    return message(GETADDR, F_DUMP, _IFADDRMSG.pack(0, 0, 0, 0, index))
+
+
+# --- what comes back ---
+
+
+def replies(data: bytes) -> Iterator[Reply]:
+    """Yield the messages of one datagram."""
+    view = memoryview(data)
+    at = 0
+    while at + HEADER_SIZE <= len(data):
+        size, kind, flags, sequence, port = _HEADER.unpack_from(data, at)
+        if size < HEADER_SIZE:
+            return
+        yield Reply(kind, flags, sequence, port, view[at + HEADER_SIZE : at + size])
+        at += size + (-size & 3)
+
+
+def refusal(reply: Reply) -> tuple[int, str]:
+    """Return errno (0: none) and the kernel's words, where it gave any, of an ERROR or DONE."""
+    if len(reply.body) < 4:
+        return 0, ""
+    errno = -int.from_bytes(reply.body[:4], sys.byteorder, signed=True)
+    if not reply.flags & F_ACK_TLVS or reply.type != ERROR:
+        return errno, ""
+    at = 4 + HEADER_SIZE
+    if not reply.flags & F_CAPPED:
+        size = _U32.unpack_from(reply.body, 4)[0]
+        at = 4 + size + (-size & 3)
+    words = _attributes(reply.body, at).get(1)
+    return errno, "" if words is None else bytes(words).rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _attributes(body: memoryview, at: int) -> dict[int, memoryview]:
+    found = {}
+    while at + 4 <= len(body):
+        size, kind = _ATTR.unpack_from(body, at)
+        if size < 4:
+            break
+        found[kind & _NLA_TYPE] = body[at + 4 : at + size]
+        at += size + (-size & 3)
+    return found
+
+
+def parse_route(reply: Reply) -> RawRoute | None:
+    """Return a unicast IPv4 or IPv6 route; None for any other."""
+    body = reply.body
+    family, length, _, tos, table, proto, _, kind, flags = _RTMSG.unpack_from(body)
+    if family not in (INET, INET6) or kind != 1:
+        return None
+    has = _attributes(body, _RTMSG.size)
+    if 15 in has:
+        table = _U32.unpack(has[15])[0]
+    metric = _U32.unpack(has[6])[0] if 6 in has else 0
+    usual = 0 if family == INET else 1024
+    dst = _network(family, bytes(has.get(1, b"")), length)
+    via = _ip(family, bytes(has[5])) if 5 in has else None
+    index = _U32.unpack(has[4])[0] if 4 in has else 0
+    # 9: several hops; 18: a gateway of another family; 30: a nexthop object
+    plain = not tos and metric == usual and not has.keys() & {9, 18, 30} and index > 0
+    return RawRoute(dst, via, index, bool(flags & ONLINK), proto, table, plain)
+
+
+def parse_neighbour(reply: Reply) -> RawNeighbour | None:
+    """Return a neighbour or FDB entry; None for a family that is neither."""
+    family, _, _, index, state, _, _ = _NDMSG.unpack_from(reply.body)
+    if family not in (INET, INET6, BRIDGE):
+        return None
+    has = _attributes(reply.body, _NDMSG.size)
+    dst = bytes(has[1]) if 1 in has else b""
+    mac = bytes(has[2]) if 2 in has else b""
+    ip = _ip(INET if len(dst) == 4 else INET6, dst) if len(dst) in (4, 16) else None
+    return RawNeighbour(index, family == BRIDGE, ip, mac.hex(":") if len(mac) == 6 else "", state)
+
+
+def parse_address(reply: Reply) -> RawAddress | None:
+    """Return an address; None for one of another family."""
+    family, length, flags, scope, index = _IFADDRMSG.unpack_from(reply.body)
+    if family not in (INET, INET6):
+        return None
+    has = _attributes(reply.body, _IFADDRMSG.size)
+    packed = bytes(has.get(2, has.get(1, b"")))  # the local end first: the other is the peer's
+    if 8 in has:
+        flags = _U32.unpack(has[8])[0]
+    interface: IPInterface
+    if family == INET:
+        interface = IPv4Interface((packed, length))
+    else:
+        interface = IPv6Interface((packed, length))
+    return RawAddress(index, interface, flags, scope)
+
+
+def _ip(family: int, packed: bytes) -> IPAddress:
+    return IPv4Address(packed) if family == INET else IPv6Address(packed)
+
+
+def _network(family: int, packed: bytes, length: int) -> IPNetwork:
+    if family == INET:
+        return IPv4Network((packed or bytes(4), length))
+    return IPv6Network((packed or bytes(16), length))
+
+
+def key_network(key: Key) -> IPNetwork:
+    """Return the destination that a route's key names."""
+    if key.family == 4:
+        return IPv4Network((key.number, key.length))
+    return IPv6Network((key.number, key.length))
+
+
+def key_ip(key: Key) -> IPAddress:
+    """Return the address that a neighbour's key names."""
+    return IPv4Address(key.number) if key.family == 4 else IPv6Address(key.number)
