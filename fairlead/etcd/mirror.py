@@ -29,7 +29,7 @@ from fairlead.clock import SYSTEM, Clock
 from fairlead.etcd.batches import Batches
 from fairlead.etcd.follow import Checks, Follow
 from fairlead.etcd.observer import SILENT, Observer
-from fairlead.etcd.statefile import Snapshot, StateFileError
+from fairlead.etcd.snapshot import Snapshot, StateFileError
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import KeyRange, KeyValue, Revision
 from fairlead.etcd.view import Change, Changes, View

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.etcd.statefile import Snapshot, StateFileError
+from fairlead.etcd.snapshot import Snapshot, StateFileError
 from fairlead.etcd.types import KeyRange, KeyValue, LeaseID, Revision
 
 RANGES = (KeyRange.prefix(b"/skydns/"),)
