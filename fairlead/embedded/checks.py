@@ -14,6 +14,7 @@ from fairlead.embedded.refusals import Refusal
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Op, Put, Range, Txn
 
 MAX_OPS = 128  # --max-txn-ops' default
+MAX_REQUEST = 1536 * 1024  # --max-request-bytes' default; what a write may weigh
 
 
 def check_range(request: Range) -> None:
@@ -43,6 +44,23 @@ def check_txn(request: Txn, most: int = MAX_OPS) -> None:
     _check_shape(request, most)
     _check_writes(request.success)
     _check_writes(request.failure)
+
+
+def check_size(ops: Sequence[Op]) -> None:
+    """Refuse writes that weigh too much together."""
+    if _size(ops) > MAX_REQUEST:
+        raise Refusal.REQUEST_TOO_LARGE.error()
+
+
+def _size(ops: Sequence[Op]) -> int:
+    """Return about the bytes of the puts on the wire, nested ones too."""
+    size = 0
+    for op in ops:
+        if isinstance(op, Put):
+            size += len(op.key) + len(op.value) + 10
+        elif isinstance(op, Txn):
+            size += _size(op.success) + _size(op.failure)
+    return size
 
 
 def _check_shape(request: Txn, most: int) -> None:

@@ -188,6 +188,11 @@ class Mvcc:
         check_range(request)
         return self._range(request, self.header())
 
+    def at(self, revision: Revision = Revision(0)) -> list[KeyValue]:
+        """Return every key at `revision` (0: now), sorted; for exports and checksums."""
+        self._check_revision(revision)
+        return self._rows(Range(KeyRange.prefix(b""), revision=revision), None)[0]
+
     def _check_revision(self, revision: int) -> None:
         if revision > self.revision:
             raise Refusal.FUTURE.error()
@@ -223,7 +228,7 @@ class Mvcc:
 
     def _rows(self, request: Range, most: int | None) -> tuple[list[KeyValue], int]:
         """Return the first `most` rows of a range by key, and how many it has in all."""
-        names, low, high, live = self.names, 0, 0, self.live
+        names, live = self.names, self.live
         undone = self._undo(request.keys, request.revision)
         low, high = span(names, request.keys)
         if not undone:

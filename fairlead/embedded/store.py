@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fairlead.clock import SYSTEM, Clock
+from fairlead.embedded.checks import check_size
 from fairlead.embedded.mvcc import DEFAULT_BOUNDS, Bounds, Fresh, Mvcc
 from fairlead.embedded.refusals import Refusal
 from fairlead.embedded.watchers import Hub, Watcher
@@ -210,6 +211,7 @@ class EmbeddedStore:
         """Write one key; `repeatable` means nothing here: an outcome is never unclear."""
         await self._enter("put")
         request = Put(key, value, lease, prev_kv, ignore_value, ignore_lease)
+        check_size((request,))
         result = self.core.put(request, self.clock.monotonic())
         await self._settled()
         return result
@@ -233,6 +235,7 @@ class EmbeddedStore:
     ) -> TxnResult:
         """Run a transaction."""
         await self._enter("txn")
+        check_size((*success, *failure))
         result = self.core.txn(Txn(compare, success, failure), self.clock.monotonic())
         await self._settled()
         return result

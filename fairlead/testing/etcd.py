@@ -1,19 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stores for tests: the fake etcd, which is the embedded store in memory with faults."""
+"""Stores for tests.
+
+`fake_etcd`: the embedded store in memory, with faults to plant: for unit tests.
+`real_etcd`: processes of a real etcd, one node or three, that can be killed, frozen and restored.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fairlead.clock import SYSTEM, Clock
 from fairlead.embedded.mvcc import Mvcc
 from fairlead.embedded.store import EmbeddedStore
-from fairlead.errors import StoreError
+from fairlead.errors import FairleadError, StoreError
 from fairlead.etcd.errors import Unavailable
 from fairlead.etcd.types import Event, KeyValue, LeaseID, Revision
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None)
 
 
 @dataclass(slots=True)
@@ -136,3 +152,242 @@ async def fake_etcd(clock: Clock = SYSTEM) -> AsyncIterator[FakeEtcd]:
         yield store
     finally:
         await store.aclose()
+
+
+class Node:
+    """One member of a real etcd cluster, as a child process."""
+
+    def __init__(self, name: str, directory: Path, client: int, peer: int, cluster: str) -> None:
+        self.name = name
+        self.directory = directory
+        self.endpoint = f"http://127.0.0.1:{client}"
+        self._peer = f"http://127.0.0.1:{peer}"
+        self._cluster = cluster
+        self._process: asyncio.subprocess.Process | None = None
+        self.arguments: tuple[str, ...] = ()
+
+    @property
+    def pid(self) -> int:
+        """The process's id; the node must run."""
+        assert self._process is not None  # noqa: S101
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it (again, on its data); does not wait until it serves."""
+        log = (self.directory.parent / f"{self.name}.log").open("ab")
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                "etcd",
+                f"--name={self.name}",
+                f"--data-dir={self.directory}",
+                f"--listen-client-urls={self.endpoint}",
+                f"--advertise-client-urls={self.endpoint}",
+                f"--listen-peer-urls={self._peer}",
+                f"--initial-advertise-peer-urls={self._peer}",
+                f"--initial-cluster={self._cluster}",
+                "--initial-cluster-state=new",
+                "--unsafe-no-fsync",  # tests want speed; no power is cut here
+                *self.arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "ETCD_UNSUPPORTED_ARCH": platform.machine()},
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            log.close()
+
+    async def kill(self) -> None:
+        """End it with SIGKILL; its data stay."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """End it with SIGTERM."""
+        await self._end(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Stop it in its tracks (SIGSTOP): connections stay open, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """Let a frozen node go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    async def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(how)
+            process.send_signal(signal.SIGCONT)
+        try:
+            async with asyncio.timeout(10):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+class Cluster:
+    """A real etcd of one node or three; see `real_etcd`."""
+
+    def __init__(self, directory: Path, nodes: int) -> None:
+        ports = free_ports(2 * nodes)
+        names = [f"n{number}" for number in range(nodes)]
+        peers = ports[nodes:]
+        cluster = ",".join(
+            f"{name}=http://127.0.0.1:{peer}" for name, peer in zip(names, peers, strict=True)
+        )
+        self.directory = directory
+        self.nodes = [
+            Node(name, directory / name, ports[number], peers[number], cluster)
+            for number, name in enumerate(names)
+        ]
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where the nodes listen."""
+        return tuple(node.endpoint for node in self.nodes)
+
+    async def start(self, *, seconds: float = 20.0) -> None:
+        """Start every node and wait until the cluster answers."""
+        for node in self.nodes:
+            await node.start()
+        await self.healthy(seconds=seconds)
+
+    async def healthy(self, *, seconds: float = 20.0) -> None:
+        """Return when every running node takes part in a cluster with a leader."""
+        async with asyncio.timeout(seconds):
+            for node in self.nodes:
+                while node._process is not None and not await _answers(node.endpoint):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)  # etcd tells nobody when it is ready
+
+    async def etcdctl(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Run `etcdctl` on the first endpoint and return what it prints.
+
+        Raises:
+            EtcdctlFailed: with what it said.
+        """
+        return await etcdctl(self.endpoints[0], *arguments, stdin=stdin)
+
+    async def snapshot(self, file: Path) -> None:
+        """Save a snapshot of the first node."""
+        await self.etcdctl("snapshot", "save", str(file))
+
+    async def restore(self, file: Path) -> None:
+        """Stop all nodes and start them from `file`: another cluster, an older revision."""
+        for node in self.nodes:
+            await node.kill()
+            shutil.rmtree(node.directory)
+            await etcdctl(
+                node.endpoint,
+                "snapshot",
+                "restore",
+                str(file),
+                f"--name={node.name}",
+                f"--data-dir={node.directory}",
+                f"--initial-cluster={node._cluster}",
+                f"--initial-advertise-peer-urls={node._peer}",
+            )
+        await self.start()
+
+    async def leader(self) -> Node:
+        """Return the node that leads."""
+        for node in self.nodes:
+            if node._process is None:
+                continue
+            text = await etcdctl(node.endpoint, "endpoint", "status", "--write-out=json")
+            (answer,) = json.loads(text)
+            status = answer["Status"]
+            if status["leader"] == status["header"]["member_id"]:
+                return node
+        raise EtcdctlFailed("no node leads")
+
+    async def aclose(self) -> None:
+        """Kill every node."""
+        await asyncio.gather(*(node.kill() for node in self.nodes))
+
+
+class EtcdctlFailed(FairleadError):
+    """`etcdctl` ended with an error; the message is what it said."""
+
+
+async def etcdctl(endpoint: str, *arguments: str, stdin: bytes = b"") -> str:
+    """Run Debian's `etcdctl` (API v3) and return its standard output.
+
+    Raises:
+        EtcdctlFailed: it ended with an error, or did not end in 15 s.
+    """
+    process = await asyncio.create_subprocess_exec(
+        "etcdctl",
+        f"--endpoints={endpoint}",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "ETCDCTL_API": "3"},
+    )
+    try:
+        async with asyncio.timeout(15):
+            out, err = await process.communicate(stdin)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise EtcdctlFailed(f"etcdctl {' '.join(arguments)}: no end in 15 s") from None
+    if process.returncode:
+        raise EtcdctlFailed(f"etcdctl {' '.join(arguments)}: {(err or out).decode().strip()}")
+    return out.decode()
+
+
+@asynccontextmanager
+async def real_etcd(
+    nodes: int = 1, *, arguments: tuple[str, ...] = (), directory: Path | None = None
+) -> AsyncIterator[Cluster]:
+    """Run a real etcd on free ports of 127.0.0.1; skips the test when there is none on PATH.
+
+    Args:
+        arguments: further flags for every node.
+        directory: for the data; default a temporary one that is removed.
+    """
+    if shutil.which("etcd") is None or shutil.which("etcdctl") is None:
+        import pytest
+
+        pytest.skip("etcd or etcdctl is not on PATH (Debian: etcd-server, etcd-client)")
+    with tempfile.TemporaryDirectory(prefix="fairlead-etcd-") as temporary:
+        cluster = Cluster(directory or Path(temporary), nodes)
+        for node in cluster.nodes:
+            node.arguments = arguments
+        try:
+            await cluster.start()
+            yield cluster
+        finally:
+            await cluster.aclose()
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+async def _answers(endpoint: str) -> bool:
+    """Say whether the node at `endpoint` is healthy by its own word."""
+    host, _, port = endpoint.removeprefix("http://").rpartition(":")
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                writer.write(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                return b'"health":"true"' in (await reader.read()).replace(b" ", b"")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this child when its parent dies, so that no test leaves an etcd."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
