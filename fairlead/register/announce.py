@@ -15,21 +15,41 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Never, Protocol
 
-import structlog
-
 from fairlead.backoff import Backoff
 from fairlead.clock import SYSTEM, Clock
 from fairlead.errors import StoreError
+from fairlead.etcd.observer import Observer
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import Compare, Put, Result, Target
+from fairlead.log import Log
 from fairlead.register.check import START_INTERVAL, Check, CheckError, Health, Kind, probe
 from fairlead.register.keys import Service, keys, standing
-
-log = structlog.get_logger("register")
 
 FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH")
 ENDING = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 WITHDRAW_TIMEOUT = 1.5  # seconds: the revoke is given one (specs/etcd.md §8), and then some
+
+
+class Told(Observer):
+    """Writes to the log what the client layer tells: a lease lost or regained, etcd away or back."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def connected(self, endpoint: str) -> None:
+        """Tell that etcd answers."""
+        self._log.debug("etcd connected", endpoint=endpoint)
+
+    def lost(self, endpoint: str, reason: str) -> None:
+        """Tell why it does not."""
+        self._log.warning("etcd away", endpoint=endpoint, reason=reason)
+
+    def lease(self, lease: int, state: str) -> None:
+        """Tell what becomes of the lease."""
+        if state == "lost":
+            self._log.warning("lease lost: granting another", lease=f"{lease:x}")
+        elif state in ("granted", "regained"):
+            self._log.info(f"registered: lease {state}", lease=f"{lease:x}")
 
 
 class Lease(Protocol):
@@ -54,6 +74,7 @@ class Announcer:
     check: Check
     store: Store
     open_lease: Callable[[Mapping[bytes, bytes]], Lease]
+    log: Log
     interval: float = 10.0
     timeout: float = 2.0
     clock: Clock = SYSTEM
@@ -71,10 +92,12 @@ class Announcer:
                     reason = str(error)
                 if self._health.feed(not reason):
                     if self._health.passing:
-                        log.info("check passes: announced", id=self.service.id)
+                        self.log.info("check passes: announced", id=self.service.id)
                         self._task = asyncio.create_task(self._announce(), name="lease")
                     else:
-                        log.warning("check fails: withdrawn", id=self.service.id, reason=reason)
+                        self.log.warning(
+                            "check fails: withdrawn", id=self.service.id, reason=reason
+                        )
                         await self.withdraw()
                 if self.check.kind is Kind.NONE:
                     await asyncio.Event().wait()
@@ -104,7 +127,9 @@ class Announcer:
                 await self.open_lease(keys(self.service)).run()
             except StoreError as error:
                 seconds = wait.next()
-                log.warning("not registered", reason=str(error), again_in_seconds=round(seconds, 1))
+                self.log.warning(
+                    "not registered", reason=str(error), again_in_seconds=round(seconds, 1)
+                )
                 await self.clock.sleep(seconds)
 
     async def withdraw(self) -> None:
@@ -141,7 +166,7 @@ async def supervise(argv: Sequence[str], announcer: Announcer, *, drain: float =
     A signal that ends (SIGTERM, SIGINT, SIGQUIT) first withdraws the keys, waits `drain` seconds,
     so that callers stop coming, and is then forwarded; a second one is forwarded at once.
     """
-    loop = asyncio.get_running_loop()
+    loop, log = asyncio.get_running_loop(), announcer.log
     process = await start_command(argv)
     announce = asyncio.create_task(announcer.run(), name="announcer")
     ending: asyncio.Task[None] | None = None

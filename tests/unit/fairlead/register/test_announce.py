@@ -17,6 +17,7 @@ from fairlead.errors import StoreError
 from fairlead.etcd.errors import Denied, Unavailable
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import Compare, Op, Put
+from fairlead.log import Log, Sink
 from fairlead.register import announce
 from fairlead.register.announce import Announcer, exit_status, supervise
 from fairlead.register.check import Check, CheckError, Kind
@@ -84,7 +85,8 @@ async def etcd() -> Etcd:
 
 def announcer(etcd: Etcd, **settings: Any) -> Announcer:
     given = {"check": Check(Kind.NONE, "127.0.0.1", 0), **settings}
-    return Announcer(WEB, store=cast(Store, etcd), open_lease=etcd.open_lease, **given)
+    log = Log(Sink(write=lambda _line: None))
+    return Announcer(WEB, store=cast(Store, etcd), open_lease=etcd.open_lease, log=log, **given)
 
 
 @pytest.fixture
