@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from google.protobuf.message import DecodeError, Message
@@ -97,16 +97,25 @@ class Listening:
 
 @asynccontextmanager
 async def serve(
-    store: EmbeddedStore, listening: Listening, *, clock: Clock = SYSTEM
+    store: EmbeddedStore,
+    listening: Listening,
+    *,
+    name: str = "fairlead",
+    advertise: tuple[str, ...] = (),
+    clock: Clock = SYSTEM,
 ) -> AsyncIterator[tuple[str, ...]]:
     """Serve `store` while the block runs; yields the endpoints, ports filled in.
+
+    Args:
+        name: the member's name in member lists.
+        advertise: the member's addresses there; empty: where it listens.
 
     Raises:
         ConfigError: an address is wrong or taken.
     """
     for error in listening.check():
         raise error
-    services = Services(store, Logins(listening.users, clock))
+    services = Services(store, Logins(listening.users, clock), name)
     gateway = Gateway(services)
     connections: set[asyncio.BaseTransport] = set()
     async with AsyncExitStack() as stack:
@@ -121,7 +130,7 @@ async def serve(
             await server.start(sock=listener, ssl=tls)
             stack.push_async_callback(_close, server)
             endpoints.append(_endpoint(url, listener))
-        services.client_urls = tuple(endpoints)
+        services.client_urls = advertise or tuple(endpoints)
         yield tuple(endpoints)
 
 
@@ -241,7 +250,7 @@ class _Sniffer(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream's
+        transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods only
         if len(self._connections) >= MAX_CONNECTIONS:
             # those that have ended are only counted out here: later protocols hear of their end
             self._connections -= {one for one in self._connections if one.is_closing()}

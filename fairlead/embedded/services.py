@@ -29,7 +29,6 @@ from fairlead.etcd.errors import Compacted, LeaseLost, Unimplemented
 from fairlead.etcd.types import LeaseID, Revision, WatchAnswer
 
 MAX_MESSAGE = MAX_REQUEST + 512 * 1024  # beyond it the transport refuses, as etcd's
-NAME = "fairlead"
 
 Unary = Callable[[Any], Awaitable[Message]]
 
@@ -42,8 +41,9 @@ class Services:
         client_urls: what MemberList tells clients.
     """
 
-    def __init__(self, store: EmbeddedStore, logins: Logins) -> None:
+    def __init__(self, store: EmbeddedStore, logins: Logins, name: str = "fairlead") -> None:
         self.store = store
+        self.name = name
         self.logins = logins
         self.client_urls: tuple[str, ...] = ()
         self.unary: dict[str, Unary] = {
@@ -160,7 +160,7 @@ class Services:
         )
 
     async def _members(self, request: pb.MemberListRequest) -> Message:
-        me = pb.Member(ID=self.store.core.member_id, name=NAME, clientURLs=self.client_urls)
+        me = pb.Member(ID=self.store.core.member_id, name=self.name, clientURLs=self.client_urls)
         return pb.MemberListResponse(header=self.header(), members=[me])
 
     async def _alarm(self, request: pb.AlarmRequest) -> Message:
