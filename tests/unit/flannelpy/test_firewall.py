@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from flannelpy.firewall import nftables, rules
+from flannelpy.firewall import iptables, nftables, rules
 from flannelpy.firewall.nftables import Guard, Hook
 
 C, P = ip_network("10.5.0.0/16"), ip_network("10.5.1.0/24")
@@ -80,3 +80,64 @@ def test_a_chain_hung_in_elsewhere_is_made_anew() -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_table_that_is_not_there_reads_as_none(family: int) -> None:
     assert nftables.parse({"nftables": [{"metainfo": {}}]}, family) == (None, frozenset())
+
+
+# ---------------------------------------------------------------------------- iptables
+
+MASQ, FORWARD = iptables.places()
+
+
+def test_iptables_masquerade_rules_are_the_originals() -> None:
+    wanted = iptables.Rules(MASQ, rules.masquerade(C, P, random=True))
+    note = '-m comment --comment "flanneld masq" -j'
+    assert iptables.render(wanted, None).splitlines() == [
+        "*nat",
+        ":FLANNEL-POSTRTG - [0:0]",
+        f"-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 {note} RETURN",
+        f"-A FLANNEL-POSTRTG -s 10.5.1.0/24 -d 10.5.0.0/16 {note} RETURN",
+        f"-A FLANNEL-POSTRTG -s 10.5.0.0/16 -d 10.5.1.0/24 {note} RETURN",
+        f"-A FLANNEL-POSTRTG ! -s 10.5.0.0/16 -d 10.5.1.0/24 {note} RETURN",
+        f"-A FLANNEL-POSTRTG -s 10.5.0.0/16 ! -d 224.0.0.0/4 {note} MASQUERADE --random-fully",
+        f"-A FLANNEL-POSTRTG ! -s 10.5.0.0/16 -d 10.5.0.0/16 {note} MASQUERADE --random-fully",
+        f"-A POSTROUTING {note} FLANNEL-POSTRTG",
+        "COMMIT",
+    ]
+
+
+def test_iptables_jumps_too_many_are_deleted_and_one_that_stands_stays() -> None:
+    wanted = iptables.Rules(FORWARD, rules.forward(C))
+    jump = 'FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD'
+    again = iptables.render(wanted, iptables.Rules(FORWARD, (), jumps=3))
+    assert again.count(f"-D {jump}") == 2
+    assert f"-A {jump}" not in again
+
+
+def test_t27_another_network_has_chains_of_its_own() -> None:
+    assert [place.chain for place in iptables.places("-3f2a")] == [
+        "FLANNEL-POSTRTG-3f2a",
+        "FLANNEL-FWD-3f2a",
+    ]
+
+
+def test_what_daemons_before_0_20_left_is_found_and_nothing_else() -> None:
+    saved = """\
+*nat
+-A POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -j RETURN
+-A POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE
+-A POSTROUTING ! -s 10.5.0.0/16 -d 10.5.1.0/24 -j RETURN
+-A POSTROUTING ! -s 10.5.0.0/16 -d 172.17.0.0/16 -j RETURN
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+COMMIT
+*filter
+-A FORWARD -s 10.5.0.0/16 -j ACCEPT
+-A FORWARD -s 10.6.0.0/16 -j ACCEPT
+COMMIT
+"""
+    assert iptables.legacy(saved, C) == (
+        "*nat\n"
+        "-D POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -j RETURN\n"
+        "-D POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE\n"
+        "-D POSTROUTING ! -s 10.5.0.0/16 -d 10.5.1.0/24 -j RETURN\nCOMMIT\n",
+        "*filter\n-D FORWARD -s 10.5.0.0/16 -j ACCEPT\nCOMMIT\n",
+    )
+    assert iptables.legacy("*nat\nCOMMIT\n", C) == ()
