@@ -54,7 +54,7 @@ async def inside(
         NotOurs: the directory holds something else.
         ConfigError: a URL is wrong or taken.
     """
-    path = Path(os.path.abspath(directory))  # no symbolic link is followed, nothing is read
+    path = Path(os.path.abspath(directory))  # noqa: ASYNC240  (follows no link, reads nothing)
     if len(str(path / SOCKET).encode()) > _MOST_PATH:
         raise NotOurs(f'data directory "{path}": the path is too long for a socket in it')
     keeper = _Keeper(path, urls, clock, report)
