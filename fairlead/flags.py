@@ -636,6 +636,17 @@ def _share(value: float) -> str | None:
     return None if 0 <= value <= 1 else "must lie between 0 and 1"
 
 
+def _address(value: str) -> str | None:
+    host, colon, port = value.rpartition(":")
+    if not value or (colon and port.isascii() and port.isdigit() and int(port) < 65536):
+        return (
+            'an IPv6 address needs brackets: "[::1]:9100"'
+            if host.count(":") > 1 > host.count("[")
+            else None
+        )
+    return "must be host:port with a port up to 65535"
+
+
 _COMMON: Final = (
     Setting(
         "state-dir",
@@ -655,11 +666,18 @@ _COMMON: Final = (
         help="Unix socket of health, metrics and state; auto: /run/fairlead/PROGRAM.sock, or in $XDG_RUNTIME_DIR/fairlead without root; empty: none.",
     ),
     Setting(
-        "admin-addr", help="Serve health, metrics and state also on this TCP address (host:port)."
+        "admin-addr",
+        help="Serve health, metrics and state, read-only, also on this TCP address (host:port).",
+        check=_address,
     ),
     Setting(
         "etcd-embedded",
         help="Run a single-node store in this process, with its file in this directory, instead of using an etcd.",
+    ),
+    Setting(
+        "etcd-embedded-listen",
+        Kind.LIST,
+        help="With -etcd-embedded: where else its store listens, e.g. http://127.0.0.1:2379.",
     ),
     Setting(
         "print-config", Kind.BOOL, False, "Print every setting with its source, and exit.", env=""

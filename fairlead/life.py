@@ -451,7 +451,7 @@ async def _open_store(runtime: Runtime, config: Any, stack: AsyncExitStack) -> N
     options = program.etcd(config) if program.etcd is not None else None
     directory = str(program.setting(runtime.values, "etcd-embedded"))
     if directory:
-        options = embedded(directory)
+        options = Options(endpoints=await _embedded(runtime, directory, stack))
     if options is None:
         return
     runtime.endpoints = options.endpoints
@@ -461,9 +461,20 @@ async def _open_store(runtime: Runtime, config: Any, stack: AsyncExitStack) -> N
     )
 
 
-def embedded(directory: str) -> Options:
-    """Return the options of a store in this process, with its file in `directory`."""
-    return Options(endpoints=(f"embedded://{Path(directory).absolute()}",))
+async def _embedded(runtime: Runtime, directory: str, stack: AsyncExitStack) -> tuple[str, ...]:
+    """Serve, or share, the store of a directory in this process; return its endpoints."""
+    from fairlead.embedded.inside import inside
+
+    def report(state: str, error: FairleadError | None) -> None:
+        if state == "failed":
+            runtime.log.warning("embedded store failed", directory=directory, reason=error)
+        else:
+            runtime.log.info("embedded store", state=state, directory=directory)
+
+    listen = runtime.program.setting(runtime.values, "etcd-embedded-listen")
+    urls = tuple(map(str, listen)) if isinstance(listen, tuple) else ()
+    serving = inside(Path(directory), urls=urls, clock=runtime.clock, report=report)
+    return await stack.enter_async_context(serving)
 
 
 async def _listen(runtime: Runtime, stack: AsyncExitStack) -> None:

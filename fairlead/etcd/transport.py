@@ -19,7 +19,7 @@ import random
 import ssl
 import struct
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import grpclib.client
 from google.protobuf.message import Message
@@ -188,9 +188,12 @@ class Transport(grpclib.client.Channel):
     async def _create_connection(self) -> H2Protocol:
         if self._path is not None or self._ssl is not None:
             return await super()._create_connection()
-        # a host with several addresses is tried on all of them, 250 ms apart (§5.2)
+        # a host with several addresses is tried on all of them, 250 ms apart (§5.2); uvloop
+        # does not know that setting and tries them one after the other
+        eyes = isinstance(self._loop, asyncio.BaseEventLoop)
+        extra: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if eyes else {}
         _, protocol = await self._loop.create_connection(
-            self._protocol_factory, self._host, self._port, happy_eyeballs_delay=0.25
+            self._protocol_factory, self._host, self._port, **extra
         )
         return protocol
 

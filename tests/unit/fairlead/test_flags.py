@@ -261,3 +261,24 @@ def test_toml_lines_skip_long_texts() -> None:
         ("b", "c.toml:4"),
         ("t.c.d", "c.toml:6"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "good"),
+    [
+        ("", True),
+        (":9100", True),
+        ("127.0.0.1:0", True),
+        ("[::1]:9100", True),
+        ("host:65536", False),
+        ("host", False),
+        ("::1:9100", False),
+        ("host:x", False),
+    ],
+)
+def test_admin_address(address: str, good: bool) -> None:
+    if good:
+        assert parse([f"-admin-addr={address}"])["admin-addr"] == address
+        return
+    with pytest.raises(ConfigErrors, match="admin-addr"):
+        parse([f"-admin-addr={address}"])
