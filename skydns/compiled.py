@@ -51,7 +51,7 @@ Payload = bytes | Callable[[], bytes]
 MOST_KEPT: Final = 400_000  # entries in `ready`; 0.4 KiB each
 MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
 MOST_NEAR: Final = 100_000  # NXDOMAIN templates
-_SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
+SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
 _STAR: Final = frozenset(keys.WILDCARDS)
 
 
@@ -230,7 +230,7 @@ class Answers:
                 )
                 return reply
             entry = self._keep(key, made)
-        if entry.reply is not None and self.policy.forwarding:
+        if entry.reply is not None and self.policy.chasing:
             return Ask(query, entry.reply.outside, entry.reply)
         reply = self._finish(entry.body, query, udp)
         if entry.body.serial:
@@ -473,7 +473,7 @@ class Answers:
 
 def bucket(size: int) -> int:
     """Return the upper bound of a size's bucket; 65535 for the last."""
-    for bound in _SIZES:
+    for bound in SIZES:
         if size <= bound:
             return bound
     return 65535

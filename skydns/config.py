@@ -17,6 +17,7 @@ import msgspec
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue
 from skydns import keys, names, records
+from skydns.addresses import parse_server
 
 
 class Apex(Enum):
@@ -90,6 +91,8 @@ class Policy:
         local: the name looked up for `local.dns.<zone>`, folded; b"": none.
         rotate: the addresses of an answer take turns in being first.
         forwarding: there are servers to ask about names that are not ours.
+        chasing: there are servers to ask about aliases that lead out of our zones (`no_rec` ends
+            the one and not the other, §9.1).
         addresses: ours, packed, for the NS record of a zone that has none in the store.
         version: the text answered for `version.bind`; "": refused.
         host: the text answered for `hostname.bind` and `id.server`; "": refused.
@@ -104,6 +107,7 @@ class Policy:
     local: bytes = b""
     rotate: bool = True
     forwarding: bool = False
+    chasing: bool = False
     addresses: tuple[bytes, ...] = ()
     version: str = "Fairlead"
     host: str = ""
@@ -214,15 +218,15 @@ def _checked(field: str, kind: type, value: object) -> object:
         if not 0 <= value <= most:
             raise ValueError(f'field "{field}": {value} is not within 0 and {most}')
     try:
+        if field == "dns_addr" and isinstance(value, str) and value:
+            parse_server(value)
+        if isinstance(value, list):
+            for item in value:
+                parse_server(item if isinstance(item, str) else "")
         if field == "domain" and isinstance(value, str):
             keys.zones(value)
         if field in {"local", "hostmaster"} and isinstance(value, str) and value:
             mailbox(value)
     except ValueError as error:
         raise ValueError(f'field "{field}": {error}') from error
-    if isinstance(value, list):
-        for item in value:
-            if not isinstance(item, str):
-                raise ValueError(f'field "{field}": {records.kind(item)} in it, not a string')  # noqa: TRY004
-        return tuple(value)
-    return value
+    return tuple(value) if isinstance(value, list) else value

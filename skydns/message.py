@@ -76,7 +76,7 @@ def parse(data: bytes) -> Query | bytes | None:
     qdcount, ancount, nscount, arcount = (
         int.from_bytes(data[at : at + 2], "big") for at in (4, 6, 8, 10)
     )
-    end = _question_end(data) if qdcount == 1 else 0
+    end = question_end(data) if qdcount == 1 else 0
     question = data[HEADER:end] if end else b""
     opcode = (flags & _OPCODE) >> 11
     if opcode:
@@ -97,7 +97,7 @@ def parse(data: bytes) -> Query | bytes | None:
     )
     at, seen = end, False
     for place in range(nscount + arcount):
-        found = _record(data, at)
+        found = record(data, at)
         if found is None:
             return _error(data, flags, rrs.FORMERR, question)
         root, kind, size, ttl, start, at = found
@@ -174,8 +174,8 @@ def finish(body: Body, query: Query, limit: int, *, recursion: bool) -> bytes:
         flags |= AA
     if recursion:
         flags |= RA
-    opt = _opt(query.do, body.rcode, body.trouble) if query.edns else b""
-    room = limit - HEADER - len(query.question) - len(opt)
+    tail = opt(query.do, body.rcode, body.trouble) if query.edns else b""
+    room = limit - HEADER - len(query.question) - len(tail)
     octets, counts = body.octets, (body.answers, body.authorities, _additional(body))
     if len(octets) > room:
         octets, counts, lost = _cut(body, room)
@@ -188,10 +188,10 @@ def finish(body: Body, query: Query, limit: int, *, recursion: bool) -> bytes:
             b"\0\x01",
             counts[0].to_bytes(2, "big"),
             counts[1].to_bytes(2, "big"),
-            (counts[2] + bool(opt)).to_bytes(2, "big"),
+            (counts[2] + bool(tail)).to_bytes(2, "big"),
             query.question,
             octets,
-            opt,
+            tail,
         )
     )
 
@@ -206,15 +206,15 @@ def failure(query: Query, rcode: int, *, recursion: bool, trouble: int | None = 
 
 def _error(data: bytes, flags: int, rcode: int, question: bytes) -> bytes:
     """Return the reply to what is no good query; opcode and RD are echoed."""
-    opt = _opt(False, rcode, None) if rcode == rrs.BADVERS else b""
+    tail = opt(do=False, rcode=rcode) if rcode == rrs.BADVERS else b""
     bits = QR | (flags & (_OPCODE | RD)) | (rcode & 0xF)
     return b"".join((
         data[:2], bits.to_bytes(2, "big"), b"\0\x01" if question else b"\0\0", b"\0\0\0\0",
-        b"\0\x01" if opt else b"\0\0", question, opt,
+        b"\0\x01" if tail else b"\0\0", question, tail,
     ))  # fmt: skip
 
 
-def _question_end(data: bytes) -> int:
+def question_end(data: bytes) -> int:
     """Return where the question ends, 0 when it is cut, over-long, or holds a pointer."""
     at = HEADER
     most = len(data) - 5  # a root label, type and class must still fit
@@ -228,7 +228,7 @@ def _question_end(data: bytes) -> int:
     return 0
 
 
-def _record(data: bytes, at: int) -> tuple[bool, int, int, int, int, int] | None:
+def record(data: bytes, at: int) -> tuple[bool, int, int, int, int, int] | None:
     """Read a record's frame: owner is the root, type, class, TTL, where its data begin and end."""
     root = True
     while True:
@@ -265,7 +265,7 @@ def _options_sound(data: bytes, at: int, end: int) -> bool:
     return at == end
 
 
-def _opt(do: bool, rcode: int, trouble: int | None) -> bytes:
+def opt(do: bool, rcode: int = 0, trouble: int | None = None) -> bytes:
     """Return our OPT record."""
     option = b""
     if trouble is not None:

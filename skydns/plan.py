@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two states of the index → the actions between them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skydns import names
+from skydns.desired import Placed
+from skydns.records import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Answer with `service`, instead of whatever its key held."""
+
+    service: Service
+
+    def __str__(self) -> str:
+        what = self.service.host or "text"
+        return f"publish {names.to_text(self.service.name)} {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Answer no longer with what stood under this key."""
+
+    service: Service
+
+    def __str__(self) -> str:
+        return f"withdraw {names.to_text(self.service.name)} {self.service.host or 'text'}"
+
+
+Action = Publish | Withdraw
+
+
+def index(desired: Placed, actual: Placed) -> tuple[Action, ...]:
+    """Return the actions that turn `actual` into `desired`: put before delete, both by key."""
+    put = [Publish(desired[key]) for key in sorted(desired) if actual.get(key) != desired[key]]
+    gone = [Withdraw(actual[key]) for key in sorted(actual) if key not in desired]
+    return (*put, *gone)
+
+
+def removes(action: Action) -> bool:
+    """Say whether an action takes an answer away (promise 8)."""
+    return isinstance(action, Withdraw)

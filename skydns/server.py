@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sockets: UDP by `fastpath.Loop`, TCP as streams; what needs the name servers waits aside.
+
+TCP (RFC 7766): many queries a connection, answered as they come; one that has to be forwarded
+does not hold up the next, so answers may be out of order. Bounds: connections in all and for one
+client, queries of one connection under way, seconds of silence, of a half-sent query, of a reader
+that does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fairlead.errors import ConfigError
+from skydns import message, names, rrs
+from skydns.compiled import Answers, Ask, Seen, bucket
+from skydns.fastpath import Loop
+from skydns.forward import Forwarder
+
+_BUFFER: Final = (
+    1 << 20
+)  # octets of queued queries and replies: what comes while a change is applied
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one TCP client and all together may take."""
+
+    connections: int = 1000
+    by_client: int = 100
+    under_way: int = 64
+    idle: float = 10.0
+    message: float = 3.0
+    write: float = 5.0
+
+
+@dataclass(slots=True)
+class Server:
+    """One address, UDP and TCP.
+
+    Attributes:
+        udp_unsent: replies the kernel refused.
+        tcp_refused: connections closed because of a limit.
+    """
+
+    answers: Answers
+    forwarder: Forwarder | None
+    limits: Limits = field(default_factory=Limits)
+    tcp_refused: int = 0
+    host: str = ""
+    port: int = 0
+    _udp: Loop | None = None
+    _tcp: asyncio.Server | None = None
+    _clients: Counter[str] = field(default_factory=Counter)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def listen(self, host: str, port: int) -> None:
+        """Bind both sockets and begin to answer; port 0 takes a free one.
+
+        Raises:
+            ConfigError: an address is not ours, or is taken.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            sock = _bound(family, host, port)
+            self.host, self.port = sock.getsockname()[:2]
+            self._tcp = await asyncio.start_server(
+                self._converse,
+                host,
+                self.port,
+                family=family,
+                backlog=1024,
+                limit=message.TCP_SIZE + 2,
+            )
+        except (OSError, OverflowError) as error:
+            reason = f"cannot listen: {error}; is another name server running, or root needed?"
+            raise ConfigError("-addr", f"{host}:{port}", "start", reason) from error
+        self._udp = Loop(sock, self.answers, self._forward_udp, wildcard=host in {"0.0.0.0", "::"})  # noqa: S104
+        asyncio.get_running_loop().add_reader(sock, self._udp.drain)
+
+    @property
+    def unsent(self) -> int:
+        """Replies the kernel refused to take."""
+        return self._udp.unsent if self._udp else 0
+
+    @property
+    def connections(self) -> int:
+        """TCP connections open now."""
+        return self._clients.total()
+
+    async def aclose(self) -> None:
+        """Close the sockets; what is being forwarded is given up."""
+        if self._udp is not None:
+            asyncio.get_running_loop().remove_reader(self._udp.sock)
+            self._udp.sock.close()
+        if self._tcp is not None:
+            self._tcp.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ── UDP
+
+    def _forward_udp(self, ask: Ask, data: bytes, peer: Any) -> None:
+        """Answer later what needs the name servers."""
+        self._start(self._answer_udp(ask, data, peer))
+
+    async def _answer_udp(self, ask: Ask, data: bytes, peer: Any) -> None:
+        host = peer[0] if isinstance(peer[0], str) else peer[0][0]
+        reply = await self._asked(ask, data, host, udp=True)
+        if self._udp is not None:
+            self._udp.send(reply, peer)
+
+    async def _asked(self, ask: Ask, data: bytes, host: str, *, udp: bool) -> bytes:
+        """Have the name servers asked, and count it."""
+        if self.forwarder is None:
+            return message.failure(ask.query, rrs.SERVFAIL, recursion=False)
+        reply = await self.forwarder.answer(ask, self.answers, host, udp=udp)
+        rcode = reply[3] & 0xF
+        self.answers.count(Seen(
+            names.to_text(ask.reply.zone) if ask.reply else ".",
+            rrs.TYPES.get(ask.query.rtype, "other"), rrs.RCODES.get(rcode, str(rcode)),
+            "udp" if udp else "tcp", ask.query.do, "auth" if ask.reply else "recursive",
+            bucket(len(data)), bucket(len(reply)),
+        ))  # fmt: skip
+        return reply
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ── TCP
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        peer = writer.get_extra_info("peername")
+        host = str(peer[0]) if peer else ""
+        if (
+            self.connections >= self.limits.connections
+            or self._clients[host] >= self.limits.by_client
+        ):
+            self.tcp_refused += 1
+            writer.close()
+            return
+        self._clients[host] += 1
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        try:
+            await self._queries(reader, writer, host)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass  # the client went, or was too slow: nobody is left to be told
+        finally:
+            self._clients[host] -= 1
+            if not self._clients[host]:
+                del self._clients[host]
+            writer.close()
+
+    async def _queries(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
+    ) -> None:
+        """Answer the queries of one connection until it ends."""
+        limits = self.limits
+        room = asyncio.Semaphore(limits.under_way)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    async with asyncio.timeout(limits.idle):
+                        size = int.from_bytes(await reader.readexactly(2), "big")
+                    async with asyncio.timeout(limits.message):
+                        data = await reader.readexactly(size)
+                except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                    return  # leaving the group waits for what is under way
+                made = self.answers.reply(data, udp=False)
+                if isinstance(made, Ask):
+                    await room.acquire()
+                    group.create_task(self._answer_tcp(made, data, writer, host, room))
+                elif made is None:
+                    return  # not a query: whoever sends that is no DNS client
+                else:
+                    await _write(writer, made, limits.write)
+
+    async def _answer_tcp(
+        self,
+        ask: Ask,
+        data: bytes,
+        writer: asyncio.StreamWriter,
+        host: str,
+        room: asyncio.Semaphore,
+    ) -> None:
+        try:
+            await _write(writer, await self._asked(ask, data, host, udp=False), self.limits.write)
+        except (OSError, TimeoutError):
+            writer.close()
+        finally:
+            room.release()
+
+
+async def _write(writer: asyncio.StreamWriter, reply: bytes, seconds: float) -> None:
+    """Send one message, length and all in one write (RFC 7766 §8)."""
+    writer.write(len(reply).to_bytes(2, "big") + reply)
+    async with asyncio.timeout(seconds):
+        await writer.drain()
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    """Return a bound, non-blocking UDP socket."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
