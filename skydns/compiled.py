@@ -165,11 +165,8 @@ class Answers:
 
     def reply(self, data: bytes, *, udp: bool = True) -> bytes | Ask | None:
         """Return the reply to a query that `ready` does not hold; None: drop it."""
-        if udp and len(data) > message.HEADER:
-            if (quick := self._folded(data)) is not None:
-                return quick
-            if (quick := self._nearby(data)) is not None:
-                return quick
+        if udp and len(data) > message.HEADER and (quick := self._folded(data)) is not None:
+            return quick
         query = message.parse(data)
         if not isinstance(query, Query):
             if query is not None:
@@ -198,8 +195,13 @@ class Answers:
             payload = payload()
         return b"".join((data[:2], payload[:10], data[12 : end + 5], payload[end + 3 :]))
 
-    def _nearby(self, data: bytes) -> bytes | None:
-        """Answer NXDOMAIN for a name directly below one whose children are known."""
+    def nearby(self, data: bytes) -> bytes | None:
+        """Answer NXDOMAIN for a name directly below one whose children are known, else None.
+
+        Asked between `ready` and `reply`: what a flood of missing names costs is this function.
+        """
+        if len(data) <= message.HEADER:
+            return None
         start = 13 + data[12]
         near = self._near.get(data[2:13] + data[start:])
         if near is None:

@@ -62,7 +62,7 @@ class Server:
     def send(self, data, *, udp=True):
         hit = self.answers.ready.get(data[2:]) if udp else None
         if hit is None:
-            return self.answers.reply(data, udp=udp)
+            return (udp and self.answers.nearby(data)) or self.answers.reply(data, udp=udp)
         payload = hit[0]
         return data[:2] + (payload if isinstance(payload, bytes) else payload())
 
