@@ -64,7 +64,7 @@ class Gateway:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._server = web.Server(self._handle, access_log=None)
+        self._server = web.Server(self._handle, handler_cancellation=True, access_log=None)
         self._streams: Mapping[str, tuple[rpc.Method[Any, Any], Callable[[Any], Any]]] = {
             "watch": (rpc.WATCH, services.watch),
             "lease/keepalive": (rpc.LEASE_KEEP_ALIVE, services.keep_alive),

@@ -296,6 +296,11 @@ class _WatchStream:
         self._event.set()
 
     def _create(self, request: pb.WatchCreateRequest) -> None:
+        wanted = wire.watch_request(request)
+        keys = wanted.keys
+        if keys.end not in {b"", b"\x00"} and keys.start >= keys.end:
+            self._refuse("mvcc: watcher range is empty")
+            return
         id = request.watch_id
         if id == 0:
             while self._next_id in self._watchers:
@@ -304,11 +309,6 @@ class _WatchStream:
             self._next_id += 1
         elif id in self._watchers:
             self._refuse("mvcc: duplicate watch ID provided on the WatchStream")
-            return
-        wanted = wire.watch_request(request)
-        keys = wanted.keys
-        if keys.end not in {b"", b"\x00"} and keys.start >= keys.end:
-            self._refuse("mvcc: watcher range is empty")
             return
         self._say(watch_id=id, created=True)
         try:

@@ -15,6 +15,7 @@ import platform
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -177,17 +178,7 @@ class Node:
         log = (self.directory.parent / f"{self.name}.log").open("ab")
         try:
             self._process = await asyncio.create_subprocess_exec(
-                "etcd",
-                f"--name={self.name}",
-                f"--data-dir={self.directory}",
-                f"--listen-client-urls={self.endpoint}",
-                f"--advertise-client-urls={self.endpoint}",
-                f"--listen-peer-urls={self._peer}",
-                f"--initial-advertise-peer-urls={self._peer}",
-                f"--initial-cluster={self._cluster}",
-                "--initial-cluster-state=new",
-                "--unsafe-no-fsync",  # tests want speed; no power is cut here
-                *self.arguments,
+                *self._command(),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -196,6 +187,27 @@ class Node:
             )
         finally:
             log.close()
+
+    def _command(self) -> tuple[str, ...]:
+        return (
+            "etcd",
+            f"--name={self.name}",
+            f"--data-dir={self.directory}",
+            f"--listen-client-urls={self.endpoint}",
+            f"--advertise-client-urls={self.endpoint}",
+            f"--listen-peer-urls={self._peer}",
+            f"--initial-advertise-peer-urls={self._peer}",
+            f"--initial-cluster={self._cluster}",
+            "--initial-cluster-state=new",
+            "--unsafe-no-fsync",  # tests want speed; no power is cut here
+            *self.arguments,
+        )
+
+    async def healthy(self, *, seconds: float = 20.0) -> None:
+        """Return when it answers that it is healthy."""
+        async with asyncio.timeout(seconds):
+            while not await _answers(self.endpoint):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
         """End it with SIGKILL; its data stay."""
@@ -228,6 +240,20 @@ class Node:
             await process.wait()
 
 
+class OurNode(Node):
+    """A `fairlead etcd` process; the same handles as a real node's."""
+
+    def _command(self) -> tuple[str, ...]:
+        return (
+            sys.executable,
+            "-c",
+            "import sys; from fairlead.embedded.cli import run; sys.exit(run(sys.argv[1:]))",
+            f"-listen-client-urls={self.endpoint}",
+            f"-data-dir={self.directory}",
+            *self.arguments,
+        )
+
+
 class Cluster:
     """A real etcd of one node or three; see `real_etcd`."""
 
@@ -257,10 +283,9 @@ class Cluster:
 
     async def healthy(self, *, seconds: float = 20.0) -> None:
         """Return when every running node takes part in a cluster with a leader."""
-        async with asyncio.timeout(seconds):
-            for node in self.nodes:
-                while node._process is not None and not await _answers(node.endpoint):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)  # etcd tells nobody when it is ready
+        for node in self.nodes:
+            if node._process is not None:
+                await node.healthy(seconds=seconds)
 
     async def etcdctl(self, *arguments: str, stdin: bytes = b"") -> str:
         """Run `etcdctl` on the first endpoint and return what it prints.
@@ -362,6 +387,22 @@ async def real_etcd(
             yield cluster
         finally:
             await cluster.aclose()
+
+
+@asynccontextmanager
+async def fairlead_etcd(
+    directory: Path, *, arguments: tuple[str, ...] = ()
+) -> AsyncIterator[OurNode]:
+    """Run `fairlead etcd` as a process of its own, on a free port of 127.0.0.1."""
+    (port,) = free_ports(1)
+    node = OurNode("fairlead", directory, port, 0, "")
+    node.arguments = arguments
+    try:
+        await node.start()
+        await node.healthy()
+        yield node
+    finally:
+        await node.kill()
 
 
 def free_ports(count: int) -> list[int]:
