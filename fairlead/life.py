@@ -54,6 +54,9 @@ _WAIT_SECONDS: Final = (
 )
 
 
+_CERTIFICATES_SECONDS: Final = 6 * 3600.0
+
+
 class _Planned(BaseException):
     """`-plan` has printed what it should; unwinds serve()."""
 
@@ -96,6 +99,7 @@ class Runtime:
         self.states: dict[str, Callable[[], object]] = {}
         self.routes: dict[tuple[str, str], admin.Route] = dict(diagnose.routes(self))
         self.endpoints: tuple[str, ...] = ()
+        self.etcd_files: tuple[str, ...] = ()
         self.telemetry = Telemetry(self.log, self.metrics, self.health)
         self.tasks: Tasks
         self.store: Store
@@ -157,6 +161,28 @@ class Runtime:
 
         if not self.planning:
             self.tasks.start(f"reconcile {name}", reconcile(loop, first_snapshots))
+
+    def certificates(self, *paths: str) -> None:
+        """Export when the certificates in these files end, and warn from 30 days on; "" is none."""
+        files = tuple(path for path in paths if path)
+        if files and not self.planning:
+            self.tasks.start("certificates", self._certificates(files))
+
+    async def _certificates(self, paths: Sequence[str]) -> None:
+        from fairlead import tls
+
+        while True:
+            for path in paths:
+                try:
+                    expiry = tls.expiry(path)
+                except ConfigError as error:
+                    self.log.warning("certificate cannot be read", file=path, reason=error.reason)
+                    continue
+                self.metrics.certificate_expiry.labels(path).set(expiry.ends)
+                warning = expiry.warning(self.clock.wall())
+                if warning:
+                    self.log.warning("certificate", file=path, expiry=warning)
+            await self.clock.sleep(_CERTIFICATES_SECONDS)
 
     def state(self, name: str, look: Callable[[], object]) -> None:
         """Show what `look` returns (plain values) in /debug/state."""
@@ -384,6 +410,7 @@ async def _serve(
             tasks.start("watchdog", _watchdog(runtime, runtime.notify.watchdog_seconds))
         if runtime.program.reload_on_hup:
             tasks.start("reload on SIGHUP", _reloads(runtime, argv))
+        runtime.certificates(*runtime.etcd_files)
         serving = tasks.once("serve", _coroutine(runtime.program.serve(config, runtime)))
         waiting = tasks.once("wait for a signal", _wait(stopping))
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -455,6 +482,7 @@ async def _open_store(runtime: Runtime, config: Any, stack: AsyncExitStack) -> N
     if options is None:
         return
     runtime.endpoints = options.endpoints
+    runtime.etcd_files = (options.ca, options.cert)
     runtime.health.set("etcd-connected", False, "not connected yet")
     runtime.store = await stack.enter_async_context(
         connect(options, clock=runtime.clock, observer=runtime.telemetry)
