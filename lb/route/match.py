@@ -55,7 +55,8 @@ class Query:
 Check = Callable[[Query], object]
 
 
-def _check(matcher: Matcher) -> Check:
+def check(matcher: Matcher) -> Check:
+    """Return the test that a matcher makes of a request."""
     literal = matcher.literal
     if literal is not None:
         wanted = literal.encode()
@@ -79,7 +80,7 @@ def reference(routes: Iterable[tuple[Route, str]], query: Query) -> str | None:
     by_rank = sorted(routes, key=lambda pair: pair[1])
     by_rank.sort(key=lambda pair: pair[0].text.encode(), reverse=True)
     for route, name in by_rank:
-        if all(_check(matcher)(query) for matcher in route.matchers):
+        if all(check(matcher)(query) for matcher in route.matchers):
             return name
     return None
 
@@ -244,7 +245,7 @@ def _file_under(route: Route) -> tuple[bytes | None, bytes | None, tuple[Check, 
                 path = literal.encode()
                 continue
             path = _prefix(matcher.pattern)
-        rest.append(_check(matcher))
+        rest.append(check(matcher))
     return host, path, tuple(rest)
 
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One action → the data plane. Only opening a socket can be refused, and only it waits."""
+
+from __future__ import annotations
+
+from lb import server
+from lb.plan import Action, Close, DropFrontend, DropPool, Listen, PutFrontend, PutPool
+from lb.plane import Plane
+
+
+async def carry_out(plane: Plane, action: Action) -> None:
+    """Carry out one action.
+
+    Raises:
+        ActionError: the socket cannot be opened; what stood keeps standing.
+    """
+    match action:
+        case PutPool(pool=pool):
+            plane.pool(pool.id).put(pool)
+        case DropPool(id=name):
+            plane.drop_pool(name)
+        case PutFrontend(frontend=frontend):
+            plane.put_frontend(frontend)
+        case DropFrontend(id=name):
+            plane.drop_frontend(name)
+        case Listen():
+            await _listen(plane, action)
+        case Close(id=name):
+            server.close(plane, plane.listeners.pop(name))
+
+
+async def _listen(plane: Plane, action: Listen) -> None:
+    spec = action.listener
+    before = plane.listeners.get(spec.id)
+    if before is not None and (before.spec.network, before.spec.address) == (
+        spec.network,
+        spec.address,
+    ):
+        before.rescope(spec)
+        return
+    plane.listeners[spec.id] = await server.listen(plane, spec, action)
+    if before is not None:  # the new one first, then drain the old (V4)
+        server.close(plane, before)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects in force: one record for each object, however many keys spell it. Pure.
+
+::
+
+    /vulcand/frontends/f1/frontend ─┐  keys.rank: the smallest is in force
+    /vulcand/frontends/f1 ──────────┼─► Ref(frontend, f1) ─► Frontend
+    vulcand/frontends/f1/frontend ──┘
+
+Nothing here depends on the order in which keys came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lb import keys
+from lb.keys import Kind, Ref
+from lb.records import Backend, Frontend, Host, Listener, Middleware, Record, Server
+
+
+class Catalog:
+    """Kept in step with `Records.apply`: hand its changed keys to `update`."""
+
+    def __init__(self, roots: tuple[str, ...], good: Mapping[bytes, Record]) -> None:
+        self.roots = roots
+        self._good = good
+        self._spelt: dict[Ref, set[bytes]] = {}
+        self._known: dict[bytes, Ref] = {}
+        self.hosts: dict[str, Host] = {}
+        self.listeners: dict[str, Listener] = {}
+        self.backends: dict[str, Backend] = {}
+        self.frontends: dict[str, Frontend] = {}
+        self.servers: dict[str, dict[str, Server]] = {}
+        self.middlewares: dict[str, dict[str, Middleware]] = {}
+
+    def update(self, changed: Iterable[bytes]) -> frozenset[Ref]:
+        """Take in keys whose record changed; return the scope that a pass has to look at.
+
+        A server's change is its backend's, a middleware's its frontend's.
+        """
+        touched = set()
+        for key in changed:
+            record = self._good.get(key)
+            ref = record.ref if record is not None else self._known.get(key)
+            if ref is None:
+                continue
+            spelt = self._spelt.setdefault(ref, set())
+            if record is None:
+                spelt.discard(key)
+                self._known.pop(key, None)
+            else:
+                spelt.add(key)
+                self._known[key] = ref
+            touched.add(ref)
+        for ref in touched:
+            self._settle(ref)
+        return frozenset(scope_of(ref) for ref in touched)
+
+    def _settle(self, ref: Ref) -> None:
+        spelt = self._spelt[ref]
+        if spelt:
+            self._put(ref, self._good[self.key(ref)])
+        else:
+            del self._spelt[ref]
+            self._drop(ref)
+
+    def key(self, ref: Ref) -> bytes:
+        """Return the key in force of an object that exists."""
+        return min(self._spelt[ref], key=lambda key: keys.rank(key, self.roots))
+
+    def spellings(self, ref: Ref) -> tuple[bytes, ...]:
+        """Return every key that holds the object, the one in force first."""
+        return tuple(sorted(self._spelt.get(ref, ()), key=lambda key: keys.rank(key, self.roots)))
+
+    def doubled(self) -> tuple[Ref, ...]:
+        """Return the objects that more than one key holds."""
+        return tuple(sorted(ref for ref, spelt in self._spelt.items() if len(spelt) > 1))
+
+    def get(self, ref: Ref) -> Record | None:
+        """Return the record in force of an object."""
+        spelt = self._spelt.get(ref)
+        return self._good[self.key(ref)] if spelt else None
+
+    def _put(self, ref: Ref, record: Record) -> None:
+        match record:
+            case Host():
+                self.hosts[ref.id] = record
+            case Listener():
+                self.listeners[ref.id] = record
+            case Backend():
+                self.backends[ref.id] = record
+            case Frontend():
+                self.frontends[ref.id] = record
+            case Server():
+                self.servers.setdefault(ref.parent, {})[ref.id] = record
+            case Middleware():
+                self.middlewares.setdefault(ref.parent, {})[ref.id] = record
+
+    def _drop(self, ref: Ref) -> None:
+        match ref.kind:
+            case Kind.HOST:
+                self.hosts.pop(ref.id, None)
+            case Kind.LISTENER:
+                self.listeners.pop(ref.id, None)
+            case Kind.BACKEND:
+                self.backends.pop(ref.id, None)
+            case Kind.FRONTEND:
+                self.frontends.pop(ref.id, None)
+            case Kind.SERVER:
+                _drop_child(self.servers, ref)
+            case Kind.MIDDLEWARE:
+                _drop_child(self.middlewares, ref)
+
+
+def _drop_child(
+    children: dict[str, dict[str, Server]] | dict[str, dict[str, Middleware]], ref: Ref
+) -> None:
+    siblings = children.get(ref.parent)
+    if siblings is not None:
+        siblings.pop(ref.id, None)
+        if not siblings:
+            del children[ref.parent]
+
+
+def scope_of(ref: Ref) -> Ref:
+    """Return the object whose running counterpart a change of `ref` may change."""
+    match ref.kind:
+        case Kind.SERVER:
+            return Ref(Kind.BACKEND, ref.parent)
+        case Kind.MIDDLEWARE:
+            return Ref(Kind.FRONTEND, ref.parent)
+        case _:
+            return ref

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs → Traffic. All of it is ours: no other program has sockets in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from fairlead.reconcile import Scope
+from lb.keys import Kind, Ref
+from lb.plane import Plane
+from lb.state import Traffic
+
+Live = TypeVar("Live")
+
+
+async def traffic(plane: Plane, scope: Scope = None) -> Traffic:
+    """Return the specs of what is live within `scope`."""
+    pools = _within(plane.pools, Kind.BACKEND, scope)
+    return Traffic(
+        {n: live.spec for n, live in _within(plane.listeners, Kind.LISTENER, scope).items()},
+        {n: live.spec for n, live in _within(plane.frontends, Kind.FRONTEND, scope).items()},
+        {n: live.spec for n, live in pools.items() if live.spec is not None},
+    )
+
+
+def _within(live: Mapping[str, Live], kind: Kind, scope: Scope) -> dict[str, Live]:
+    if scope is None:
+        return dict(live)
+    return {
+        ref.id: live[ref.id]
+        for ref in scope
+        if isinstance(ref, Ref) and ref.kind is kind and ref.id in live
+    }

@@ -1,0 +1,656 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client's connection: reads requests, finds the frontend, picks a server, answers.
+
+::
+
+    HEAD ─► match ─► pick ─► begin ─┬─► BODY (request streams) ─► WAIT (response streams) ─► HEAD
+      │       │        └─ none: 503 │                                  └─► TUNNEL (upgrade)
+      │       └─ none: 404          └─ failed ─► predicate ─► pick again, or 502/504
+      └─ malformed: 4xx, close
+
+One request at a time; pipelined ones wait in `_buffer`. Every response begins while its request
+is the oldest, so order is kept by construction.
+
+What is in flight keeps the frontend and the server it began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+from fairlead.errors import RemoteProtocolError
+from lb import forward, http1, predicate
+from lb.http1 import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    Chunks,
+    Fields,
+    Request,
+    Response,
+    chunk,
+    find_head,
+    last_chunk,
+)
+from lb.plane import LiveFrontend, LiveListener, LivePool, LiveServer, Plane
+from lb.route.match import Query, host_subject
+from lb.state import Frontend
+from lb.upstream import Upstream, connect
+
+HEAD, BODY, WAIT, TUNNEL, CLOSING = range(5)
+_PIPELINE: Final = 64 << 10  # bytes of requests read ahead before the client is made to wait
+_UNSENT: Final = 256 << 10  # bytes of body kept while a connection is made
+_LINGER: Final = 5.0  # seconds for the client to read our last words; as nginx's lingering_timeout
+_NOT_FOUND: Final = b'{"error":"not found"}'
+_JSON: Final = b"application/json"
+
+# what stands before a request is read or routed; its counts mean nothing
+_NO_REQUEST: Final = Request(b"GET", b"/", 1, Fields(), b"", b"/")
+_NO_FRONTEND: Final = LiveFrontend(Frontend("", "", ""), LivePool(""), {})
+
+
+class Client(asyncio.Protocol):
+    """See the module's words."""
+
+    __slots__ = (
+        "_buffer",
+        "_busy",
+        "_chunks",
+        "_connecting",
+        "_fields",
+        "_frontend",
+        "_held",
+        "_left",
+        "_plane",
+        "_replay",
+        "_request",
+        "_seen",
+        "_since",
+        "_stale",
+        "_started",
+        "_state",
+        "_tail",
+        "_tail_of",
+        "_total",
+        "_transport",
+        "_tries",
+        "_unsent",
+        "_upstream",
+        "address",
+        "close_after",
+        "listener",
+        "sent_all",
+    )
+
+    def __init__(self, plane: Plane, listener: LiveListener) -> None:
+        self._plane = plane
+        self.listener = listener
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.address = b""
+        self._state = HEAD
+        self._buffer = b""
+        self._busy = False
+        self._held = False
+        self._since = plane.now
+        self._fields: Fields | None = None
+        self._request = _NO_REQUEST
+        self._frontend = _NO_FRONTEND
+        self._tail = b""
+        self._tail_of: tuple[Fields, LiveFrontend, bytes] | None = None
+        self._upstream: Upstream | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._tries: list[LiveServer] = []
+        self._stale = False
+        self._started = False  # bytes of the response were written
+        self._left = 0
+        self._total = 0
+        self._chunks: Chunks | None = None
+        self._unsent: list[bytes] = []
+        self._replay: list[bytes] | None = None
+        self._seen = 0
+        self.sent_all = True
+        self.close_after = False
+
+    # asyncio's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note who it is."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.address = forward.address(transport.get_extra_info("peername"))
+        self.listener.clients.add(self)
+        self._since = self._plane.now
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the server: nobody wants its answer."""
+        self.listener.clients.discard(self)
+        if self._state in (BODY, WAIT):
+            self._count(499)
+        self._state = CLOSING
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abandon()
+
+    def pause_writing(self) -> None:
+        """The client reads slowly: so do we from the server."""
+        if self._upstream is not None:
+            self._upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._upstream is not None:
+            self._upstream.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes of requests."""
+        state = self._state
+        if state == TUNNEL:
+            if self._upstream is not None:
+                self._upstream.transport.write(data)
+            return
+        if state == CLOSING:
+            return
+        if state == BODY:
+            self._since = self._plane.now
+            self._body(data)
+            return
+        if self._buffer:
+            self._buffer += data
+        else:
+            if state == HEAD:
+                self._since = self._plane.now  # of a head: when its first byte came
+            self._buffer = data
+        if state == HEAD:
+            if not self._busy:
+                self._advance()
+        elif len(self._buffer) > _PIPELINE:
+            self.hold(True)
+
+    def hold(self, wait: bool) -> None:
+        """Stop or go on reading from the client."""
+        if wait != self._held and not self._transport.is_closing():
+            self._held = wait
+            if wait:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the response."""
+        self._started = True
+        self._transport.write(data)
+
+    def _advance(self) -> None:
+        """Serve what `_buffer` holds, one request after the other, without recursion."""
+        self._busy = True
+        try:
+            while self._state == HEAD and self._buffer and self._head():
+                pass
+        finally:
+            self._busy = False
+
+    # the request
+
+    def _head(self) -> bool:
+        """Read one head and start its request; false when more bytes are needed."""
+        plane = self._plane
+        data = self._buffer
+        try:
+            if data[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before a request is ignored
+                data = data.lstrip(b"\r\n") if data[:4] == b"\r\n\r\n" else data[2:]
+                self._buffer = data
+                if not data:
+                    return False
+            end = find_head(data, plane.limits.head_bytes)
+            if end < 0:
+                return False
+            request = http1.parse_request(data, end, self._fields)
+        except RemoteProtocolError as error:
+            plane.refused += 1
+            self._buffer = b""
+            self._request = _NO_REQUEST
+            self._frontend = _NO_FRONTEND
+            body = b"%d %b: %b" % (error.hint, http1.REASONS[error.hint], str(error).encode())
+            self._reply(error.hint, body, close=True)
+            return False
+        fields = self._fields = request.fields
+        self._buffer = data[end + 4 :]
+        self._request = request
+        self._frontend = _NO_FRONTEND
+        self._started = False
+        self.sent_all = True
+        self.close_after = (
+            fields.close or (not request.minor and not fields.keep_alive) or self.listener.closing
+        )
+        self._left = length = fields.length
+        if length:
+            self.sent_all = False
+            self._total = 0
+            self._chunks = Chunks() if length == CHUNKED else None
+        query = Query(request.method, host_subject(request.host), request.path, fields.value)
+        for check in self.listener.checks:
+            if not check(query):
+                plane.unrouted += 1
+                self._own(404, _NOT_FOUND, _JSON)
+                return True
+        frontend = plane.index.match(query)
+        if frontend is None:
+            plane.unrouted += 1
+            self._own(404, _NOT_FOUND, _JSON)
+            return True
+        self._frontend = frontend
+        spec = frontend.spec
+        if spec.refuse:
+            self._own(503)
+            return True
+        if spec.max_body and length > spec.max_body:
+            self._own(413)
+            return True
+        self._tail_for(request, frontend)
+        self._tries = []
+        self._stale = False
+        self._unsent = []
+        self._replay = [] if spec.replay and length else None
+        self._state = BODY if length else WAIT
+        self._since = plane.now
+        self._try()
+        if length and self._state == BODY:
+            if fields.expect and request.minor and not self._buffer:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            rest, self._buffer = self._buffer, b""
+            if rest:
+                self._body(rest)
+        return True
+
+    def _tail_for(self, request: Request, frontend: LiveFrontend) -> None:
+        """Set the part of the head that does not depend on the server.
+
+        Remembered for the next request: a keep-alive client mostly repeats its header block.
+        """
+        fields = request.fields
+        of = self._tail_of
+        if of is not None and of[0] is fields and of[1] is frontend and of[2] == request.host:
+            return
+        spec = frontend.spec
+        websocket = self._websocket(request)
+        if websocket:
+            framing = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+        elif fields.length == CHUNKED:
+            framing = b"\r\nTransfer-Encoding: chunked"
+        elif fields.sized or request.method in (b"POST", b"PUT", b"PATCH"):
+            framing = b"\r\nContent-Length: %d" % fields.length
+        else:
+            framing = b""
+        if fields.te:
+            framing += b"\r\nTE: trailers" if websocket else b"\r\nConnection: TE\r\nTE: trailers"
+        self._tail = b"".join(
+            (
+                fields.kept,
+                forward.lines(
+                    fields.forwarded,
+                    client=self.address,
+                    host=request.host,
+                    tls=False,
+                    trust=spec.trust_forward,
+                    server=frontend.hostname,
+                    websocket=websocket,
+                ),
+                framing,
+                b"\r\n\r\n",
+            )
+        )
+        # framing depends on the method too
+        self._tail_of = (fields, frontend, request.host) if request.method == b"GET" else None
+
+    @staticmethod
+    def _websocket(request: Request) -> bool:
+        return (
+            request.method == b"GET"
+            and request.minor == 1
+            and b"websocket" in request.fields.upgrade.lower()
+            and not request.fields.length
+        )
+
+    def _try(self) -> None:
+        """Send the request to the next server."""
+        robin = self._frontend.pool.robin
+        server = robin.pick_other(self._tries) if self._tries else robin.pick()
+        if server is None:
+            self._own(503)
+            return
+        self._tries.append(server)
+        idle = server.idle
+        while idle:
+            upstream = idle.pop()
+            if not upstream.transport.is_closing():
+                self._begin(upstream)
+                return
+        self._connecting = self._plane.loop.create_task(self._connect(server), name="connect")
+
+    async def _connect(self, server: LiveServer) -> None:
+        try:
+            upstream = await connect(self._plane, server)
+        except TimeoutError:
+            self._connecting = None
+            self._failure(504, connected=False)
+            return
+        except OSError:
+            self._connecting = None
+            self._failure(502, connected=False)
+            return
+        self._connecting = None
+        self._begin(upstream)
+
+    def _begin(self, upstream: Upstream) -> None:
+        request = self._request
+        self._upstream = upstream
+        self._since = self._plane.now
+        host = request.host if self._frontend.spec.pass_host else upstream.server.host
+        upstream.begin(
+            self,
+            request.method,
+            b"".join(
+                (request.method, b" ", request.target, b" HTTP/1.1\r\nHost: ", host, self._tail)
+            ),
+        )
+        if self._unsent:
+            upstream.transport.write(b"".join(self._unsent))
+            self._unsent = []
+            self.hold(False)
+
+    def _body(self, data: bytes) -> None:
+        """Pass on a piece of the request's body."""
+        rest = b""
+        chunks = self._chunks
+        if chunks is None:
+            left = self._left - len(data)
+            if left < 0:
+                data, rest = data[:left], data[left:]
+                left = 0
+            self._left = left
+            self._total += len(data)
+            ended = not left
+            out = data
+        else:
+            try:
+                pieces = chunks.feed(data)
+            except RemoteProtocolError as error:
+                self._plane.refused += 1
+                self._let_go()
+                self._end_early(error.hint)
+                return
+            self._total += sum(map(len, pieces))
+            out = b"".join(map(chunk, pieces))
+            ended = chunks.done
+            if ended:
+                out += last_chunk(chunks.trailers)
+                rest = chunks.rest
+        most = self._frontend.spec.max_body
+        if most and self._total > most:
+            self._let_go()
+            self._end_early(413)
+            return
+        if ended:
+            self.sent_all = True
+            self._state = WAIT
+            self._buffer = rest
+        if out:
+            self._pass_on(out)
+
+    def _pass_on(self, out: bytes) -> None:
+        if self._replay is not None:
+            self._seen = len(out) if not self._replay else self._seen + len(out)
+            if self._seen > self._frontend.spec.replay:
+                self._replay = None
+            else:
+                self._replay.append(out)
+        if self._upstream is not None:
+            self._upstream.transport.write(out)
+            return
+        self._unsent.append(out)
+        if sum(map(len, self._unsent)) > _UNSENT:
+            self.hold(True)
+
+    def _end_early(self, status: int) -> None:
+        """Answer before the body has been read, and close."""
+        if self._started:
+            self.broken()
+        else:
+            self._count(status)
+            self._reply(status, None, close=True)
+
+    # the server's side
+
+    def response_head(self, response: Response, upstream: Upstream) -> bytes | None:
+        """Return the head to send for a response; None when another server is tried instead."""
+        status = response.status
+        frontend = self._frontend
+        if (frontend.on_any or status in (502, 504)) and self._again(status, connected=True):
+            self._upstream = None
+            upstream.abandon()
+            self._try_again()
+            return None
+        request = self._request
+        extra = b""
+        if not self.sent_all:
+            self.close_after = True  # the rest of the body would be read as the next request
+        if response.length < 0:
+            if request.minor:
+                extra = b"\r\nTransfer-Encoding: chunked"
+            else:
+                upstream.plain = True
+                self.close_after = True
+        if request.minor:
+            upstream.plain = False
+        if response.length == UNTIL_CLOSE and request.method == b"HEAD":
+            extra = b""
+        if not response.dated:
+            extra += b"\r\nDate: " + self._plane.date
+        if self.close_after or self.listener.closing:
+            self.close_after = True
+            extra += b"\r\nConnection: close"
+        elif not request.minor:
+            extra += b"\r\nConnection: keep-alive"
+        codes = frontend.codes
+        codes[status] = codes.get(status, 0) + 1
+        return b"".join((response.line, response.kept, extra, b"\r\n\r\n"))
+
+    def interim(self, response: Response) -> None:
+        """Relay 103 and the like where the frontend streams; 100 was answered by us."""
+        if self._frontend.spec.stream and self._request.minor and response.status != 100:
+            self._transport.write(response.line + response.kept + b"\r\n\r\n")
+
+    def switched(self, response: Response, upstream: Upstream) -> bool:
+        """Go over to a tunnel if one was asked for."""
+        if not self._websocket(self._request) or b"websocket" not in response.upgrade.lower():
+            return False
+        self._state = TUNNEL
+        self._count(101)
+        self.write(
+            response.line
+            + response.kept
+            + b"\r\nConnection: Upgrade\r\nUpgrade: "
+            + response.upgrade
+            + b"\r\n\r\n"
+        )
+        if self._buffer:
+            upstream.transport.write(self._buffer)
+            self._buffer = b""
+        self.hold(False)
+        return True
+
+    def finished(self) -> None:
+        """The response was sent: the next request, or the end."""
+        self._upstream = None
+        if self.close_after or not self.sent_all:
+            self._linger()
+            return
+        self._state = HEAD
+        self._since = self._plane.now
+        if self._held:
+            self.hold(False)
+        if self._buffer and not self._busy:
+            self._advance()
+
+    def body_end(self, end: bytes, upstream: Upstream) -> None:
+        """The server closed, and that was the body's end."""
+        if upstream is self._upstream:
+            if end:
+                self.write(end)
+            self.finished()
+
+    def failed(self, status: int, upstream: Upstream) -> None:
+        """The server failed before its response began."""
+        if upstream is not self._upstream:
+            return
+        self._upstream = None
+        # it closed a kept connection as we used it: a fresh one, without counting a try, where
+        # asking twice does no harm (RFC 9110 §9.2.2)
+        if (
+            upstream.reused
+            and not self._stale
+            and status == 502
+            and self._request.method in predicate.IDEMPOTENT
+            and self._replayable()
+        ):
+            self._stale = True
+            self._rewind()
+            self._tries.pop()
+            self._connecting = self._plane.loop.create_task(
+                self._reconnect(upstream.server), name="reconnect"
+            )
+            return
+        self._failure(status, connected=True)
+
+    async def _reconnect(self, server: LiveServer) -> None:
+        self._tries.append(server)
+        await self._connect(server)
+
+    def _failure(self, status: int, *, connected: bool) -> None:
+        if self._state in (BODY, WAIT):
+            if self._again(status, connected=connected):
+                self._try_again()
+            else:
+                self._own(status)
+
+    def _replayable(self) -> bool:
+        return not self._request.fields.length or self._replay is not None
+
+    def _rewind(self) -> None:
+        if self._replay:
+            self._unsent = list(self._replay)
+
+    def _again(self, status: int, *, connected: bool) -> bool:
+        test = self._frontend.predicate
+        if test is None or self._started or self._websocket(self._request):
+            return False
+        if connected and not self._replayable():
+            return False
+        request = self._request
+        attempt = predicate.Attempt(
+            request.method, request.path, len(self._tries), status, connected
+        )
+        return predicate.again(test, attempt)
+
+    def _try_again(self) -> None:
+        self._rewind()
+        self._try()
+
+    def broken(self) -> None:
+        """The response cannot be finished: only a close tells the client so."""
+        self._upstream = None
+        self._state = CLOSING
+        self._transport.abort()
+
+    # answers of our own
+
+    def _own(self, status: int, body: bytes | None = None, content_type: bytes = b"") -> None:
+        """Answer the request ourselves and go on to the next."""
+        self._count(status)
+        if not self.sent_all:
+            self.close_after = True
+        self._reply(status, body, content_type, close=self.close_after)
+
+    def _count(self, status: int) -> None:
+        codes = self._frontend.codes
+        codes[status] = codes.get(status, 0) + 1
+
+    def _reply(
+        self, status: int, body: bytes | None, content_type: bytes = b"", *, close: bool
+    ) -> None:
+        request = self._request
+        self._transport.write(
+            http1.own_response(
+                status,
+                body,
+                content_type=content_type or b"text/plain; charset=utf-8",
+                date=self._plane.date,
+                close=close,
+                minor=request.minor,
+                head_only=request.method == b"HEAD",
+            )
+        )
+        self._upstream = None
+        if close:
+            self._linger()
+        else:
+            self.finished()
+
+    def _linger(self) -> None:
+        """Close, but read on for a while.
+
+        A close with bytes unread resets the connection, and that may take the response along
+        before the client has read it (RFC 9112 §9.6).
+        """
+        self._state = CLOSING
+        self._since = self._plane.now
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self.hold(False)
+        else:
+            self._transport.close()
+
+    # time
+
+    def check(self, now: float) -> None:
+        """Act on what is overdue; called by the sweep."""
+        state = self._state
+        limits = self._plane.limits
+        waited = now - self._since
+        if state == HEAD:
+            if self.listener.closing and not self._buffer:
+                self._transport.close()
+            elif waited > limits.read_timeout:
+                if self._buffer:
+                    self._reply(408, None, close=True)
+                else:
+                    self._transport.close()
+        elif state == BODY and self._upstream is not None and not self._held:
+            if waited > limits.read_timeout:
+                self._let_go()
+                self._end_early(408)
+        elif state == WAIT:
+            self._check_server(now)
+        elif state == CLOSING and waited > _LINGER:
+            self._transport.abort()
+
+    def _check_server(self, now: float) -> None:
+        upstream = self._upstream
+        if upstream is None:
+            return
+        pool = upstream.server.pool.spec
+        if not self._started:
+            most = pool.read_timeout if pool is not None else self._plane.limits.read_timeout
+            if now - max(self._since, upstream.since) > most:
+                self._upstream = None
+                upstream.abandon()
+                self._failure(504, connected=True)
+        elif now - upstream.since > self._plane.limits.write_timeout:
+            # neither has the server sent nor the client read anything for that long
+            self._let_go()
+            self.broken()

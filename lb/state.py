@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traffic: what listens, what is routed where, which servers are pooled. Values only.
+
+`desired` makes one from the records, `observe` one from what runs; `plan` compares the two.
+Durations are seconds, every default already applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket to accept on.
+
+    Attributes:
+        network: tcp or unix.
+        address: host:port (host "" = every address), or a path.
+        scope: route expression that requests must match too; "" for none.
+    """
+
+    id: str
+    network: str
+    address: str
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server of a pool; `authority` is its Host field."""
+
+    id: str
+    host: str
+    port: int
+    authority: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A backend: its servers in order, and how they are spoken to.
+
+    Attributes:
+        read_timeout: seconds until the first byte of a response; then 504.
+        dial_timeout: seconds to connect; then 504.
+        keepalive: seconds between TCP keep-alive probes.
+        max_idle: idle connections kept for each server when at rest.
+    """
+
+    id: str
+    servers: tuple[Server, ...]
+    read_timeout: float
+    dial_timeout: float
+    keepalive: float
+    max_idle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """A route and its pool.
+
+    Attributes:
+        failover: a predicate, "" for the default one, None where nothing is tried again.
+        replay: bytes of a request body kept for another try; 0 for none.
+        max_body: largest request body in bytes; 0 for no limit.
+        refuse: why every request is answered 503; "" when they are served.
+    """
+
+    id: str
+    route: str
+    pool: str
+    failover: str | None = ""
+    replay: int = 0
+    max_body: int = 0
+    hostname: str = ""
+    trust_forward: bool = False
+    pass_host: bool = False
+    stream: bool = False
+    refuse: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The whole, or what of it lies within a scope."""
+
+    listeners: Mapping[str, Listener] = field(default_factory=dict)
+    frontends: Mapping[str, Frontend] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection to a server: sends one request at a time, streams the response to its client.
+
+::
+
+            ┌────────────── begin ◄────────────────┐
+            ▼                                      │ release (keep, and the body ended exactly)
+    IDLE ─► HEAD ─► BODY: length | chunks | close ─┴─► closed
+                └─► TUNNEL (101)
+
+The hot path is `data_received` when head and body come in one read: parse, one write to the
+client, back to the pool: no task, no future, no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Final, cast
+
+from fairlead.errors import RemoteProtocolError
+from lb import http1
+from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_head, last_chunk
+
+if TYPE_CHECKING:
+    from lb.plane import LiveServer, Plane
+    from lb.proxy import Client
+
+IDLE, HEAD, LENGTH, CHUNKS, CLOSE, TUNNEL, CLOSED = range(7)
+_HEAD_LIMIT: Final = 1 << 20
+
+
+class Upstream(asyncio.Protocol):
+    """See the module's words."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_left",
+        "client",
+        "method",
+        "plain",
+        "plane",
+        "response",
+        "reused",
+        "server",
+        "since",
+        "state",
+        "transport",
+    )
+
+    def __init__(self, plane: Plane, server: LiveServer) -> None:
+        self.plane = plane
+        self.server = server
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.client: Client | None = None
+        self.state = IDLE
+        self.method = b""
+        self.response: Response | None = None
+        self.reused = False
+        self.plain = False  # the client takes no chunks (HTTP/1.0)
+        self.since = plane.now
+        self._buffer = b""
+        self._left = 0
+        self._chunks: Chunks | None = None
+
+    # asyncio's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.plane.upstreams.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the body that is framed by the close; tell the client of any other end."""
+        state, self.state = self.state, CLOSED
+        self.plane.upstreams.discard(self)
+        if state == IDLE:
+            with contextlib.suppress(ValueError):
+                self.server.idle.remove(self)
+            return
+        client = self.client
+        if client is None or state == CLOSED:
+            return
+        self.client = None
+        self.server.active -= 1
+        if state == CLOSE and exc is None:
+            client.body_end(b"" if self.plain else last_chunk(), self)
+        elif state == HEAD:
+            client.failed(502, self)
+        else:
+            client.broken()
+
+    def pause_writing(self) -> None:
+        """The server reads slowly: so does its client."""
+        if self.client is not None:
+            self.client.hold(True)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self.client is not None:
+            self.client.hold(False)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes of the response."""
+        client = self.client
+        if client is None:  # nothing was asked: a late error page, or worse
+            self.close()
+            return
+        self.since = self.plane.now
+        state = self.state
+        if state == HEAD:
+            self._head(data, client)
+        elif state == LENGTH:
+            self._length(data, client)
+        elif state == CHUNKS:
+            self._chunk(data, client)
+        elif state == CLOSE:
+            client.write(data if self.plain else chunk(data))
+        elif state == TUNNEL:
+            client.write(data)
+
+    # the client's calls
+
+    def begin(self, client: Client, method: bytes, head: bytes) -> None:
+        """Send a request's head on an idle connection."""
+        self.client = client
+        self.method = method
+        self.state = HEAD
+        self.since = self.plane.now
+        self.server.active += 1
+        self.server.requests += 1
+        self.transport.write(head)
+
+    def abandon(self) -> None:
+        """Let go of the client and close: its answer is not wanted any more."""
+        if self.client is not None:
+            self.client = None
+            self.server.active -= 1
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.state == IDLE:
+            self.state = CLOSED
+        if self.transport is not None:
+            self.transport.abort()
+
+    # the response
+
+    def _head(self, data: bytes, client: Client) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while True:
+            try:
+                end = find_head(data, _HEAD_LIMIT)
+                if end < 0:
+                    self._buffer = data
+                    return
+                response = http1.parse_response(data, end, self.method)
+            except RemoteProtocolError:
+                self.client = None
+                self.server.active -= 1
+                self.close()
+                client.failed(502, self)
+                return
+            data = data[end + 4 :]
+            if response.status >= 200 or response.status == 101:
+                break
+            client.interim(response)
+            if not data:
+                return
+        self.response = response
+        if response.status == 101:
+            self._switch(response, data, client)
+            return
+        head = client.response_head(response, self)
+        if head is None:  # the client tries another server
+            return
+        length = response.length
+        if length == len(data):  # the whole body, or none: the usual case
+            client.write(head + data if data else head)
+            self._done(client)
+            return
+        if length >= 0:
+            self.state = LENGTH
+            self._left = length
+        elif length == CHUNKED:
+            self.state = CHUNKS
+            self._chunks = Chunks(502)
+        elif length == UNTIL_CLOSE:
+            self.state = CLOSE
+        client.write(head)
+        if data:
+            self.data_received(data)
+
+    def _length(self, data: bytes, client: Client) -> None:
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            client.write(data)
+            return
+        if left < 0:  # more than it announced: what follows cannot be trusted
+            data = data[:left]
+            cast(Response, self.response).keep = False
+        client.write(data)
+        self._done(client)
+
+    def _chunk(self, data: bytes, client: Client) -> None:
+        chunks = cast(Chunks, self._chunks)
+        try:
+            pieces = chunks.feed(data)
+        except RemoteProtocolError:
+            self.client = None
+            self.server.active -= 1
+            self.close()
+            client.broken()
+            return
+        if not chunks.done:
+            if pieces:
+                client.write(b"".join(pieces if self.plain else map(chunk, pieces)))
+            return
+        if self.plain:
+            client.write(b"".join(pieces))
+        else:
+            client.write(b"".join(map(chunk, pieces)) + last_chunk(chunks.trailers))
+        if chunks.rest:
+            cast(Response, self.response).keep = False
+        self._done(client)
+
+    def _switch(self, response: Response, data: bytes, client: Client) -> None:
+        if not client.switched(response, self):
+            self.client = None
+            self.server.active -= 1
+            self.close()
+            client.failed(502, self)
+            return
+        self.state = TUNNEL
+        if data:
+            client.write(data)
+
+    def _done(self, client: Client) -> None:
+        """The response ended: back to the pool, or away."""
+        server = self.server
+        server.active -= 1
+        self.client = None
+        self._chunks = None
+        keep = cast(Response, self.response).keep and client.sent_all
+        self.response = None
+        if keep and server.live and not self.transport.is_closing():
+            self.state = IDLE
+            self.reused = True
+            self.since = self.plane.now
+            server.idle.append(self)
+        else:
+            self.state = CLOSED
+            self.transport.close()
+        client.finished()
+
+
+async def connect(plane: Plane, server: LiveServer) -> Upstream:
+    """Open a connection to a server.
+
+    Raises:
+        TimeoutError: it did not answer within the dial timeout.
+        OSError: it refused, or its name does not resolve.
+    """
+    pool = server.pool.spec
+    async with asyncio.timeout(pool.dial_timeout if pool else 5.0):
+        transport, upstream = await plane.loop.create_connection(
+            lambda: Upstream(plane, server), server.spec.host, server.spec.port
+        )
+    sock = transport.get_extra_info("socket")
+    if pool is not None and sock is not None:
+        period = max(1, int(pool.keepalive))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, period)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, period)
+    return upstream
