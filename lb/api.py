@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The admin API, v2, with vulcand's JSON (specs/vulcand.md §10).
+
+Reads come from the catalog: the objects in force. A write goes to etcd and is answered when our
+own mirror has seen it and the data plane has followed, so that who writes and then asks, or sends
+a request, finds what it wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from fairlead.duration import parse_seconds
+from fairlead.errors import ConfigError, ConfigErrors, StoreError
+from fairlead.etcd.mirror import Mirror
+from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
+from fairlead.life import Runtime
+from fairlead.log import LEVELS as NUMBERS
+from lb import keys, records
+from lb.catalog import Catalog
+from lb.cli import LEVELS
+from lb.config import Config
+from lb.keys import Kind, Ref
+from lb.plane import Plane
+from lb.records import Invalid, Record
+
+_BODY_LIMIT: Final = 4 << 20
+_SEEN: Final = 5.0  # seconds until a write is back through the mirror
+_EMPTY_ID: Final = {
+    Kind.HOST: "hostname can not be empty",
+    Kind.LISTENER: "listener id can not be empty",
+    Kind.BACKEND: "backend id can not be empty",
+    Kind.FRONTEND: "frontend id can not be empty",
+    Kind.SERVER: "backend id and server id can not be empty",
+    Kind.MIDDLEWARE: "frontend id and middleware id can not be empty",
+}
+_NAMES: Final = {
+    "hosts": (Kind.HOST, "Host"),
+    "listeners": (Kind.LISTENER, "Listener"),
+    "backends": (Kind.BACKEND, "Backend"),
+    "frontends": (Kind.FRONTEND, "Frontend"),
+    "servers": (Kind.SERVER, "Server"),
+    "middlewares": (Kind.MIDDLEWARE, "Middleware"),
+}
+_TTL: Final = (Kind.SERVER, Kind.FRONTEND, Kind.MIDDLEWARE)
+
+
+class Refused(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """The calls; `app` is what serves them."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        mirror: Mirror,
+        catalog: Catalog,
+        followed: Callable[[], Awaitable[None]],
+        plane: Plane,
+    ) -> None:
+        self._runtime = runtime
+        self._mirror = mirror
+        self._catalog = catalog
+        self._followed = followed
+        self._plane = plane
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        app = web.Application(middlewares=[_answer], client_max_size=_BODY_LIMIT)
+        for version in ("v1", "v2"):
+            app.router.add_get(f"/{version}/status", self._status)
+            app.router.add_get(f"/{version}/log/severity", self._get_severity)
+            app.router.add_put(f"/{version}/log/severity", self._put_severity)
+            for plural in ("hosts", "listeners", "backends", "frontends"):
+                self._object(app, f"/{version}/{plural}", plural)
+            self._object(app, f"/{version}/backends/{{parent}}/servers", "servers")
+            self._object(app, f"/{version}/frontends/{{parent}}/middlewares", "middlewares")
+        return app
+
+    def _object(self, app: web.Application, path: str, plural: str) -> None:
+        async def listed(request: web.Request) -> object:
+            return self._list(plural, request.match_info.get("parent", ""))
+
+        async def shown(request: web.Request) -> object:
+            return records.tree(self._found(_ref(plural, request)))
+
+        async def written(request: web.Request) -> object:
+            return await self._write(plural, request)
+
+        async def deleted(request: web.Request) -> object:
+            return await self._delete(_ref(plural, request))
+
+        app.router.add_get(path, _as_handler(listed))
+        app.router.add_post(path, _as_handler(written))
+        app.router.add_get(f"{path}/{{id}}", _as_handler(shown))
+        app.router.add_delete(f"{path}/{{id}}", _as_handler(deleted))
+
+    # reading
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return _json({"Status": "ok"})
+
+    async def _get_severity(self, request: web.Request) -> web.Response:
+        return _json({"severity": _severity_of(self._runtime)})
+
+    async def _put_severity(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        name = str(form.get("severity", "")).lower()
+        if name not in LEVELS:
+            raise Refused(400, f'not a valid log level: "{name}"')
+        _set_severity(self._runtime, LEVELS[name])
+        return _json({"message": f"Severity has been updated to {name}"})
+
+    def _list(self, plural: str, parent: str) -> object:
+        kind, _ = _NAMES[plural]
+        objects: Mapping[str, Record]
+        catalog = self._catalog
+        match kind:
+            case Kind.HOST:
+                objects = catalog.hosts
+            case Kind.LISTENER:
+                objects = catalog.listeners
+            case Kind.BACKEND:
+                objects = catalog.backends
+            case Kind.FRONTEND:
+                objects = catalog.frontends
+            case Kind.SERVER:
+                self._backend(parent)
+                objects = catalog.servers.get(parent, {})
+            case Kind.MIDDLEWARE:
+                self._found(Ref(Kind.FRONTEND, parent))
+                objects = catalog.middlewares.get(parent, {})
+        return {plural.capitalize(): [records.tree(objects[name]) for name in sorted(objects)]}
+
+    def _found(self, ref: Ref) -> Record:
+        record = self._catalog.get(ref)
+        if record is None:
+            raise Refused(404, "Key not found")
+        return record
+
+    def _backend(self, name: str) -> None:
+        """Refuse a backend that neither has a key nor servers."""
+        if name not in self._catalog.servers:
+            self._found(Ref(Kind.BACKEND, name))
+
+    # writing
+
+    async def _write(self, plural: str, request: web.Request) -> object:
+        kind, envelope = _NAMES[plural]
+        body = _folded(_decode(await request.read()))
+        tree = body.get(envelope.lower())
+        if tree is None:
+            raise Refused(400, f"Missing mandatory parameter: {envelope}")
+        parent = request.match_info.get("parent", "")
+        name = _folded(tree).get("name" if kind is Kind.HOST else "id") or ""
+        if not isinstance(name, str):
+            raise Refused(400, f"{envelope}: the id is no string")
+        if not name:
+            raise Refused(400, _EMPTY_ID[kind])
+        if "/" in name:
+            raise Refused(400, f'{kind} id "{name}": no / may be in it')
+        ref = Ref(kind, name, parent)
+        record = records.build(ref, tree)
+        if isinstance(record, records.Middleware):
+            raise Refused(400, f"middleware of type {record.type} is not built yet")
+        if isinstance(record, records.Frontend):
+            self._backend(record.backend)
+        elif kind is Kind.SERVER:
+            self._found(Ref(Kind.BACKEND, parent))
+        lease = NO_LEASE
+        ttl = _seconds(body.get("ttl")) if kind in _TTL else 0
+        store = self._runtime.store
+        if ttl:
+            lease = (await store.grant(max(1, int(ttl)))).id
+        done = await store.put(self._key(ref), records.encode(record), lease=lease, repeatable=True)
+        await self._seen(done.header.revision)
+        return records.tree(record)
+
+    async def _delete(self, ref: Ref) -> object:
+        self._found(ref)
+        if ref.kind is Kind.BACKEND:
+            users = sorted(n for n, f in self._catalog.frontends.items() if f.backend == ref.id)
+            if users:
+                names = ", ".join(users)
+                raise Refused(409, f"can not delete backend '{ref.id}', it is in use by {names}")
+        ranges = []
+        for key in self._catalog.spellings(ref):
+            ranges.append(KeyRange(key))
+            below = keys.below(self._root_of(key), ref)
+            if below is not None:
+                ranges.append(below)
+        once = _disjoint(ranges)
+        done = await self._runtime.store.txn(
+            success=[Delete(keys) for keys in once], repeatable=True
+        )
+        await self._seen(done.header.revision)
+        what = ref.kind.capitalize()
+        return {
+            "message": f"Host '{ref.id}' deleted" if ref.kind is Kind.HOST else f"{what} deleted"
+        }
+
+    async def _seen(self, revision: Revision) -> None:
+        try:
+            async with asyncio.timeout(_SEEN):
+                await self._mirror.at_least(revision)
+        except TimeoutError:
+            raise Refused(503, "written, but not seen back from etcd yet") from None
+        await self._followed()
+
+    def _key(self, ref: Ref) -> bytes:
+        """Return where to write: over the key in force, else under the root in use."""
+        spelt = self._catalog.spellings(ref)
+        if spelt:
+            return spelt[0]
+        used = (
+            root for root in self._catalog.roots if any(_under(root, k) for k in self._mirror.data)
+        )
+        return keys.build(next(used, self._catalog.roots[0]), ref)
+
+    def _root_of(self, key: bytes) -> str:
+        return next(root for root in self._catalog.roots if _under(root, key))
+
+
+def _under(root: str, key: bytes) -> bool:
+    return key.startswith(root.rstrip("/").encode() + b"/")
+
+
+def _disjoint(ranges: list[KeyRange]) -> list[KeyRange]:
+    """Return the ranges less the single keys that another holds: etcd refuses a key twice."""
+    wide = {r for r in ranges if r.end}
+    return [*wide, *{r for r in ranges if not r.end and not any(w.holds(r.start) for w in wide)}]
+
+
+def _ref(plural: str, request: web.Request) -> Ref:
+    return Ref(_NAMES[plural][0], request.match_info["id"], request.match_info.get("parent", ""))
+
+
+def _decode(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, f"malformed JSON: {error}") from error
+
+
+def _folded(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Refused(400, "malformed JSON: an object is wanted")
+    return {str(name).lower(): item for name, item in value.items()}
+
+
+def _seconds(value: object) -> float:
+    if value is None or value == "":
+        return 0.0
+    try:
+        seconds = parse_seconds(value) if isinstance(value, str) else -1.0
+    except ValueError as error:
+        raise Refused(400, f"bad TTL: {error}") from error
+    if seconds < 0:
+        raise Refused(400, f"bad TTL: {value}")
+    return seconds
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    """Answer as Go's encoder prints it: compact, HTML-escaped."""
+    body = msgspec.json.encode(value)
+    for plain, escaped in ((b"&", rb"\u0026"), (b"<", rb"\u003c"), (b">", rb"\u003e")):
+        body = body.replace(plain, escaped)  # none of them occurs outside a JSON string
+    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
+
+
+def _as_handler(
+    call: Callable[[web.Request], Awaitable[object]],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return _json(await call(request))
+
+    return handler
+
+
+@web.middleware
+async def _answer(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turn every failure into vulcand's error object."""
+    try:
+        return await handler(request)
+    except Refused as error:
+        return _json({"message": str(error)}, error.status)
+    except Invalid as error:
+        return _json({"message": str(error)}, 400)
+    except StoreError as error:
+        return _json({"message": f"etcd: {error}"}, 503)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
+        return _json({"message": "Object not found"}, 404)
+    except web.HTTPRequestEntityTooLarge:
+        return _json({"message": f"the body is larger than {_BODY_LIMIT} bytes"}, 413)
+
+
+def _severity_of(runtime: Runtime) -> str:
+    level = runtime.log.sink.level
+    return next(name for name, number in NUMBERS.items() if number == level)
+
+
+def _set_severity(runtime: Runtime, level: str) -> None:
+    runtime.log.sink.level = NUMBERS[level]
+
+
+async def listen(runtime: Runtime, config: Config, api: Api) -> None:
+    """Serve the API until the daemon ends.
+
+    Raises:
+        ConfigErrors: the address cannot be opened.
+    """
+    host, port = records.split_address(config.api)
+    runner = web.AppRunner(api.app(), access_log=None, handle_signals=False)
+    await runner.setup()
+    site = web.TCPSite(runner, host or None, port, shutdown_timeout=1.0)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        reason = f"cannot listen: {error.strerror or error}"
+        raise ConfigErrors((ConfigError("-apiPort", config.api, "start", reason),)) from error
+    runtime.on_drain(runner.cleanup)
