@@ -9,7 +9,7 @@ a request, finds what it wrote.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -64,13 +64,13 @@ class Api:
     def __init__(
         self,
         runtime: Runtime,
-        mirror: Mirror,
+        mirrors: Mapping[str, Mirror],
         catalog: Catalog,
         followed: Callable[[], Awaitable[None]],
         plane: Plane,
     ) -> None:
         self._runtime = runtime
-        self._mirror = mirror
+        self._mirrors = mirrors
         self._catalog = catalog
         self._followed = followed
         self._plane = plane
@@ -183,8 +183,9 @@ class Api:
         store = self._runtime.store
         if ttl:
             lease = (await store.grant(max(1, int(ttl)))).id
-        done = await store.put(self._key(ref), records.encode(record), lease=lease, repeatable=True)
-        await self._seen(done.header.revision)
+        key = self._key(ref)
+        done = await store.put(key, records.encode(record), lease=lease, repeatable=True)
+        await self._seen(done.header.revision, {self._root_of(key)})
         return records.tree(record)
 
     async def _delete(self, ref: Ref) -> object:
@@ -195,7 +196,8 @@ class Api:
                 names = ", ".join(users)
                 raise Refused(409, f"can not delete backend '{ref.id}', it is in use by {names}")
         ranges = []
-        for key in self._catalog.spellings(ref):
+        spelt = self._catalog.spellings(ref)
+        for key in spelt:
             ranges.append(KeyRange(key))
             below = keys.below(self._root_of(key), ref)
             if below is not None:
@@ -204,16 +206,17 @@ class Api:
         done = await self._runtime.store.txn(
             success=[Delete(keys) for keys in once], repeatable=True
         )
-        await self._seen(done.header.revision)
+        await self._seen(done.header.revision, {self._root_of(key) for key in spelt})
         what = ref.kind.capitalize()
         return {
             "message": f"Host '{ref.id}' deleted" if ref.kind is Kind.HOST else f"{what} deleted"
         }
 
-    async def _seen(self, revision: Revision) -> None:
+    async def _seen(self, revision: Revision, roots: Iterable[str]) -> None:
         try:
             async with asyncio.timeout(_SEEN):
-                await self._mirror.at_least(revision)
+                for root in roots:
+                    await self._mirrors[root].at_least(revision)
         except TimeoutError:
             raise Refused(503, "written, but not seen back from etcd yet") from None
         await self._followed()
@@ -223,9 +226,7 @@ class Api:
         spelt = self._catalog.spellings(ref)
         if spelt:
             return spelt[0]
-        used = (
-            root for root in self._catalog.roots if any(_under(root, k) for k in self._mirror.data)
-        )
+        used = (root for root, mirror in self._mirrors.items() if mirror.data)
         return keys.build(next(used, self._catalog.roots[0]), ref)
 
     def _root_of(self, key: bytes) -> str:

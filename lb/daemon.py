@@ -47,24 +47,32 @@ async def serve(config: Config, runtime: Runtime) -> None:
         guard=Guard(plan.removes, lambda: _standing(plane), runtime.max_removals),
         observed=settled.note,
     )
-    mirror = runtime.mirror("vulcand", keys.ranges(config.roots))
+    # a mirror for each root: a write's revision is seen in its own root at once, in the other
+    # only with the next progress report
+    mirrors = {
+        root: runtime.mirror(
+            root.strip("/").replace("/", "-") + "-slash" * root.startswith("/"), keys.range_of(root)
+        )
+        for root in config.roots
+    }
 
     def take_in(batch: Changes) -> None:
         changed = decoded.apply((change.key, change.new) for change in batch.changes)
         loop.dirty.mark(catalog.update(changed))
         judge.soon()
 
-    mirror.subscribe(take_in)
+    for mirror in mirrors.values():
+        mirror.subscribe(take_in)
     runtime.records("vulcand", decoded)
     runtime.metrics.registry.register(_Counts(plane))
     runtime.state("lb", partial(_state, plane, catalog))
-    runtime.reconcile(loop, mirror)
+    runtime.reconcile(loop, *mirrors.values())
     if not runtime.planning:
         runtime.tasks.start("sweep", plane.run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _usr2, runtime)
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
         await api.listen(
-            runtime, config, api.Api(runtime, mirror, catalog, partial(settled.after, loop), plane)
+            runtime, config, api.Api(runtime, mirrors, catalog, partial(settled.after, loop), plane)
         )
         runtime.on_drain(partial(_drain, plane))
         if config.pid_path:

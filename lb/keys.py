@@ -70,9 +70,9 @@ _SHAPES: Final = {
 }
 
 
-def ranges(roots: Sequence[str]) -> tuple[KeyRange, ...]:
-    """Return what to read and watch: each root with its slash (§2.1, third trap)."""
-    return tuple(KeyRange.prefix(f"{root.rstrip('/')}/".encode()) for root in roots)
+def range_of(root: str) -> KeyRange:
+    """Return what to read and watch: a root with its slash (§2.1, third trap)."""
+    return KeyRange.prefix(f"{root.rstrip('/')}/".encode())
 
 
 def parse(key: bytes, roots: Sequence[str]) -> Ref | None:

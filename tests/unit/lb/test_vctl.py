@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lb/vctl, lb/cli.py: words, tables, refusals by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import ClassVar
+
+import pytest
+
+from fairlead.errors import ConfigErrors
+from fairlead.flags import UsageError
+from lb import cli
+from lb.vctl import main, views
+from lb.vctl.commands import COMMANDS, NOT_BUILT
+
+
+def configure(*argv: str) -> cli.Config:
+    return cli.configure(cli.SETTINGS.parse(argv, {}))
+
+
+def test_flags_become_config() -> None:
+    config = configure(
+        "-etcd", "a:1,b:2", "-etcd=c:3", "--etcdKey", "/x/", "-port=80", "-interface", "::1"
+    )
+    assert config.etcd.endpoints == ("a:1", "b:2", "c:3")
+    assert config.roots == ("/x",)
+    assert config.listen == "[::1]:80"
+    assert configure().roots == ("/vulcand", "vulcand")
+    assert configure("-default-listener=false").listen is None
+    assert configure("-readTimeout", "7s").endpoint_read_timeout == 7.0
+    assert configure("-endpointReadTimeout=3s").endpoint_read_timeout == 3.0
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["-etcdApiVer", "2"], "v3"),
+        (["-engine=memng"], "not built yet"),
+        (["-log=syslog"], "not built yet"),
+        (["-aliases", "a=b"], "not built yet"),
+        (["-sealKey", "00"], "not built yet"),
+        (["-statsdAddr", "x"], "not built yet"),
+        (["-port", "99999"], "65535"),
+        (["-logSeverity", "loud"], "none of"),
+        (["-serverReadTimeout", "0s"], "positive"),
+        (["-prot", "80"], "prot"),
+        (["-etcdCertFile", "x"], "go together"),
+    ],
+)
+def test_flags_refused_by_name(argv: list[str], words: str) -> None:
+    with pytest.raises((ConfigErrors, UsageError)) as caught:
+        configure(*argv)
+    assert words in str(caught.value)
+
+
+def test_table() -> None:
+    text = views.section(
+        "Servers", [{"Id": "s1", "URL": "http://a"}, {"Id": "longer", "URL": "\x1b[2J"}]
+    )
+    assert text == "\n[Servers]\n\nId         URL\ns1         http://a\nlonger     \\x1b[2J\n"
+
+
+def test_verdict_has_colour_on_a_terminal_only() -> None:
+    assert views.verdict("x", good=True, colour=False) == "OK: x"
+    assert views.verdict("x", good=False, colour=True) == "\x1b[31mERROR\x1b[0m: x"
+
+
+@pytest.mark.parametrize("noun", NOT_BUILT)
+def test_nouns_not_built_are_refused_by_name(noun: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert noun not in COMMANDS
+    assert main.main([noun, "ls"]) == 2
+    assert f"vctl {noun}: not built yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["fronted", "ls"], 'did you mean "frontend"?'),
+        (["frontend"], "a verb is wanted"),
+        (["frontend", "lst"], "known: ls, show, upsert, rm"),
+        (["frontend", "ls", "-zap"], "zap"),
+        (["frontend", "ls", "zap"], 'unexpected "zap"'),
+        (["--vulcan"], "needs an argument"),
+        ([], "usage"),
+    ],
+)
+def test_wrong_lines(words: list[str], hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(words) == 2
+    assert hint in capsys.readouterr().err
+
+
+class _Api(BaseHTTPRequestHandler):
+    seen: ClassVar[list[tuple[str, str, object]]] = []
+    answer: ClassVar[tuple[int, object]] = (200, {})
+
+    def _any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.seen.append((self.command, self.path, json.loads(body) if body else None))
+        raw = json.dumps(self.answer[1]).encode()
+        self.send_response(self.answer[0])
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    do_GET = do_POST = do_DELETE = _any
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Api)
+    _Api.seen, _Api.answer = [], (200, {})
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_upsert_and_remove(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main.main(
+            [
+                "server",
+                "upsert",
+                "-id",
+                "s 1",
+                "-b=b/1",
+                "--url",
+                "http://a",
+                "-ttl",
+                "5s",
+                "--vulcan",
+                api,
+            ]
+        )
+        == 0
+    )
+    method, path, body = _Api.seen[0]
+    assert (method, path) == ("POST", "/v2/backends/b%2F1/servers")
+    assert body == {"Server": {"Id": "s 1", "URL": "http://a"}, "TTL": "5s"}
+    assert capsys.readouterr().out == "OK: server upserted\n"
+    assert main.main([f"--vulcan={api}", "server", "rm", "-id", "s1", "-b", "b"]) == 0
+    assert capsys.readouterr().out == "OK: Server s1 deleted\n"
+
+
+def test_v14_an_api_error_is_status_1(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _Api.answer = (404, {"message": "Key not found"})
+    assert main.main(["--vulcan", api, "backend", "show", "-id", "x"]) == 1
+    assert capsys.readouterr().out == "ERROR: Key not found\n"
+    assert main.main(["--vulcan", api, "backend", "rm", "-id", "x", "--ignore-missing"]) == 0
