@@ -32,6 +32,7 @@ from fairlead.etcd.view import Change, Suspect, View
 REASONS: Final = ("start", "compacted", "cluster", "far-behind", "lost")
 """Why a list was made: the values of the label `reason` of the resyncs metric."""
 
+SOON = 2.0  # seconds after a resumed watch to the first look
 WORKED = 10.0  # seconds of watching after which the retry wait starts small again (§5.1)
 REFUSED_WAIT = 30.0  # seconds between tries of what only an operator can mend (§5.3)
 _jitter = random.Random().uniform  # noqa: S311  (spreads load; guards nothing)
@@ -54,7 +55,7 @@ class Checks:
     count_every: float = 60.0
     pass_every: float = 600.0
     page_keys: int = 1000
-    grace: float = 5.0
+    grace: float = 3.0
     silence: float = 900.0
     progress_every: float = 60.0
 
@@ -106,6 +107,7 @@ class Follow:
         self._checks = checks
         self._backoff = backoff
         self._cluster = 0
+        self._term = 0
         self._heard = 0.0
         self._cursor = view.keys.start
 
@@ -115,10 +117,11 @@ class Follow:
         while True:
             begun = self._clock.monotonic()
             try:
+                resumed = not reason
                 if reason:
                     await self._list(reason)
                     reason = ""
-                await self._watch()
+                await self._watch(resumed=resumed)
             except Compacted:
                 reason = "compacted"  # no wait: a fresh list mends it at once
             except FutureRevision:
@@ -160,6 +163,7 @@ class Follow:
             if not revision:
                 revision = page.header.revision
                 self._cluster = page.header.cluster_id
+                self._term = page.header.raft_term
             for kv in page.kvs:
                 old = held.get(kv.key)
                 # keep the object we hold: a list of what did not change costs no memory
@@ -171,14 +175,16 @@ class Follow:
                 listed[kv.key] = old if same and old is not None else kv
         return listed, revision
 
-    async def _watch(self) -> None:
+    async def _watch(self, *, resumed: bool) -> None:
         """Watch from after the view's revision until the watch ends by an error."""
         start = Revision(self.view.revision + 1)
         request = WatchRequest(self.view.keys, start, progress_notify=True, fragment=True)
         async with self._store.watch(request) as watch:
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._check(watch), name=f"{self._name}: checks")
+                    group.create_task(
+                        self._check(watch, resumed=resumed), name=f"{self._name}: checks"
+                    )
                     await self._consume(watch)
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
@@ -216,9 +222,14 @@ class Follow:
     def _created(self, answer: WatchAnswer) -> None:
         """Judge the server by its first answer."""
         view = self.view
-        theirs = answer.header.revision
-        if answer.header.cluster_id != self._cluster or theirs < view.revision:
+        header = answer.header
+        theirs = header.revision
+        # a term never goes down in one cluster's life either: a restore starts it anew
+        if header.cluster_id != self._cluster or header.raft_term < self._term:
             raise _ListAgain("cluster")
+        if theirs < view.revision:
+            raise _ListAgain("cluster")
+        self._term = header.raft_term
         if theirs - view.revision > max(20_000, 2 * view.count):
             raise _ListAgain("far-behind")  # cheaper than the events (§6.4)
         self.stale_since = None
@@ -227,12 +238,20 @@ class Follow:
 
     # what servers lose (§6.9)
 
-    async def _check(self, watch: Watching) -> None:
-        """Look, now and then, whether the view is what a read says. Raises only _ListAgain."""
+    async def _check(self, watch: Watching, *, resumed: bool) -> None:
+        """Look, now and then, whether the view is what a read says. Raises only _ListAgain.
+
+        A watch that was resumed is looked at soon: a store restored from an older snapshot may
+        have passed our revision before we came back, and no header tells.
+        """
         checks, clock = self._checks, self._clock
         started = clock.monotonic()
         count_at = started + checks.count_every * _jitter(0.5, 1.0)
         page_at = started + self._page_wait()
+        if resumed:
+            count_at = min(count_at, started + SOON * _jitter(0.5, 1.0))
+            if self.view.count <= checks.page_keys:  # one page; a fleet asks for no more at once
+                page_at = min(page_at, started + SOON * _jitter(0.5, 1.0))
         ask_at = started + checks.progress_every
         asks: bool | None = None
         while True:
