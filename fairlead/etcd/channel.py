@@ -80,7 +80,7 @@ class Channel:
         except BaseException as error:
             transport.close()
             if isinstance(error, ssl.SSLError | ssl.CertificateError):
-                raise TLSFailed(f"{endpoint}: {tls_reason(error)}") from error
+                raise TLSFailed(f"{endpoint}: {tls_reason(error, options)}") from error
             if isinstance(error, TimeoutError):
                 wait = f"{options.connect_timeout:g} s"
                 raise NotSent(f"{endpoint}: no answer within {wait}; is it frozen?") from error

@@ -220,12 +220,14 @@ def configuration(options: Options) -> Configuration:
     )
 
 
-def tls_reason(error: ssl.SSLError | ssl.CertificateError) -> str:
+def tls_reason(error: ssl.SSLError | ssl.CertificateError, options: Options) -> str:
     """Return what the operator has to mend (§4.2)."""
     text = str(error).lower()
-    if "certificate required" in text or "certificate_required" in text:
+    refused = "bad certificate" in text or "bad_certificate" in text
+    # servers built with an older Go say "bad certificate" for none at all (seen: etcd 3.4.23)
+    if "certificate required" in text or (refused and not options.cert):
         return f"the server asks for a client certificate: give cert and key ({error})"
-    if "bad certificate" in text or "unknown ca" in text:
+    if refused or "unknown ca" in text:
         return f"the server refuses our certificate ({error})"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate is not good: {error.verify_message}"
