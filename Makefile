@@ -45,6 +45,9 @@ integration: setup ## real etcd, real processes, faults
 netns: setup ## several hosts as network namespaces (root)
 	$(PYTEST) tests/netns
 
+docs: setup ## tables of the documents, from the code
+	$(BIN)/python docs/tables.py
+
 clean: ## remove what was built
 	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
