@@ -24,11 +24,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fairlead.configfile import FileKey
 from fairlead.duration import format_seconds, parse_seconds
 from fairlead.errors import ConfigError, ConfigErrors, FairleadError
+
+if TYPE_CHECKING:
+    from fairlead.etcd.options import Options
 
 
 class Kind(Enum):
@@ -740,3 +743,31 @@ def common(
         for setting in _COMMON
         if setting.name not in dropped
     )
+
+
+def etcd_options(values: Values, names: Mapping[str, str]) -> Options:
+    """Return how to reach etcd, from the settings a program has for it; checks the endpoints.
+
+    Args:
+        names: field of Options → setting, e.g. {"endpoints": "machines", "ca": "ca-cert"}. An
+            empty value leaves the field's default.
+
+    Raises:
+        ConfigErrors: an endpoint cannot be understood, or a key has no certificate; named by
+            setting and source.
+    """
+    from fairlead.etcd.options import Options, parse_endpoint
+
+    given = {field: values[name] for field, name in names.items() if values[name] not in ("", ())}
+    options = Options(**given)
+    faults: list[ConfigError] = []
+    for endpoint in options.endpoints:
+        try:
+            parse_endpoint(endpoint, tls=options.wants_tls)
+        except ConfigError as error:
+            faults.append(values.error(names["endpoints"], f'"{endpoint}" {error.reason}'))
+    if options.key and not options.cert:
+        faults.append(values.error(names["key"], "is of no use without a certificate file"))
+    if faults:
+        raise ConfigErrors(tuple(faults))
+    return options

@@ -282,3 +282,14 @@ def test_admin_address(address: str, good: bool) -> None:
         return
     with pytest.raises(ConfigErrors, match="admin-addr"):
         parse([f"-admin-addr={address}"])
+
+
+def test_etcd_options() -> None:
+    names = {"endpoints": "machines", "key": "node", "password": "password"}
+    options = flags.etcd_options(parse(["-machines=a:1,http://[::1]:2", "-password=p"]), names)
+    assert [str(endpoint) for endpoint in options.parsed()] == ["http://a:1", "http://[::1]:2"]
+    assert options.password == "p"
+    with pytest.raises(ConfigErrors) as caught:
+        flags.etcd_options(parse(["-machines=ftp://x,b:99999", "-node=k.pem"]), names)
+    assert [error.setting for error in caught.value.errors] == ["-machines", "-machines", "-node"]
+    assert '"ftp://x" scheme "ftp" is not one of' in str(caught.value)
