@@ -25,7 +25,8 @@ def parse_server(text: str) -> Server:
         ValueError: not an address, or no port.
     """
     host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in text.removesuffix(f":{port}") and not bracketed):
         host, port = text, "53"
     host = host.removeprefix("[").removesuffix("]")
     ipaddress.ip_address(host.partition("%")[0])

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept equals what would be made anew, whatever changes; and only what must go goes."""
+
+import dns.message
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairlead.etcd.types import KeyValue, Revision
+from skydns import config, keys, records
+from skydns.compiled import Answers
+from skydns.state import Index, Served
+
+LABEL = st.sampled_from(["a", "b", "dns", "apex", "ns", "*"])
+PATH = st.lists(LABEL, min_size=1, max_size=3).map("/".join)
+VALUE = st.sampled_from([
+    '{"host":"10.0.0.1"}', '{"host":"10.0.0.2","port":80,"group":"g"}', '{"host":"2001:db8::1","text":"t"}',
+    '{"host":"a.z.test"}', '{"host":"b.a.z.test","mail":true}', '{"host":"x.example.org"}', '{"text":"only"}',
+])  # fmt: skip
+CHANGE = st.tuples(PATH, st.none() | VALUE)
+QUESTIONS = [
+    f"{name} {rtype}"
+    for name in (
+        "z.test.",
+        "a.z.test.",
+        "b.a.z.test.",
+        "no.z.test.",
+        "x.no.z.test.",
+        "*.z.test.",
+        "a.*.z.test.",
+        "ns.dns.z.test.",
+        "b.b.a.z.test.",
+    )
+    for rtype in ("A", "AAAA", "TXT", "SRV", "MX", "CNAME", "NS", "SOA", "ANY", "CAA")
+]
+PACKETS = [dns.message.make_query(*question.split(), id=7).to_wire() for question in QUESTIONS]
+
+
+def server(profile):
+    policy = config.Policy(
+        frozenset(keys.zones("z.test")), profile=config.PROFILES[profile], rotate=False
+    )
+    answers = Answers(Served(), policy, lambda: 0.0)
+    answers.loaded = True
+    return answers
+
+
+def change(answers, path, value, revision):
+    key = b"/skydns/test/z/" + path.encode()
+    name = keys.name_of(b"/skydns", key).lower()
+    if value is None:
+        answers.served.index.remove(key)
+    else:
+        answers.served.index.put(
+            records.decode(b"/skydns", KeyValue(key, value.encode(), Revision(1), Revision(1), 1))
+        )
+    answers.served.serials[keys.zones("z.test")[0]] = revision
+    answers.touch([name])
+
+
+def ask(answers, packet):
+    hit = answers.ready.get(packet[2:])
+    if hit is not None:
+        payload = hit[0]
+        return packet[:2] + (payload if isinstance(payload, bytes) else payload())
+    return answers.nearby(packet) or answers.reply(packet)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None)
+@given(st.lists(CHANGE, max_size=12), st.sampled_from(["coredns", "skydns", "strict"]))
+def test_what_is_kept_equals_what_would_be_made_anew(changes, profile):
+    kept = server(profile)
+    stored = {}
+    for revision, (path, value) in enumerate(changes, 2):
+        change(kept, path, value, revision)
+        stored[path] = value
+        fresh = server(profile)
+        for other, what in stored.items():
+            change(fresh, other, what, revision)
+        for question, packet in zip(QUESTIONS, PACKETS, strict=True):
+            assert ask(kept, packet) == ask(fresh, packet), (question, stored)
+            assert ask(kept, packet) == ask(fresh, packet), (question, stored)
+
+
+@given(st.lists(CHANGE, max_size=20))
+def test_the_index_holds_what_stands_and_nothing_else(changes):
+    index = Index()
+    stored = {}
+    for path, value in changes:
+        key = b"/skydns/test/z/" + path.encode()
+        if value is None:
+            index.remove(key)
+            stored.pop(key, None)
+        else:
+            stored[key] = records.decode(
+                b"/skydns", KeyValue(key, value.encode(), Revision(1), Revision(1), 1)
+            )
+            index.put(stored[key])
+    assert dict(index.services) == stored
+    root = keys.zones("z.test")[0]
+    assert index.below(root) == [stored[key] for key in sorted(stored)]
+    names = {service.name for service in stored.values()}
+    for name in (b"\x01a" + root, b"\x01b\x01a" + root, root):
+        assert index.exists(name) == any(other.endswith(name) for other in names)
+    for key in list(stored):
+        index.remove(key)
+    assert not index.exists(root)
+
+
+def test_a_change_costs_nothing_to_strangers():
+    answers = server("coredns")
+    for at in range(200):
+        change(answers, f"n{at}", '{"host":"10.0.0.1"}', 2)
+    packets = [dns.message.make_query(f"n{at}.z.test.", "A", id=7).to_wire() for at in range(200)]
+    for packet in packets:
+        ask(answers, packet)
+    assert len(answers.ready) == 200
+    assert answers.touch([b"\x02n7\x01z\x04test\0"]) == 1
+    assert len(answers.ready) == 199
+
+
+def test_floods_of_missing_names_take_no_memory():
+    answers = server("coredns")
+    change(answers, "a/b", '{"host":"10.0.0.1"}', 2)
+    for at in range(600):
+        for parent in ("z.test.", "a.z.test.", f"deep{at}.z.test."):
+            reply = ask(answers, dns.message.make_query(f"x{at}.{parent}", "A", id=7).to_wire())
+            assert reply[3] & 15 == 3
+    sizes = answers.sizes()
+    assert sizes["near"] <= 10
+    assert sizes["absent"] <= 600
+    assert sizes["kept"] == 0
+
+
+def test_counts_are_exact():
+    answers = server("coredns")
+    change(answers, "a", '{"host":"10.0.0.1"}', 2)
+    for name in ("a", "a", "A", "x", "y", "z"):
+        packet = dns.message.make_query(f"{name}.z.test.", "A").to_wire()
+        hit = answers.ready.get(packet[2:])
+        if hit is not None:
+            hit[1][0] += 1  # as the hot loop does
+        elif answers.nearby(packet) is None:
+            answers.reply(packet)
+    assert dict(answers.totals()) == {"NOERROR": 3, "NXDOMAIN": 3}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+import ipaddress
+
+import pytest
+
+from fairlead.errors import ConfigErrors, RecordError
+from fairlead.etcd.types import KeyValue, Revision
+from fairlead.flags import UsageError
+from skydns import addresses, cli, config, keys, names
+
+POLICY = config.Policy(frozenset(keys.zones("skydns.local")))
+
+
+def decode(value):
+    return config.decode(KeyValue(b"/skydns/config", value.encode(), Revision(1), Revision(5), 1))
+
+
+@pytest.mark.parametrize(("value", "field", "merged"), [
+    ('{"domain":"A.test,b.test"}', "zones", frozenset(keys.zones("a.test,b.test"))),
+    ('{"TTL":5}', "ttl", 5),
+    ('{"ttl":0}', "ttl", 300),
+    ('{"min_ttl":7}', "min_ttl", 7),
+    ('{"priority":20}', "priority", 20),
+    ('{"round_robin":false}', "rotate", False),
+    ('{"local":"X.skydns.local"}', "local", names.from_text("x.skydns.local")),
+    ('{"hostmaster":"root@example.org"}', "hostmaster", names.from_text("root.example.org")),
+    ('{"hostmaster":""}', "hostmaster", b""),
+    ('{"path-prefix":"x","etcd3":true,"unknown":[1]}', "ttl", 300),
+])  # fmt: skip
+def test_the_key_wins_over_the_flags(value, field, merged):
+    assert getattr(config.merge(POLICY, decode(value)), field) == merged
+
+
+@pytest.mark.parametrize(("value", "reason"), [
+    ('{"read_timeout":"2s"}', 'field "read_timeout": string'),  # trap 2
+    ('{"ttl":"5"}', 'field "ttl": string'),
+    ('{"ttl":-1}', 'field "ttl": -1 is not within'),
+    ('{"nameservers":"127.0.0.1:53"}', 'field "nameservers": string, not an array'),
+    ('{"nameservers":[1]}', 'field "nameservers"'),
+    ('{"domain":"a..b"}', 'field "domain"'),
+    ('{"dns_addr":"localhost:53"}', 'field "dns_addr"'),
+    ('{"dnssec":"Kx"}', 'field "dnssec": this is not built yet'),
+    ('{"rcache":100}', 'field "rcache": this is not built yet'),
+    ("{", "not JSON"),
+])  # fmt: skip
+def test_a_bad_key_names_its_field(value, reason):
+    with pytest.raises(RecordError, match="config") as caught:
+        decode(value)
+    assert reason in caught.value.reason
+
+
+def test_trap_2_ndot_and_ndots():
+    assert decode('{"ndot":3}').ndot == decode('{"ndots":3}').ndot == 3
+
+
+def test_what_needs_a_restart_is_named():
+    assert config.different(None, decode('{"dns_addr":"127.0.0.1:54","ttl":5}')) == ("dns_addr",)
+
+
+def configured(*argv, **environ):
+    return cli.configure(cli.SETTINGS.parse(argv, environ))
+
+
+def test_flags_and_variables():
+    found = configured(
+        "-domain=a.test,10.0.0.0/24", "--addr", "[::1]:5300", "-no-rec", "-path-prefix", "/skydns/ka2/", "-compat=strict",
+        ETCD_MACHINES="http://192.0.2.1:2379,http://192.0.2.2:2379", SKYDNS_NAMESERVERS="192.0.2.53:53", SKYDNS_NDOTS="1", SKYDNS_ADDR="127.0.0.1:1",
+    )  # fmt: skip
+    assert found.policy.zones == frozenset(keys.zones("a.test,10.0.0.0/24"))
+    assert found.address == ("::1", 5300)
+    assert found.prefix == b"/skydns/ka2"
+    assert found.etcd.endpoints == ("http://192.0.2.1:2379", "http://192.0.2.2:2379")
+    assert found.upstream.servers == (addresses.Server("192.0.2.53", 53),)
+    assert found.upstream.ndots == 1
+    assert not found.recursion
+    assert found.policy.profile.name == "strict"
+
+
+def test_defaults():
+    found = configured()
+    assert found.policy.zones == frozenset(keys.zones("skydns.local"))
+    assert found.address == ("127.0.0.1", 53)
+    assert found.etcd.endpoints == ("http://127.0.0.1:2379",)
+    assert (found.policy.ttl, found.policy.min_ttl) == (300, 30)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "-dnssec=x",
+        "-stubzones",
+        "-systemd",
+        "-scache=1",
+        "-rcache=1",
+        "-rcache-ttl=1",
+        "-verbose",
+        "-kubernetes",
+        "-master=x",
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(flag):
+    with pytest.raises(UsageError, match=flag.partition("=")[0]):
+        configured(flag)
+
+
+@pytest.mark.parametrize("flag", ["-etcd3", "-discover"])
+def test_what_has_no_effect_is_said(flag):
+    values = cli.SETTINGS.parse((flag,), {})
+    assert flag in values.warnings[0]
+
+
+@pytest.mark.parametrize("argv", [("-addr=localhost:53",), ("-addr=127.0.0.1:0x",), ("-domain=a..b",), ("-nameservers=dns.example.org:53",),
+    ("-machines=http://",), ("-tls-key=/x",), ("-rtimeout=0s",), ("-forward-from=10.0.0.0/99",), ("-path-prefix=/",)])  # fmt: skip
+def test_faults_are_named(argv):
+    with pytest.raises(ConfigErrors, match=argv[0].partition("=")[0]):
+        configured(*argv)
+
+
+@pytest.mark.parametrize(("text", "server"), [
+    ("192.0.2.1:5353", ("192.0.2.1", 5353)), ("192.0.2.1", ("192.0.2.1", 53)), ("[2001:db8::1]:54", ("2001:db8::1", 54)),
+    ("2001:db8::1", ("2001:db8::1", 53)), ("[::1]", ("::1", 53)),
+])  # fmt: skip
+def test_parse_server(text, server):
+    assert addresses.parse_server(text) == server
+    assert addresses.parse_server(str(addresses.Server(*server))) == server
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "host:53", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:http", "[::1"]
+)
+def test_what_is_no_server_is_refused(text):
+    if text == "[::1":
+        text = "[::1:x"
+    with pytest.raises(ValueError, match=r"address|port"):
+        addresses.parse_server(text)
+
+
+def test_resolv_conf():
+    text = "# c\nsearch a\nnameserver 192.0.2.1\nnameserver  2001:db8::1 # x\nnameserver fe80::1%eth0\nnameserver bad\noptions ndots:5\n"
+    found = addresses.resolv_conf(text)
+    assert [server.host for server in found] == ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"]
+    assert addresses.without(found, [addresses.Server("192.0.2.1", 53)]) == found[1:]
+
+
+def test_who_is_forwarded_for():
+    clients = configured("-forward-from=10.0.0.0/8,fc00::/7").upstream
+    assert clients.serves("10.1.2.3")
+    assert clients.serves("::ffff:10.1.2.3")
+    assert clients.serves("fd00::1%eth0")
+    assert not clients.serves("127.0.0.1")
+    assert all(
+        isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network)
+        for network in clients.clients
+    )
