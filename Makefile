@@ -48,6 +48,9 @@ netns: setup ## several hosts as network namespaces (root)
 docs: setup ## tables of the documents, from the code
 	$(BIN)/python docs/tables.py
 
+bench: setup ## figures beside a peer or the bare client in the same run
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
 clean: ## remove what was built
 	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
