@@ -9,5 +9,6 @@
     netlink, subnet file ─► observe ──────────────────────────┘
 
 `allocate` chooses this host's subnet and `lease` gets, keeps and regains it; `uplink` finds the
-interface that faces the other hosts; `kernel` is the only module that knows pyroute2.
+interface that faces the other hosts; `kernel` is the only
+module with netlink sockets, whose messages `rtnetlink` packs and parses.
 """

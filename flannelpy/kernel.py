@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's network tables, typed; the only module that knows pyroute2 and netlink sockets.
+"""The kernel's network tables, typed; the only module with netlink sockets.
 
-Links go through pyroute2. Everything that a peer is made of goes through a socket of our own, in
-batches: many requests in one datagram, of which only the last asks for an answer, so that the
-kernel answers just that one and the ones it refuses. A netlink request is carried out while
+Requests go in batches: many in one datagram, of which only the last asks for an answer, so that
+the kernel answers just that one and the ones it refuses. A netlink request is carried out while
 `send` runs and its answer lies ready when it returns, so nothing here waits for anything; between
 batches the event loop gets its turn.
 """
@@ -18,12 +17,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
-
-from pyroute2.iproute.linux import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
 from fairlead.errors import FairleadError
 from flannelpy import rtnetlink
@@ -62,7 +57,6 @@ class Interface:
 
     Attributes:
         link: the same as an overlay device; its tunnel is None when it is none we know.
-        l2miss: a VXLAN device that asks about unknown MACs; ours never do.
     """
 
     name: str
@@ -71,14 +65,12 @@ class Interface:
     up: bool
     mac: str
     link: Link
-    l2miss: bool = False
 
 
 class Kernel:
     """Reads and writes this network namespace's tables. Use `connect`."""
 
-    def __init__(self, links: AsyncIPRoute, requests: socket.socket) -> None:
-        self._links = links
+    def __init__(self, requests: socket.socket) -> None:
         self._socket = requests
         self._sequence = itertools.count(1)
         self.port: int = requests.getsockname()[0]
@@ -88,60 +80,20 @@ class Kernel:
 
     async def interface(self, name: str) -> Interface | None:
         """Return an interface by name, or None."""
-        try:
-            answers = await self._links.link("get", ifname=name)
-            return await self._interface(next(iter(answers)))
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return None
-            raise KernelError(error.code or 0) from error
+        (reply,) = await self.ask([rtnetlink.get_link(name)])
+        return None if reply is None else _interface(reply)
 
     async def interfaces(self) -> tuple[Interface, ...]:
         """Return all interfaces, by index."""
-        with _translated():
-            found = [
-                await self._interface(answer) async for answer in await self._links.get_links()
-            ]
+        found = map(_interface, await self.dump(rtnetlink.dump_links()))
         return tuple(sorted(found, key=lambda it: it.index))
 
-    async def _interface(self, answer: Any) -> Interface:
-        name, mtu, mac = answer.get("ifname"), answer.get("mtu"), answer.get("address") or ""
-        up = bool(answer["flags"] & 1)
-        tunnel, learning, l2miss = None, False, False
-        if answer.get(("linkinfo", "kind")) == "vxlan":
-            data = answer.get(("linkinfo", "data"))
-            local = data.get("vxlan_local") or data.get("vxlan_local6") or "0.0.0.0"  # noqa: S104
-            tunnel = Vxlan(
-                vni=data.get("vxlan_id"),
-                lower=_name(data.get("vxlan_link") or 0),
-                local=IPv6Address(local) if ":" in local else IPv4Address(local),
-                port=data.get("vxlan_port") or 0,
-                gbp=bool(data.get("vxlan_gbp")),
-            )
-            learning, l2miss = bool(data.get("vxlan_learning")), bool(data.get("vxlan_l2miss"))
-        link = Link(name, tunnel, mtu, mac, learning, up)
-        return Interface(name, answer["index"], mtu, up, mac, link, l2miss)
-
     async def create(self, link: Link) -> None:
-        """Create a VXLAN device, still down; its MAC is there from the first moment."""
-        tunnel = link.tunnel
-        if tunnel is None:
+        """Create a VXLAN device, still down."""
+        if link.tunnel is None:
             raise KernelError(errno.EOPNOTSUPP, f"no way to make {link.name}")
-        options: dict[str, object] = {
-            "vxlan_id": tunnel.vni,
-            "vxlan_link": index_of(tunnel.lower),
-            f"vxlan_local{'6' if tunnel.local.version == 6 else ''}": str(tunnel.local),
-            "vxlan_learning": int(link.learning),
-            "vxlan_ttl": 0,
-        }
-        if tunnel.port:
-            options["vxlan_port"] = tunnel.port
-        if tunnel.gbp:
-            options["vxlan_gbp"] = True
-        with _translated():
-            await self._links.link(
-                "add", ifname=link.name, kind="vxlan", address=link.mac, mtu=link.mtu, **options
-            )
+        lower = index_of(link.tunnel.lower)
+        await self.do(rtnetlink.create_vxlan(link, link.tunnel, lower))
         # the overlay hears no router: an advertisement would give it addresses and a default route
         try:
             Path(f"/proc/sys/net/ipv6/conf/{link.name}/accept_ra").write_text("0")  # noqa: ASYNC240
@@ -149,40 +101,42 @@ class Kernel:
             return  # no IPv6 on this host: nothing to refuse
 
     async def change(self, link: Link, was: Link) -> None:
-        """Set what can be set in place, in the order that the kernel takes."""
+        """Set what can be set in place."""
         index = index_of(link.name)
-        with _translated():
-            if link.learning != was.learning and link.tunnel is not None:
-                await self._links.link(
-                    "set",
-                    index=index,
-                    kind="vxlan",
-                    vxlan_id=link.tunnel.vni,
-                    vxlan_learning=int(link.learning),
-                )
-            if link.mtu != was.mtu:
-                await self._links.link("set", index=index, mtu=link.mtu)
-            if link.mac != was.mac:
-                await self._links.link("set", index=index, address=link.mac)
-            if link.up != was.up:
-                await self._links.link("set", index=index, state="up" if link.up else "down")
+        if link.tunnel is not None and link.learning != was.learning:
+            await self.do(rtnetlink.change_learning(index, link.tunnel, link.learning))
+        if link.mtu != was.mtu:
+            await self.do(rtnetlink.change_link(index, mtu=link.mtu))
+        if link.mac != was.mac:
+            await self.do(rtnetlink.change_link(index, mac=link.mac))
+        if link.up != was.up:
+            await self.do(rtnetlink.change_link(index, up=link.up))
 
     async def delete(self, name: str) -> None:
         """Delete a device; one already gone counts as done."""
-        with _translated():
-            try:
-                await self._links.link("del", index=index_of(name))
-            except KernelError as error:
-                if not error.absent:
-                    raise
+        try:
+            await self.do(rtnetlink.delete_link(index_of(name)))
+        except KernelError as error:
+            if not error.absent:
+                raise
 
-    async def route_to(self, address: IPAddress) -> tuple[str, IPAddress | None, IPAddress | None]:
-        """Return the interface, the source address and the gateway by which `address` is reached."""
-        with _translated():
-            answer = next(iter(await self._links.route("get", dst=str(address))))
-        source, gateway = answer.get("prefsrc"), answer.get("gateway")
-        kind = IPv4Address if address.version == 4 else IPv6Address
-        return _name(answer.get("oif") or 0), source and kind(source), gateway and kind(gateway)
+    async def route_to(self, address: IPAddress) -> tuple[str, IPAddress | None]:
+        """Return the interface and the source address by which `address` is reached."""
+        (reply,) = await self.ask([rtnetlink.get_route_to(address)])
+        if reply is None:
+            raise KernelError(errno.ENETUNREACH, str(address))
+        index, source = rtnetlink.parse_way(reply)
+        return _name(index), source
+
+    async def do(self, request: bytes) -> None:
+        """Carry out one request.
+
+        Raises:
+            KernelError: refused.
+        """
+        (error,) = await self.batch([request])
+        if error is not None:
+            raise error
 
     # --- what peers are made of ---
 
@@ -282,10 +236,10 @@ class Kernel:
                     yield reply
 
     async def routes(self, version: int, *, index: int = 0, proto: int = 0) -> list[RawRoute]:
-        """Return the plain unicast routes of the main table, through a device or of a protocol."""
+        """Return the unicast routes of the main table, through a device or of a protocol."""
         replies = await self.dump(rtnetlink.dump_routes(version, index=index, proto=proto))
         found = map(rtnetlink.parse_route, replies)
-        return [it for it in found if it is not None and it.table == rtnetlink.MAIN and it.plain]
+        return [it for it in found if it is not None and it.table == rtnetlink.MAIN]
 
     async def neighbours(self, version: int, index: int) -> list[RawNeighbour]:
         """Return a device's neighbour entries of one family, 0: its FDB."""
@@ -307,8 +261,7 @@ async def connect() -> AsyncIterator[Kernel]:
     """Open the sockets to this network namespace's kernel."""
     with _socket() as requests:
         requests.bind((0, 0))
-        async with AsyncIPRoute() as links:
-            yield Kernel(links, requests)
+        yield Kernel(requests)
 
 
 @contextmanager
@@ -360,12 +313,16 @@ def _socket() -> Iterator[socket.socket]:
         yield it
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except NetlinkError as error:
-        raise KernelError(error.code or 0) from error
+def _interface(reply: Reply) -> Interface:
+    raw = rtnetlink.parse_link(reply)
+    tunnel, learning = None, False
+    if raw.vxlan is not None:
+        it = raw.vxlan
+        local = it.local or IPv4Address(0)
+        tunnel = Vxlan(it.vni, _name(it.lower), local, it.port, it.gbp)
+        learning = it.learning
+    link = Link(raw.name, tunnel, raw.mtu, raw.mac, learning, raw.up)
+    return Interface(raw.name, raw.ifindex, raw.mtu, raw.up, raw.mac, link)
 
 
 def index_of(name: str) -> int:

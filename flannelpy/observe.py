@@ -142,7 +142,7 @@ def _parse(reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
     thing: Object | None = None
     if reply.type in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
         raw = rtnetlink.parse_route(reply)
-        if raw is not None and raw.table == rtnetlink.MAIN and raw.plain:
+        if raw is not None and raw.table == rtnetlink.MAIN:
             thing = _route(raw, ours)
     elif reply.type in (rtnetlink.NEWNEIGH, rtnetlink.DELNEIGH):
         entry = rtnetlink.parse_neighbour(reply)
@@ -177,7 +177,7 @@ def _routes(raws: Iterable[RawRoute], ours: Territory) -> list[Object]:
 
 def _route(raw: RawRoute, ours: Territory) -> Route | None:
     name = name_of(raw.ifindex)
-    if name is None or raw.proto == PROTO_KERNEL or raw.dst.is_multicast:
+    if name is None or not raw.plain or raw.proto == PROTO_KERNEL or raw.dst.is_multicast:
         return None
     if name not in ours.devices and raw.proto != PROTO_OURS:
         return None
@@ -202,7 +202,8 @@ async def underlay(kernel: Kernel, ours: Territory, versions: Iterable[int]) -> 
     for version in versions:
         for raw in await kernel.routes(version):
             name = name_of(raw.ifindex)
-            if name is None or name in ours.devices or raw.proto == PROTO_OURS:
+            if name in ours.devices or raw.proto == PROTO_OURS:
                 continue
-            hops.append(Hop(raw.dst, name, raw.via is not None))
+            # several hops: no one device reaches it directly
+            hops.append(Hop(raw.dst, name or "", raw.via is not None or name is None, raw.metric))
     return Underlay(tuple(hops))

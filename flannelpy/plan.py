@@ -104,7 +104,7 @@ def withdraws(action: Action) -> bool:
     return isinstance(action, Delete) and isinstance(action.gone, Route)
 
 
-def makes_link(action: Action) -> bool:
+def makes_link(action: object) -> bool:
     """Say whether an action leaves a device behind that was not there, empty."""
     return isinstance(action, Remake) or (
         isinstance(action, Put) and isinstance(action.wanted, Link) and action.instead is None

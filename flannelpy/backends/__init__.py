@@ -50,6 +50,7 @@ class Hop:
     dst: IPNetwork
     dev: str
     gateway: bool
+    metric: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,11 @@ class Underlay:
 
     def direct(self, address: IPAddress) -> str | None:
         """Return the device that reaches `address` without a gateway, if one does."""
-        best: list[Hop] = []
-        for hop in self.hops:
-            if hop.dst.version == address.version and address in hop.dst:
-                if not best or hop.dst.prefixlen > best[0].dst.prefixlen:
-                    best = [hop]
-                elif hop.dst.prefixlen == best[0].dst.prefixlen:
-                    best.append(hop)
-        return best[0].dev if len(best) == 1 and not best[0].gateway else None
+        found = [h for h in self.hops if h.dst.version == address.version and address in h.dst]
+        if not found:
+            return None
+        best = min(found, key=lambda hop: (-hop.dst.prefixlen, hop.metric))
+        return None if best.gateway else best.dev
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +104,10 @@ class Backend(Protocol):
 
     def attributes(self) -> Attributes:
         """Return the value of our own lease."""
+        ...
+
+    def identity(self, attributes: Attributes) -> dict[str, str]:
+        """Return the MACs by device that a former lease of ours advertised."""
         ...
 
     def own(self, subnets: Subnets) -> Sequence[Object]:

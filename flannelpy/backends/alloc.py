@@ -39,6 +39,10 @@ class Alloc:
             public_ipv6=uplink.ext_v6 if config.v6 is not None else None,
         )
 
+    def identity(self, attributes: Attributes) -> dict[str, str]:
+        """Return nothing: there is no device."""
+        return {}
+
     def own(self, subnets: Subnets) -> Sequence[Object]:
         """Return nothing."""
         return ()

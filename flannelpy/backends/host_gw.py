@@ -56,6 +56,10 @@ class HostGw:
             backend_type=self.type,
         )
 
+    def identity(self, attributes: Attributes) -> dict[str, str]:
+        """Return nothing: there is no device."""
+        return {}
+
     def own(self, subnets: Subnets) -> Sequence[Object]:
         """Return nothing: the containers' bridge is not ours."""
         return ()

@@ -150,6 +150,17 @@ class VxlanBackend:
     def _data(self, dev: str) -> bytes:
         return encode_json({"VNI": self.options.vni, "VtepMAC": self.mac(dev)})
 
+    def identity(self, attributes: Attributes) -> dict[str, str]:
+        """Return the MACs by device that a former lease of ours advertised."""
+        found = {}
+        data = {self.dev4: attributes.backend_data, self.dev6: attributes.backend_v6_data}
+        for dev in self.devices:
+            try:
+                found[dev] = decode_mac("BackendData", data[dev])
+            except FieldError:
+                continue  # the device gets a new one
+        return found
+
     def own(self, subnets: Subnets) -> Sequence[Object]:
         """Return the devices and their addresses: the subnet's base, as /32 or /128 (trap T14)."""
         uplink = self.host.uplink

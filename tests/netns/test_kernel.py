@@ -279,7 +279,6 @@ def test_addresses_and_links_read_back(in_namespace):
             assert await host.route_to(IPv4Address("192.0.2.77")) == (
                 "eth0",
                 IPv4Address("192.0.2.1"),
-                None,
             )
             link = (await host.interface("eth0")).link
             assert replace(link, up=True) == link

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""flanneld on several hosts with a real etcd: pings over real VXLAN and host-gw."""
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Interface
+
+import pytest
+
+from fairlead.demo.hosts import Site, which
+from flannelpy import subnet_env
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("namespaces"),
+    pytest.mark.skipif(which("etcd") is None, reason="etcd is not installed"),
+]
+
+PREFIX = "/coreos.com/network"
+ENDPOINT = "http://192.0.2.1:2379"
+VXLAN = {"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan"}}
+
+
+async def until(check, seconds=10.0):
+    """Return what `check` returns once it is true."""
+    error = None
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    got = await check()
+                except (AssertionError, OSError) as failure:
+                    error = failure
+                    got = None
+                if got:
+                    return got
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds} s: {error}") from error
+
+
+class Overlay:
+    """Hosts with flanneld, one etcd in the root."""
+
+    def __init__(self, site):
+        self.site = site
+        self.daemons = {}
+        self.etcd = None
+
+    async def start_etcd(self):
+        directory = self.site.logs / "etcd"
+        self.etcd = await self.site.root.start(
+            "etcd", "--data-dir", str(directory), "--listen-client-urls", ENDPOINT, "--log-level=error",
+            "--advertise-client-urls", ENDPOINT, "--listen-peer-urls", "http://127.0.0.1:0", "--logger=zap",
+        )  # fmt: skip
+
+        async def up():
+            return "is healthy" in await self.site.root.run(
+                "sh",
+                "-c",
+                f"ETCDCTL_API=3 etcdctl --endpoints {ENDPOINT} endpoint health 2>&1",
+                check=False,
+            )
+
+        await until(up, 20)
+
+    async def ctl(self, *words):
+        return await self.site.root.run(
+            "etcdctl", "--endpoints", ENDPOINT, *words, env={"ETCDCTL_API": "3"}
+        )
+
+    async def config(self, value):
+        text = value if isinstance(value, str) else json.dumps(value)
+        await self.ctl("put", f"{PREFIX}/config", text)
+
+    async def keys(self):
+        return (await self.ctl("get", "--prefix", f"{PREFIX}/subnets/", "--keys-only")).split()
+
+    async def start(self, name, *flags):
+        host = self.site[name]
+        argv = (sys.executable, "-m", "flannelpy", "-etcd-endpoints", ENDPOINT, *flags)
+        self.daemons[name] = await host.start(*argv, name="flanneld")
+        return self.daemons[name]
+
+    async def subnet(self, name, seconds=15.0):
+        host = self.site[name]
+
+        async def there():
+            return await host.run("cat", "/run/flannel/subnet.env", check=False)
+
+        values = subnet_env.values(await until(there, seconds))
+        return IPv4Interface(values["FLANNEL_SUBNET"])
+
+    async def container(self, name):
+        subnet = await self.subnet(name)
+        return await self.site.container(self.site[name], f"box-{name}", subnet)
+
+    async def reaches(self, box, address, seconds=10.0):
+        async def ping():
+            out = await box.run("ping", "-c1", "-W1", str(address), check=False)
+            return " 0% packet loss" in out
+
+        await until(ping, seconds)
+
+    async def mac(self, name):
+        return json.loads(await self.site[name].run("ip", "-j", "link", "show", "flannel.1"))[0][
+            "address"
+        ]
+
+    def tails(self):
+        return "\n".join(f"--- {name}\n{it.tail(60)}" for name, it in self.daemons.items())
+
+
+@asynccontextmanager
+async def overlay(*names, config=VXLAN):
+    async with Site(*names) as site:
+        it = Overlay(site)
+        await it.start_etcd()
+        await it.config(config)
+        try:
+            yield it
+        except BaseException:
+            print(it.tails())
+            raise
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [{"Type": "vxlan"}, {"Type": "vxlan", "DirectRouting": True}, {"Type": "host-gw"}],
+    ids=str,
+)
+async def test_containers_reach_one_another_and_a_gone_host_is_forgotten(backend):
+    async with overlay("a", "b", "c", config={**VXLAN, "Backend": backend}) as it:
+        for name in "abc":
+            await it.start(name)
+        boxes = {name: await it.container(name) for name in "abc"}
+        for one in "abc":
+            for other in "abc":
+                await it.reaches(boxes[one], boxes[other].address)
+        value = await it.ctl("get", "--prefix", f"{PREFIX}/subnets/", "--print-value-only")
+        for line in filter(None, value.splitlines()):
+            assert json.dumps(json.loads(line), separators=(",", ":")) == line
+        # a host is taken away: its lease is deleted as an operator would
+        gone = str((await it.subnet("c")).network)
+        assert gone in await it.site["a"].run("ip", "route")
+        await it.daemons["c"].stop()
+        await it.ctl("del", f"{PREFIX}/subnets/{gone.replace('/', '-')}")
+
+        async def forgotten():
+            seen = "".join(
+                [
+                    await it.site["a"].run(*words)
+                    for words in (("ip", "route"), ("ip", "neigh"), ("bridge", "fdb"))
+                ]
+            )
+            return gone.split("/")[0] not in seen
+
+        await until(forgotten)
+        await it.reaches(boxes["a"], boxes["b"].address)
+
+
+async def test_kill_9_and_restart_keep_traffic_and_subnet():
+    async with overlay("a", "b") as it:
+        for name in "ab":
+            await it.start(name)
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        before, keys = await it.subnet("a"), await it.keys()
+        link = await it.mac("a")
+        ping = asyncio.create_task(
+            a.run("ping", "-i", "0.05", "-c", "60", "-W1", str(b.address), check=False)
+        )
+        await asyncio.sleep(0.5)
+        it.daemons["a"].kill()
+        await asyncio.sleep(0.3)
+        daemon = await it.start("a")
+
+        async def ready():
+            return "msg=ready" in daemon.tail(100)
+
+        await until(ready)
+        assert " 0% packet loss" in await ping
+        assert await it.subnet("a") == before
+        assert await it.keys() == keys
+        assert await it.mac("a") == link
+        assert (await it.ctl("get", keys[0], "-w", "fields")).count(
+            '"Version" : 1'
+        ) == 1  # nothing was written
+
+
+async def test_etcd_away_routes_stay_and_a_start_serves_from_the_file():
+    async with overlay("a", "b") as it:
+        for name in "ab":
+            await it.start(name)
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        await asyncio.sleep(1.5)  # the last-known-good file is at most 1 s behind
+        it.etcd.kill()
+        await it.reaches(a, b.address)
+        before = await it.subnet("a")
+        await it.daemons["a"].stop()
+        for line in ("link del flannel.1",):  # as after a reboot: nothing is left in the kernel
+            await it.site["a"].ip(line)
+        await it.site["a"].run("rm", "/run/flannel/subnet.env")
+        daemon = await it.start("a")
+        await it.reaches(a, b.address, 8)
+        assert await it.subnet("a") == before
+        assert daemon.status is None
+
+
+async def test_revoked_lease_is_regained_or_ends_the_daemon():
+    async with overlay("a", "b") as it:
+        await it.start("a")
+        stops = await it.start("b", "-on-revoke=exit")
+        subnets = {name: await it.subnet(name) for name in "ab"}
+        for name in "ab":
+            await it.ctl("del", f"{PREFIX}/subnets/{str(subnets[name].network).replace('/', '-')}")
+
+        async def regained():
+            return await it.keys() == [
+                f"{PREFIX}/subnets/{str(subnets['a'].network).replace('/', '-')}"
+            ]
+
+        await until(regained)
+        async with asyncio.timeout(5):
+            assert await stops.process.wait() == 0
+
+
+async def test_bad_config_is_waited_out_and_malformed_foreign_keys_cost_only_themselves():
+    async with overlay("a", "b", config='{"Network":"10.5.0.0/16","SubnetLen":"24"}') as it:
+        daemon = await it.start("a")
+
+        async def told():
+            return "SubnetLen" in daemon.tail(100)
+
+        await until(told)
+        await it.config(VXLAN)
+        await it.start("b")
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        for key in ("hello", "10.5.77.0-24", "10.5.78.0-99", "10.5.79.0-24&zz"):
+            await it.ctl("put", f"{PREFIX}/subnets/{key}", "{not json")
+
+        async def named():
+            return daemon.tail(200).count("record rejected") >= 4
+
+        await until(named)
+        await it.reaches(a, b.address)
+
+
+async def test_drift_is_repaired_and_a_deleted_device_comes_back_with_its_mac():
+    async with overlay("a", "b") as it:
+        for name in "ab":
+            await it.start(name)
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        host, peer = it.site["a"], str((await it.subnet("b")).network)
+        mac = await it.mac("a")
+        await host.ip(f"route del {peer}")
+        await it.reaches(a, b.address, 2)
+        await host.ip("link del flannel.1")
+        await it.reaches(a, b.address, 2)
+        assert await it.mac("a") == mac
+
+
+async def test_sigterm_ends_it_and_leaves_the_overlay():
+    async with overlay("a", "b") as it:
+        for name in "ab":
+            await it.start(name)
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        it.daemons["a"].signal(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            assert await it.daemons["a"].process.wait() == 0
+        await it.reaches(a, b.address)
+        assert len(await it.keys()) == 2
+
+
+async def test_plan_shows_and_changes_nothing():
+    async with overlay("a", "b") as it:
+        await it.start("a")
+        await it.subnet("a")
+        host = it.site["b"]
+        out = await host.run(
+            sys.executable, "-m", "flannelpy", "-etcd-endpoints", ENDPOINT, "-plan"
+        )
+        assert "overlay: put link flannel.1 mtu 1450" in out
+        assert "overlay: put file /run/flannel/subnet.env" in out
+        assert len(await it.keys()) == 1
+        assert "flannel.1" not in await host.run("ip", "link")
