@@ -51,7 +51,9 @@ class Tasks:
             _ = await work
             raise TaskEnded(name)
 
-        return self._add(name, forever())
+        task = self._add(name, forever())
+        task.add_done_callback(lambda _: work.close())  # cancelled before its first step
+        return task
 
     def once(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that may end; when it raises, the daemon ends."""
