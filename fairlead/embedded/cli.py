@@ -142,6 +142,9 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         factory = uvloop.new_event_loop
     except ImportError:  # no wheel for this machine: asyncio's own does, at half the rate
         factory = None
+    # the thread that waits for the disk gets the interpreter back this soon after a commit; with
+    # Python's 5 ms a busy loop made 64 writers wait at every commit
+    sys.setswitchinterval(0.0005)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(work)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded store's file: one SQLite database in a directory that one process holds.
 
-The file has the present only (keys, leases, revision); the history is memory's. One `commit` is one
-SQLite transaction in WAL mode, on disk when it returns (`synchronous=FULL`). The directory::
+The file has the present only (keys, leases, revision); the history is memory's. What
+arrives together is one SQLite transaction in WAL mode, on disk when it ends (`synchronous=FULL`). The directory::
 
     DIR/fairlead.db (+ -wal, -shm)   mode 0600
     DIR/lock                         flock; held while the store is open, freed by any death
@@ -61,7 +61,7 @@ class NotOurs(FairleadError):
 
 
 class Database:
-    """An open store directory. `commit` and `load` may be called from one thread at a time."""
+    """An open store directory; one thread at a time may call its methods."""
 
     def __init__(
         self, path: Path, connection: sqlite3.Connection, lock: int, wall: Callable[[], float]
@@ -118,38 +118,56 @@ class Database:
             bounds=bounds,
         )
 
-    def commit(self, fresh: Fresh) -> None:
-        """Write what changed in one transaction; it is on disk when this returns.
+    def prepare(self, fresh: Fresh) -> None:
+        """Put what changed into a transaction; nothing of it is on disk before `finish`.
+
+        Short and without IO (pages go to the log at the commit), so for the loop's own thread: a
+        second thread would have to win the interpreter back after each of its statements, up to
+        5 ms each while the loop is busy.
 
         Raises:
-            StoreError: nothing of it was written: NoSpace when the disk is full.
+            StoreError: nothing of it will be written.
         """
         last: dict[bytes, KeyValue | None] = {}
         for commit in fresh.commits:
             for event in commit.events:
                 last[event.kv.key] = None if event.deleted else event.kv
+        puts = [
+            (k, kv.create_revision, kv.mod_revision, kv.version, kv.value, kv.lease)
+            for k, kv in last.items()
+            if kv is not None
+        ]
         connection = self._connection
         try:
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(
-                    _PUT,
-                    [
-                        (k, kv.create_revision, kv.mod_revision, kv.version, kv.value, kv.lease)
-                        for k, kv in last.items()
-                        if kv is not None
-                    ],
-                )
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_PUT, puts)
+            if len(puts) < len(last):
                 connection.executemany(_DELETE, [(k,) for k, kv in last.items() if kv is None])
-                for lease, ttl in fresh.leases:
-                    if ttl is None:
-                        connection.execute(_DELETE_LEASE, (lease,))
-                    else:
-                        connection.execute(_PUT_LEASE, (lease, ttl, self._wall() + ttl))
-                connection.execute(_PUT_META, ("revision", fresh.revision))
-                connection.execute(_PUT_META, ("compact_revision", fresh.compact_revision))
+            for lease, ttl in fresh.leases:
+                if ttl is None:
+                    connection.execute(_DELETE_LEASE, (lease,))
+                else:
+                    connection.execute(_PUT_LEASE, (lease, ttl, self._wall() + ttl))
+            meta = (("revision", fresh.revision), ("compact_revision", fresh.compact_revision))
+            connection.executemany(_PUT_META, meta)
         except sqlite3.Error as error:
-            raise self._translate(error) from error
+            raise self._given_up(error) from error
+
+    def finish(self) -> None:
+        """Write the transaction; it is on disk when this returns. It waits for the disk.
+
+        Raises:
+            StoreError: nothing of it was written: NoSpace when the disk is full.
+        """
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._given_up(error) from error
+
+    def _given_up(self, error: sqlite3.Error) -> StoreError:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        return self._translate(error)
 
     def _translate(self, error: sqlite3.Error) -> StoreError:
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:

@@ -405,9 +405,8 @@ class EmbeddedStore:
         done = self._writing = self._queued or _quiet_future()
         self._queued = None
         try:
-            await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._database.commit, fresh
-            )
+            self._database.prepare(fresh)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.finish)
         except StoreError as error:
             await self._go_back(error)
             done.set_exception(error)

@@ -54,13 +54,13 @@ async def test_what_arrives_together_is_one_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits: list[int] = []
-    honest = Database.commit
+    honest = Database.prepare
 
     def count(self: Database, fresh: Fresh) -> None:
         commits.append(len(fresh.commits))
         honest(self, fresh)
 
-    monkeypatch.setattr(Database, "commit", count)
+    monkeypatch.setattr(Database, "prepare", count)
     async with await EmbeddedStore.open(tmp_path) as store:
         await asyncio.gather(*(store.put(b"k%d" % i, b"") for i in range(100)))
         assert commits == [100]
@@ -72,14 +72,14 @@ async def test_answers_and_events_leave_only_after_the_commit(
     loop = asyncio.get_running_loop()
     on_disk: list[str] = []
     release = asyncio.Event()
-    honest = Database.commit
+    honest = Database.finish
 
-    def slow(self: Database, fresh: Fresh) -> None:
+    def slow(self: Database) -> None:
         asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
         on_disk.append("commit")
-        honest(self, fresh)
+        honest(self)
 
-    monkeypatch.setattr(Database, "commit", slow)
+    monkeypatch.setattr(Database, "finish", slow)
     async with (
         await EmbeddedStore.open(tmp_path) as store,
         store.watch(WatchRequest(ALL)) as watching,
@@ -112,10 +112,10 @@ async def test_a_commit_that_fails_takes_memory_back_to_the_file(
             full = sqlite3.OperationalError("database or disk is full")
             full.sqlite_errorcode = sqlite3.SQLITE_FULL
 
-            def fail(self: Database, fresh: Fresh) -> None:
-                raise self._translate(full)
+            def fail(self: Database) -> None:
+                raise self._given_up(full)
 
-            patch.setattr(Database, "commit", fail)
+            patch.setattr(Database, "finish", fail)
             outcomes = await asyncio.gather(
                 store.put(b"k", b"2"), store.put(b"l", b""), return_exceptions=True
             )
