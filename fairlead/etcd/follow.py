@@ -114,6 +114,7 @@ class Follow:
     async def run(self) -> Never:
         """Keep the view in step; StoreErrors make it stale, never end it."""
         reason = "start"
+        again = Backoff(first=0.5, most=10.0)  # a first list in doubt is made at once
         while True:
             begun = self._clock.monotonic()
             try:
@@ -122,12 +123,17 @@ class Follow:
                     await self._list(reason)
                     reason = ""
                 await self._watch(resumed=resumed)
-            except Compacted:
-                reason = "compacted"  # no wait: a fresh list mends it at once
-            except FutureRevision:
-                reason = "cluster"
-            except _ListAgain as again:
-                reason = again.reason
+            except (Compacted, FutureRevision, _ListAgain) as error:
+                if isinstance(error, Compacted):
+                    reason = "compacted"
+                else:
+                    reason = error.reason if isinstance(error, _ListAgain) else "cluster"
+                if self._clock.monotonic() - begun > WORKED:
+                    again.reset()
+                # one list mends it; a server that says so again and again must not be flooded
+                wait = again.next()
+                if again.failures > 1:
+                    await self._clock.sleep(wait)
             except StoreError as error:
                 self._lost(str(error))
                 if self._clock.monotonic() - begun > WORKED:

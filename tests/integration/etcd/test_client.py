@@ -248,6 +248,13 @@ async def test_tls(tmp_path: Path) -> None:
             async with connected(wrong) as client:
                 with pytest.raises(TLSFailed, match=reason):
                     await client.get(b"a")
+        rotated = tmp_path / "rotated.pem"
+        rotated.write_bytes((tmp_path / "other-ca.pem").read_bytes())
+        async with connected(replace(options, ca=str(rotated))) as client:
+            with pytest.raises(TLSFailed):
+                await client.get(b"a")
+            rotated.write_bytes((tmp_path / "ca.pem").read_bytes())
+            assert await client.get(b"a") is not None, "files are read for each new connection"
         async with connected(replace(options, ca="", insecure_skip_verify=True)) as client:
             assert await client.get(b"a") is not None
 

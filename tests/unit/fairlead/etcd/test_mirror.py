@@ -181,6 +181,19 @@ async def test_compaction_past_the_watch_lists_and_emits_the_difference() -> Non
         assert r.notes.resyncs == ["start", "compacted"]
 
 
+async def test_a_server_that_always_says_compacted_is_not_flooded() -> None:
+    async with rig("/p/a") as r:
+        faults = r.store.faults
+        faults.refuse, faults.refuse_calls = Compacted("compacted"), frozenset({"watch"})
+        faults.drop_watches()
+        await r.clock.advance(60)
+        assert 5 < len(r.notes.resyncs) < 20, "at once, then with growing waits"
+        faults.come_back()
+        await r.store.put(b"/p/b", b"1")
+        await r.clock.advance(11)
+        assert dict(r.mirror.data) == await r.fresh()
+
+
 async def test_an_unchanged_store_costs_a_list_and_no_batch() -> None:
     async with rig("/p/a") as r:
         r.changed()
@@ -337,6 +350,22 @@ async def test_a_slow_consumer_gets_merged_batches() -> None:
         assert [(c.key, c.new and c.new.value, c.old and c.old.value) for c in batch.changes] == [
             (b"/p/a", b"99", b"0")
         ]
+
+
+async def test_a_consumer_may_wait_for_quiet() -> None:
+    async with rig("/p/a") as r:
+        batches = r.mirror.batches(quiet=1, at_most=3)
+        first = asyncio.create_task(batches.next())
+        await r.clock.advance(1.1)
+        assert len((await first).changes) == 1
+        waiting = asyncio.create_task(batches.next())
+        for n in range(5):
+            assert not waiting.done()
+            await r.store.put(b"/p/%d" % n, b"")
+            await r.clock.advance(0.59)
+        await r.clock.advance(0.2)
+        assert waiting.done(), "never quiet for 1 s, but 3 s are over"
+        assert len((await waiting).changes) == 5
 
 
 async def until(claim: Callable[[], bool]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from h2.config import H2Configuration
@@ -26,7 +27,7 @@ Answer = Callable[[H2Connection, int], None]
 
 @asynccontextmanager
 async def server(
-    answer: Answer | None, *, requests: list[int] | None = None
+    answer: Answer | None, *, requests: list[int] | None = None, path: str = ""
 ) -> AsyncIterator[Options]:
     """Serve HTTP/2 on loopback; `answer` gets each whole request; None: accept and say nothing."""
     writers: list[asyncio.StreamWriter] = []
@@ -47,10 +48,14 @@ async def server(
                     answer(connection, event.stream_id)
             writer.write(connection.data_to_send())
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
+    if path:
+        listener = await asyncio.start_unix_server(serve, path)
+        endpoint = f"unix://{path}"
+    else:
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        endpoint = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
-        yield Options(endpoints=(f"127.0.0.1:{port}",), connect_timeout=0.2, call_timeout=0.3)
+        yield Options(endpoints=(endpoint,), connect_timeout=0.2, call_timeout=0.3)
     finally:
         for writer in writers:
             writer.close()
@@ -79,6 +84,14 @@ def good(connection: H2Connection, stream: int) -> None:
 async def test_a_good_server() -> None:
     async with server(good) as options:
         assert (await call(options)).count == 7
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "etcd.sock")
+    async with server(good, path=path) as options:
+        assert (await call(options)).count == 7
+    with pytest.raises(NotSent, match=r"unix://.*absent"):
+        await call(Options(endpoints=(f"unix://{path}.absent",)))
 
 
 async def test_an_answer_in_small_pieces() -> None:
