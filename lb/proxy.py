@@ -61,6 +61,8 @@ class Client(asyncio.Protocol):
         "_frontend",
         "_held",
         "_left",
+        "_lines",
+        "_lines_of",
         "_plane",
         "_replay",
         "_request",
@@ -97,6 +99,8 @@ class Client(asyncio.Protocol):
         self._frontend = _NO_FRONTEND
         self._tail = b""
         self._tail_of: tuple[Fields, LiveFrontend, bytes] | None = None
+        self._lines = b""
+        self._lines_of: tuple[LiveFrontend, bytes] | None = None
         self._upstream: Upstream | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tries: list[LiveServer] = []
@@ -288,22 +292,22 @@ class Client(asyncio.Protocol):
             framing = b""
         if fields.te:
             framing += b"\r\nTE: trailers" if websocket else b"\r\nConnection: TE\r\nTE: trailers"
-        self._tail = b"".join(
-            (
-                fields.kept,
-                forward.lines(
-                    fields.forwarded,
-                    client=self.address,
-                    host=request.host,
-                    tls=False,
-                    trust=spec.trust_forward,
-                    server=frontend.hostname,
-                    websocket=websocket,
-                ),
-                framing,
-                b"\r\n\r\n",
+        plain = fields.forwarded is None and not websocket
+        if plain and self._lines_of == (frontend, request.host):
+            forwarding = self._lines
+        else:
+            forwarding = forward.lines(
+                fields.forwarded,
+                client=self.address,
+                host=request.host,
+                tls=False,
+                trust=spec.trust_forward,
+                server=frontend.hostname,
+                websocket=websocket,
             )
-        )
+            if plain:
+                self._lines, self._lines_of = forwarding, (frontend, request.host)
+        self._tail = b"".join((fields.kept, forwarding, framing, b"\r\n\r\n"))
         # framing depends on the method too
         self._tail_of = (fields, frontend, request.host) if request.method == b"GET" else None
 

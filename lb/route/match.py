@@ -36,7 +36,7 @@ from lb.route.parse import Matcher, Route, Subject, Test, compile_matcher
 Target = TypeVar("Target")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it 0.3 µs dearer, and there is one a request
 class Query:
     """What of a request routes look at.
 

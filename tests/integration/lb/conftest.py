@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: ASYNC110  (what is waited for happens in another process)
+"""The real program on a real etcd, in front of web servers that count what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fairlead.etcd.client import connect
+from fairlead.etcd.options import Options
+from fairlead.etcd.store import Store
+from fairlead.testing.etcd import Cluster, free_ports, real_etcd
+
+
+class Web:
+    """A web server: answers with its name; `delay` seconds late; can be made to fail."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.delay = 0.0
+        self.count = 0
+        self.requests: list[bytes] = []
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                body = b""
+                if found := re.search(rb"Content-Length: (\d+)", head):
+                    body = await reader.readexactly(int(found[1]))
+                elif b"Transfer-Encoding: chunked" in head:
+                    body = await reader.readuntil(b"0\r\n\r\n")
+                self.count += 1
+                self.requests.append(head + body)
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                answer = self.name.encode()
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer)
+                )
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def kill(self) -> None:
+        """Stop listening and reset every connection."""
+        if self._server is not None:
+            self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+class Balancer:
+    """A running vulcand."""
+
+    def __init__(self, where: Path, endpoints: Sequence[str], *arguments: str) -> None:
+        self.port, self.api_port = free_ports(2)
+        self.socket = where / "vulcand.sock"
+        self.log = where / "vulcand.log"
+        self.command = [
+            sys.executable, "-m", "lb", "-etcd", ",".join(endpoints), "-interface", "127.0.0.1",
+            "-apiInterface", "127.0.0.1", "-port", str(self.port), "-apiPort", str(self.api_port),
+            "-state-dir", str(where / "state"), "-admin-socket", str(self.socket),
+            "-logSeverity", "info", *arguments,
+        ]  # fmt: skip
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.api_port}"
+
+    async def start(self, patience: float = 15.0) -> None:
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command, stdout=log, stderr=log
+            )
+        async with asyncio.timeout(patience):
+            while not await self.ready():
+                assert self.process.returncode is None, self.log.read_text()
+                await asyncio.sleep(0.05)
+
+    async def admin(self, path: str) -> tuple[int, str]:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket))) as session,
+            session.get(f"http://vulcand{path}") as response,
+        ):
+            return response.status, await response.text()
+
+    async def ready(self) -> bool:
+        try:
+            return (await self.admin("/readyz"))[0] == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(15):
+            return await self.process.wait()
+
+    async def vctl(self, *words: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lb.vctl", "--vulcan", self.api, *words,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"},
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode()
+
+
+class World:
+    """etcd, a vulcand, web servers, a client."""
+
+    def __init__(self, cluster: Cluster, store: Store, lb: Balancer) -> None:
+        self.cluster = cluster
+        self.store = store
+        self.lb = lb
+        self.session = aiohttp.ClientSession()
+        self.webs: list[Web] = []
+
+    async def web(self, name: str) -> Web:
+        web = Web(name)
+        await web.start()
+        self.webs.append(web)
+        return web
+
+    async def put(self, key: str, value: object) -> None:
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        await self.store.put(f"/vulcand/{key}".encode(), raw)
+
+    async def get(self, path: str = "/", **options: Any) -> tuple[int, str]:
+        async with self.session.get(self.lb.url + path, **options) as response:
+            return response.status, await response.text()
+
+    async def until(self, path: str, wanted: tuple[int, str], seconds: float = 10.0) -> None:
+        seen = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while seen != wanted:
+                    seen = await self.get(path)
+                    await asyncio.sleep(0.01)
+        assert seen == wanted, self.lb.log.read_text()
+
+    async def service(self, name: str, *webs: Web, path: str = "/", **settings: object) -> None:
+        await self.put(f"backends/{name}/backend", {"Type": "http"})
+        for web in webs:
+            await self.put(f"backends/{name}/servers/{web.name}", {"URL": web.url})
+        frontend = {
+            "Type": "http",
+            "BackendId": name,
+            "Route": f"Path(`{path}`)",
+            "Settings": settings,
+        }
+        await self.put(f"frontends/{name}/frontend", frontend)
+        async with asyncio.timeout(10):
+            while (await self.get(path))[0] != 200:
+                await asyncio.sleep(0.02)
+
+
+class Load:
+    """Clients that ask without pause and keep every answer that was not a 200."""
+
+    def __init__(self, world: World, path: str = "/", clients: int = 8) -> None:
+        self._world = world
+        self._path = path
+        self._clients = clients
+        self._stop = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.done = 0
+        self.bad: list[object] = []
+
+    async def __aenter__(self) -> Load:
+        self._tasks = [asyncio.create_task(self._ask()) for _ in range(self._clients)]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._stop = True
+        await asyncio.gather(*self._tasks)
+
+    async def more(self, count: int = 200) -> None:
+        """Return when `count` more requests were answered."""
+        wanted = self.done + count
+        async with asyncio.timeout(30):
+            while self.done < wanted:
+                await asyncio.sleep(0.01)
+
+    async def _ask(self) -> None:
+        while not self._stop:
+            try:
+                answer = await self._world.get(self._path)
+                if answer[0] != 200:
+                    self.bad.append(answer)
+            except aiohttp.ClientError as error:
+                self.bad.append(error)
+            self.done += 1
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with (
+        real_etcd() as cluster,
+        connect(Options(endpoints=tuple(cluster.endpoints))) as store,
+    ):
+        lb = Balancer(tmp_path, cluster.endpoints)
+        await lb.start()
+        world = World(cluster, store, lb)
+        try:
+            yield world
+        finally:
+            await world.session.close()
+            await lb.stop(signal.SIGKILL)
+            for web in world.webs:
+                await web.kill()
