@@ -88,8 +88,8 @@ class Entry:
         self.zone = reply.zone
         self.expires = reply.expires
         self.reply = reply if reply.outside else None
-        self.readies: list[bytes] = []
-        self.nears: list[bytes] = []
+        self.readies: tuple[bytes, ...] = ()  # tuples: an empty list is 56 octets an entry
+        self.nears: tuple[bytes, ...] = ()
 
 
 class _Turning:
@@ -312,7 +312,7 @@ class Answers:
             payload = _Negative(reply[2:], records + body.serial, self._serial(entry.zone))
         key = data[2:]
         self.ready[key] = (payload, cell)
-        entry.readies.append(key)
+        entry.readies += (key,)
 
     def _remember_near(
         self, data: bytes, query: Query, entry: Entry, reply: bytes, cell: Cell
@@ -347,7 +347,7 @@ class Answers:
         watcher = Entry(
             (above, -1, 0), entry.body, Reply(rrs.NXDOMAIN, zone=entry.zone, reads=(above,))
         )
-        watcher.nears.append(key)
+        watcher.nears = (key,)
         self._watching[key] = watcher
         self._read(above, watcher)
         self._drop(entry)

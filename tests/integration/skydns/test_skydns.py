@@ -363,6 +363,23 @@ async def test_tcp_pipelining_and_limits(tmp_path):
                 other.close()
 
 
+@pytest.mark.parametrize(
+    ("address", "asked"), [("0.0.0.0", "127.0.0.3"), ("[::]", "::1"), ("[::1]", "::1")]
+)
+async def test_replies_leave_from_the_address_that_was_asked(tmp_path, address, asked):
+    """A host with many addresses, as every container host is."""
+    (port,) = free_ports(1)
+    async with real_etcd() as cluster:
+        await put(cluster, "web", host="10.0.0.1")
+        async with skydns(
+            tmp_path, cluster.endpoints[0], "-no-rec", f"-addr={address}:{port}"
+        ) as program:
+            await program.ready()
+            query = dns.message.make_query("web.skydns.test", "A")
+            for send in (dns.query.udp, dns.query.udp, dns.query.tcp):
+                assert send(query, asked, port=port, timeout=2).answer  # dnspython minds the source
+
+
 async def test_a_taken_address_is_said(tmp_path):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))

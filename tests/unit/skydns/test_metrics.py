@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+import re
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from skydns import config, keys
+from skydns.addresses import Server as Upstream
+from skydns.compiled import Answers, Seen
+from skydns.forward import Forwarder
+from skydns.forward import Upstream as Servers
+from skydns.metrics import Collected
+from skydns.server import Server
+from skydns.state import Served
+
+DOCS = Path(__file__).parents[3] / "docs" / "skydns.md"
+
+
+def text():
+    answers = Answers(Served(), config.Policy(frozenset(keys.zones("z.test"))), lambda: 0.0)
+    server = Server(
+        answers, Forwarder(Servers((Upstream("192.0.2.1", 53),))), host="127.0.0.1", port=53
+    )
+    for _ in range(3):
+        answers.count(Seen("z.test.", "A", "NOERROR", "udp", False, "auth", 100, 200))
+    answers.count(Seen("z.test.", "SRV", "NXDOMAIN", "tcp", True, "auth", 0, 65535))
+    registry = CollectorRegistry()
+    registry.register(Collected(answers, server))
+    return generate_latest(registry).decode()
+
+
+def test_counts_under_both_originals_names():
+    lines = text().splitlines()
+    for line in (
+        'coredns_dns_requests_total{family="1",proto="udp",server="dns://127.0.0.1:53",type="A",view="",zone="z.test."} 3.0',
+        'coredns_dns_responses_total{plugin="etcd",rcode="NXDOMAIN",server="dns://127.0.0.1:53",view="",zone="z.test."} 1.0',
+        'coredns_dns_do_requests_total{server="dns://127.0.0.1:53",view="",zone="z.test."} 1.0',
+        'coredns_dns_response_size_bytes_bucket{le="200.0",proto="udp",server="dns://127.0.0.1:53",view="",zone="z.test."} 3.0',
+        'coredns_dns_response_size_bytes_bucket{le="100.0",proto="udp",server="dns://127.0.0.1:53",view="",zone="z.test."} 0.0',
+        'coredns_dns_response_size_bytes_bucket{le="+Inf",proto="tcp",server="dns://127.0.0.1:53",view="",zone="z.test."} 1.0',
+        'skydns_skydns_dns_request_count_total{system="auth"} 4.0',
+        'skydns_skydns_dns_error_count_total{cause="nxdomain",system="auth"} 1.0',
+    ):
+        assert line in lines
+
+
+def test_the_page_in_docs_names_every_metric():
+    exported = set(re.findall(r"^# TYPE (\S+)", text(), re.MULTILINE))
+    documented = set(re.findall(r"^\| `((?:coredns|skydns)_\w+)`", DOCS.read_text(), re.MULTILINE))
+    assert documented == exported
