@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys a template reads: names to values, and who has read what. Pure.
+
+`Tree.apply` takes a mirror's batches and says which names changed; `Reads` notes what one render
+looked at, so that a change wakes only the resources it concerns.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from confd.keys import store_name
+from confd.paths import BadPattern, base, clean, compile_pattern, directory, literal_prefix
+from fairlead.etcd.types import KeyValue
+from fairlead.gotemplate.errors import CallError
+from fairlead.gotemplate.values import Slice, Strings, Struct, Type, from_bytes, to_bytes
+
+
+class KVPair(Struct):
+    """A key and its value, as `get` and `gets` give them."""
+
+    __slots__ = ("Key", "Value")
+    GO_TYPE: ClassVar[str] = "memkv.KVPair"
+    FIELDS: ClassVar[tuple[str, ...]] = ("Key", "Value")
+
+    def __init__(self, key: str, value: str) -> None:
+        self.Key = key
+        self.Value = value
+
+
+class KVPairs(Slice):
+    """What `gets` gives: a named type, so `reverse` leaves it alone."""
+
+    GO_TYPE = "memkv.KVPairs"
+    ELEM = "memkv.KVPair"
+
+
+class KVList(Slice):
+    """What `sortKVByLength` gives: a plain slice of pairs."""
+
+    GO_TYPE = "[]memkv.KVPair"
+    ELEM = "memkv.KVPair"
+
+
+KVPAIRS = Type("[]memkv.KVPair", frozenset((KVPairs, KVList)), zero=KVList)
+
+
+@dataclass(slots=True)
+class Reads:
+    """What a render looked at.
+
+    Attributes:
+        names: exact names, present or not.
+        prefixes: beginnings of names that a listing or pattern ran over.
+    """
+
+    names: set[str] = field(default_factory=set)
+    prefixes: set[str] = field(default_factory=set)
+
+    def touched_by(self, changed: Iterable[str]) -> bool:
+        """Say whether a change of these names could change what was rendered."""
+        prefixes = tuple(self.prefixes)
+        return any(name in self.names or name.startswith(prefixes) for name in changed)
+
+
+class Tree:
+    """The keys under a set of fetch keys, by the names templates use.
+
+    Args:
+        prefix: what the names lack of the etcd keys.
+        fetch_keys: etcd keys; each with all below it.
+    """
+
+    def __init__(self, prefix: str, fetch_keys: tuple[str, ...]) -> None:
+        self.prefix = prefix
+        self.fetch_keys = fetch_keys
+        self.reads = Reads()
+        texts = [(key, to_bytes(key)) for key in fetch_keys]
+        self._exact = frozenset(text for _, text in texts)
+        self._under = tuple(b"/" if key == "/" else text + b"/" for key, text in texts)
+        self._values: dict[str, str] = {}
+        self._spelt: dict[str, bytes] = {}  # name → the etcd key it came from
+        self._sorted: list[str] | None = []
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def apply(self, changes: Iterable[tuple[bytes, KeyValue | None]]) -> set[str]:
+        """Take in changed etcd keys (None: deleted); return the names whose value changed."""
+        changed: set[str] = set()
+        for key, kv in changes:
+            if key not in self._exact and not key.startswith(self._under):
+                continue
+            name = store_name(self.prefix, key)
+            if kv is None:
+                if self._spelt.get(name) == key:  # `/u/v` may stand where `/u//v` went
+                    del self._spelt[name], self._values[name]
+                    self._sorted = None
+                    changed.add(name)
+                continue
+            value = from_bytes(kv.value)
+            if self._values.get(name) != value:
+                if name not in self._values:
+                    self._sorted = None
+                self._values[name] = value
+                changed.add(name)
+            self._spelt[name] = key
+        return changed
+
+    def names(self) -> list[str]:
+        """Return all names, sorted."""
+        if self._sorted is None:
+            self._sorted = sorted(self._values)
+        return self._sorted
+
+    def _below(self, prefix: str) -> list[str]:
+        """Return the names that begin with `prefix`, sorted."""
+        names = self.names()
+        begun = bisect.bisect_left(names, prefix)
+        if not prefix:
+            return names
+        past = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        return names[begun : bisect.bisect_left(names, past)]
+
+    def find(self, name: str) -> str | None:
+        """Return the value under exactly this name."""
+        self.reads.names.add(name)
+        return self._values.get(name)
+
+    def match(self, pattern: str) -> list[KVPair]:
+        """Return the pairs whose names match, sorted by name.
+
+        Raises:
+            CallError: the pattern is malformed (never on an empty store, as the original).
+        """
+        prefix = literal_prefix(pattern)
+        self.reads.prefixes.add(prefix)
+        if not self._values:
+            self.reads.prefixes.add("")  # the first key may turn this into an error
+        try:
+            fits = compile_pattern(pattern).fullmatch
+        except BadPattern:
+            if self._values:
+                raise CallError("syntax error in pattern") from None
+            return []
+        values = self._values
+        return [KVPair(name, values[name]) for name in self._below(prefix) if fits(name)]
+
+    def listing(self, path: str, *, directories: bool = False) -> Strings:
+        """Return the next elements below `path`, sorted; only those with children if asked.
+
+        The root lists its leaves alone, a leaf lists itself: the original's ways.
+        """
+        under = clean(path)
+        self.reads.prefixes.add("/" if under == "." else under)
+        if not path.startswith("/"):
+            return Strings()
+        found: set[str] = set()
+        for name in self._below(under):
+            if name == path:
+                if not directories:
+                    found.add(base(name))
+                continue
+            parent = directory(name)
+            if parent != under and (under == "/" or not parent.startswith(under + "/")):
+                continue
+            rest = name.removeprefix(path).removeprefix("/").split("/")
+            if not directories or len(rest) > 1:
+                found.add(rest[0])
+        return Strings(sorted(found))
