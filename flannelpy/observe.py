@@ -179,7 +179,7 @@ def _route(raw: RawRoute, ours: Territory) -> Route | None:
     name = name_of(raw.ifindex)
     if name is None or not raw.plain or raw.proto == PROTO_KERNEL or raw.dst.is_multicast:
         return None
-    if name not in ours.devices and raw.proto != PROTO_OURS:
+    if name not in ours.devices and not ours.has_route(raw.dst, raw.proto):
         return None
     return Route(raw.dst, raw.via, name, raw.onlink, raw.proto)
 

@@ -212,12 +212,24 @@ class Territory:
             them, and their addresses inside `networks` (all but link-local ones for IPv6).
         networks: the overlay's ranges.
         files: the files we write.
-    Routes with protocol PROTO_OURS in the main table are ours wherever they lead.
+    On other devices those routes of the main table are ours that have our protocol number and
+    lead into `networks`: a second daemon on this host has its own network (trap T27).
     """
 
     devices: tuple[str, ...]
     networks: tuple[IPNetwork, ...]
     files: tuple[str, ...] = ()
+
+    def has_route(self, dst: IPNetwork, proto: int) -> bool:
+        """Say whether a route on a device that is not ours is ours all the same."""
+        if proto != PROTO_OURS:
+            return False
+        return any(
+            net.version == dst.version
+            and dst.prefixlen >= net.prefixlen
+            and dst.network_address in net
+            for net in self.networks
+        )
 
     def has_address(self, address: IPInterface) -> bool:
         """Say whether an address on one of our devices is ours to remove."""

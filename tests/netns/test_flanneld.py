@@ -292,3 +292,69 @@ async def test_plan_shows_and_changes_nothing():
         assert "overlay: put file /run/flannel/subnet.env" in out
         assert len(await it.keys()) == 1
         assert "flannel.1" not in await host.run("ip", "link")
+
+
+async def test_dual_stack_reaches_over_both_families():
+    config = {**VXLAN, "EnableIPv6": True, "IPv6Network": "fd00:5::/48"}
+    async with overlay("a", "b", config=config) as it:
+        for name in "ab":
+            await it.start(name)
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        env = subnet_env.values(await it.site["b"].run("cat", "/run/flannel/subnet.env"))
+        assert env["FLANNEL_MTU"] == "1430"
+        found, _ = subnet_env.previous(await it.site["b"].run("cat", "/run/flannel/subnet.env"))
+        await it.reaches(it.site["a"], found.v6.network_address)
+        (key,) = [key for key in await it.keys() if str(found.v4.network_address) in key]
+        assert (
+            key == f"{PREFIX}/subnets/{found.v4.network_address}-24&{found.v6.network_address}-64"
+        )
+
+
+async def test_health_server_and_admin_socket():
+    async with overlay("a") as it:
+        await it.start("a", "-healthz-port=8090")
+        await it.subnet("a")
+        host = it.site["a"]
+
+        async def answers():
+            return (
+                await host.run("curl", "-s", "http://127.0.0.1:8090/readyz", check=False)
+                == "flanneld is ready"
+            )
+
+        await until(answers)
+        assert (
+            await host.run("curl", "-s", "http://127.0.0.1:8090/healthz") == "flanneld is running"
+        )
+        state = await host.run(
+            "curl", "-s", "--unix-socket", "/run/fairlead/flanneld.sock", "http://x/debug/state"
+        )
+        assert '"peers": 0' in state
+        metrics = await host.run(
+            "curl", "-s", "--unix-socket", "/run/fairlead/flanneld.sock", "http://x/metrics"
+        )
+        assert "flannelpy_peers 0.0" in metrics
+
+
+async def test_trap_t27_two_daemons_on_one_host_for_two_networks():
+    async with overlay("a", "b") as it:
+        nets = {"blue": ("10.6.0.0/16", 6), "green": ("10.7.0.0/16", 7)}
+        for net, (network, vni) in nets.items():
+            text = json.dumps(
+                {"Network": network, "Backend": {"Type": "vxlan", "VNI": vni, "Port": 8470 + vni}}
+            )
+            await it.ctl("put", f"/{net}/config", text)
+        for name in "ab":
+            for net in nets:
+                await it.start(
+                    name, "-etcd-prefix", f"/{net}", "-subnet-file", f"/run/flannel/{net}.env"
+                )
+        for net, (_, vni) in nets.items():
+
+            async def base(net=net):
+                text = await it.site["b"].run("cat", f"/run/flannel/{net}.env", check=False)
+                return subnet_env.previous(text)[0]
+
+            await it.reaches(it.site["a"], (await until(base)).v4.network_address)
+            assert f"flannel.{vni}" in await it.site["a"].run("ip", "link")

@@ -119,6 +119,7 @@ def test_leftovers_and_drift_are_mended_and_strangers_stay(in_namespace):
                 "ip route add 10.5.8.0/24 via 192.0.2.8 proto 102",
                 "ip addr add 10.5.7.0/32 dev flannel.1",
                 "ip route add 10.5.77.0/24 via 192.0.2.77",  # a stranger's
+                "ip route add 172.20.8.0/24 via 192.0.2.8 proto 102",  # trap T27: another daemon's
                 "ip neigh del 10.5.2.0 dev flannel.1",  # drift
                 "ip link set flannel.1 mtu 1300",
             ):
@@ -129,6 +130,7 @@ def test_leftovers_and_drift_are_mended_and_strangers_stay(in_namespace):
                 ["del", "fdb"], ["del", "neigh"], ["del", "address"],
             ]  # fmt: skip
             assert "10.5.77.0/24 via 192.0.2.77 dev eth0" in sh("ip", "route")
+            assert "172.20.8.0/24 via 192.0.2.8 dev eth0 proto 102" in sh("ip", "route")
             assert await reconcile(host, it) == []
 
     in_namespace(main)
