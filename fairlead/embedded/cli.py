@@ -17,10 +17,13 @@ import ssl
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fairlead.errors import ConfigError, ConfigErrors, FairleadError
 from fairlead.flags import Kind, Setting, Settings, UsageError, Values
+
+if TYPE_CHECKING:
+    from fairlead.embedded.server import Listening
 
 _ONE_NODE: Final = "this store is one node for one machine; run a real etcd for a cluster"
 _BOUNDED: Final = "the history is always bounded: 10000 revisions or 5 min, at most 64 MiB"
@@ -159,7 +162,7 @@ async def _serve(values: Values) -> None:
 
     if values.args:
         raise UsageError((f'"{values.args[0]}" is no verb; export and import are',))
-    listening = _listening(values)
+    listening = listening_of(values)
     if faults := listening.check():
         raise ConfigErrors(faults)
     stopping = asyncio.Event()
@@ -193,7 +196,12 @@ async def _serve(values: Values) -> None:
     _tell("fairlead etcd: stopped")
 
 
-def _listening(values: Values) -> Any:
+def listening_of(values: Values) -> Listening:
+    """Return where and for whom to listen.
+
+    Raises:
+        ConfigError: a user, a certificate or a key cannot be used.
+    """
     from fairlead.embedded.server import Listening
 
     users: dict[str, str] = {}
@@ -221,7 +229,8 @@ def _tls(values: Values) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    # gRPC clients offer h2 alone; one that offers both is after the JSON gateway, which is HTTP/1
+    context.set_alpn_protocols(["http/1.1", "h2"])
     try:
         context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as error:

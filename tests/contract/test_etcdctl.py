@@ -8,11 +8,13 @@ import base64
 import json
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from fairlead.embedded.cli import SERVE, listening_of
 from fairlead.embedded.server import Listening, serve
 from fairlead.embedded.store import EmbeddedStore
 from fairlead.errors import ConfigError
@@ -213,3 +215,37 @@ async def test_a_taken_port_is_told(endpoint: str) -> None:
         with pytest.raises(ConfigError, match=f'"{endpoint}": address already in use'):
             async with serve(store, Listening((endpoint,))):
                 pass
+
+
+@needs_etcdctl
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("openssl") and shutil.which("curl")), reason="needs openssl and curl"
+)
+async def test_tls_with_client_certificates(tmp_path: Path) -> None:
+    cert, key = str(tmp_path / "c.pem"), str(tmp_path / "k.pem")
+
+    async def command(*argv: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), 10)
+        return process.returncode, out.decode()
+
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert)
+    assert (await command("openssl", "req", *made, *subject))[0] == 0
+    files = (f"-cert-file={cert}", f"-key-file={key}", f"-trusted-ca-file={cert}")
+    values = SERVE.parse(("-listen-client-urls=https://127.0.0.1:0", *files), {})
+    async with (
+        await EmbeddedStore.open() as store,
+        serve(store, listening_of(values)) as (endpoint,),
+    ):
+        login = (f"--cacert={cert}", f"--cert={cert}", f"--key={key}")
+        assert await etcdctl(endpoint, *login, "put", "a", "b") == "OK\n"
+        async with connect(Options((endpoint,), ca=cert, cert=cert, key=key)) as client:
+            found = await client.get(b"a")
+            assert found is not None
+        curl = ("curl", "-s", "-m", "5", "--cacert", cert, f"{endpoint}/health")
+        assert await command(*curl, "--cert", cert, "--key", key) == (0, '{"health": "true"}')
+        assert (await command(*curl))[0] != 0
