@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon of 60 lines: writes the values under a prefix into files of the same names."""
 
-import asyncio
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairlead.daemon import Program, main
 from fairlead.errors import ConfigError, ConfigErrors, RecordError
 from fairlead.etcd.options import Options
 from fairlead.etcd.types import KeyRange, KeyValue
 from fairlead.flags import Kind, Setting, Settings, Values, common
-from fairlead.life import Runtime
-from fairlead.reconcile import Guard, Loop, Scope, one_by_one
-from fairlead.records import Records
+
+if TYPE_CHECKING:
+    from fairlead.life import Runtime
+    from fairlead.reconcile import Scope
 
 PREFIX = b"/tiny/"
 
@@ -67,6 +70,11 @@ def decode(kv: KeyValue) -> str:
 
 
 async def serve(config: Config, runtime: Runtime) -> None:
+    import asyncio  # late, all three: -check-config needs none of them
+
+    from fairlead.reconcile import Guard, Loop, one_by_one
+    from fairlead.records import Records
+
     mirror = runtime.mirror("values", KeyRange.prefix(PREFIX))
     records = Records(decode)
     runtime.records("values", records)
