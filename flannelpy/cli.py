@@ -38,7 +38,6 @@ PROGRAM = Program(
     serve=_serve,
     etcd=lambda config: config.etcd,
     early=_early,
-    bad_flag_exit=0,  # as the original: flannel spec §16
     live=frozenset({"log-level"}),
 )
 
