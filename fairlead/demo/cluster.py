@@ -121,12 +121,15 @@ class Web:
     """One web server and what announces it.
 
     Attributes:
+        host: where `fairlead register` runs, as it would with `podman run` as its command.
+        box: the container that the server runs in; without containers the same as `host`.
         at: where it listens.
         register: `fairlead register` with the server below it.
     """
 
     name: str
-    where: Namespace
+    host: Namespace
+    box: Namespace
     at: Place
     register: Program | None = None
 
@@ -192,6 +195,7 @@ class Cluster:
             "etcd",
             f"-listen-client-urls={self.layout.etcd_url}",
             f"-data-dir={self.work}/etcd",
+            "-insecure",  # the underlay is ours alone
             name="etcd",
         )
         return self.etcd
@@ -235,14 +239,15 @@ class Cluster:
         )
         return await self.site.container(self.site[host], name, subnet, mtu=mtu, resolver=resolver)
 
-    def web(self, name: str, where: Namespace, address: str) -> Web:
-        """Say where a web server will run."""
-        made = self.webs[name] = Web(name, where, Place(address, WEB_PORT))
+    def web(self, host: str, box: Namespace, address: str) -> Web:
+        """Say where the web server of a host will run."""
+        name = f"web-{host}"
+        made = self.webs[name] = Web(name, self.place(host), box, Place(address, WEB_PORT))
         return made
 
     async def start_web(self, web: Web) -> None:
         """Start a web server and register it."""
-        web.register = await web.where.start(
+        web.register = await web.host.start(
             which("fairlead") or "fairlead",
             "register",
             f"--endpoints={self.layout.etcd_url}",
@@ -252,13 +257,13 @@ class Cluster:
             *("--check=http:/", "--check-interval=1s", f"--ttl={LEASE_SECONDS}s", "--drain=200ms"),
             "--",
             *self.server(web),
-            name="register",
+            name=f"register-{web.name}",
         )
 
     def server(self, web: Web) -> tuple[str, ...]:
         """Return the command of the web server itself."""
         python = (sys.executable, "-m", "fairlead.demo.web")
-        return (*python, web.name, web.at.host, str(web.at.port))
+        return web.box.enter(*python, web.name, web.at.host, str(web.at.port))
 
     async def start_skydns(self) -> Program:
         """Start DNS on host a."""

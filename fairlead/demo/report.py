@@ -104,9 +104,11 @@ class Report:
         """Print the figures, what was left out, and the verdict."""
         if self.followed:
             self.console.print()
+            self.title("milliseconds from the etcd event until it had followed")
             self.console.print(self._table())
         for what in self.left_out:
-            self.console.print(f"[yellow]left out[/yellow] {escape(what)}", highlight=False)
+            line = f"[yellow]left out[/yellow] {escape(what)}"
+            self.console.print(line, highlight=False, soft_wrap=True)
         self.console.print()
         good = sum(bool(check.held) for check in self.checks)
         seconds = time.monotonic() - self.began
@@ -120,8 +122,8 @@ class Report:
 
     def _table(self) -> Table:
         columns = list(dict.fromkeys(name for row in self.followed.values() for name in row))
-        table = Table(title="milliseconds from the etcd event until …", title_justify="left")
-        table.add_column("event")
+        table = Table()
+        table.add_column("event", no_wrap=True)
         for column in columns:
             table.add_column(column, justify="right")
         for event, row in self.followed.items():

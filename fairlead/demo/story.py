@@ -125,7 +125,7 @@ class Story:
             )
             net = self.cluster.layout.etcd.host.rsplit(".", 1)[0]
             for number, name in enumerate(HOSTS, start=11):
-                self.cluster.web(f"web-{name}", self.cluster.root, f"{net}.{number}")
+                self.cluster.web(name, self.cluster.root, f"{net}.{number}")
         await self._webs()
         await self._skydns()
         await self._vulcand()
@@ -133,8 +133,7 @@ class Story:
         await self._change_backend()
         await self._kill_web()
         if self.cluster.site is not None:
-            await self._lose_host()
-            await self._host_returns()
+            await self._host_returns(await self._lose_host())
         await self._etcd_restart()
 
     # ------------------------------------------------------------------ building
@@ -176,7 +175,7 @@ class Story:
         with self.report.check("containers on all hosts ping one another over VXLAN") as check:
             for name in HOSTS:
                 box = await cluster.container(name, f"web-{name}")
-                cluster.web(box.name, box, str(box.address))
+                cluster.web(name, box, str(box.address))
             self.shell = await cluster.container("b", "shell")
             boxes = [box for name in HOSTS for box in cluster.host(name).containers.values()]
             pairs = [(a, b) for a in boxes for b in boxes if a is not b]
@@ -283,9 +282,9 @@ class Story:
         cluster = self.cluster
         with self.report.check("vctl: a server more in the backend, and one less") as check:
             some = cluster.webs["web-b"]
-            spare = Web("spare", some.where, Place(some.at.host, WEB_PORT + 1))
-            await some.where.start(*cluster.server(spare), name="spare")
-            await until(lambda: _answers(spare), "the spare server answers", START_TIMEOUT)
+            spare = Web("spare", some.host, some.box, Place(some.at.host, WEB_PORT + 1))
+            await some.host.start(*cluster.server(spare), name="spare")
+            await until(lambda: _listens(spare), "the spare server listens", START_TIMEOUT, 0.05)
             key = "/vulcand/backends/web/servers/spare"
             ids = ("-b", "web", "-id", "spare")
             await self._measure(
@@ -310,12 +309,14 @@ class Story:
         web = cluster.webs["web-b"]
         with self.report.check("a web server is killed: nobody is sent to it any more") as check:
             async with self._load() as loads:
+                await asyncio.sleep(0.3)
                 await self._measure(
                     f"{web.name} killed",
                     gone(self._dns_key(web)),
                     lambda: _kill(web),
                     self._without(web),
                 )
+                await asyncio.sleep(0.3)
             for name, load in loads.items():
                 check.saw(f"{name}: {load.done} requests meanwhile, {len(load.failures)} failed")
             _none_failed(loads)
@@ -331,7 +332,7 @@ class Story:
             answered = await self._all_answer(cluster.layout.lb)
             check.saw(f"DNS: {', '.join(wanted)}; balancer: {', '.join(sorted(answered))}")
 
-    async def _lose_host(self) -> None:
+    async def _lose_host(self) -> Web:
         cluster = self.cluster
         web = cluster.webs.pop("web-c")
         subnet, _ = cluster.subnet("c")
@@ -360,12 +361,13 @@ class Story:
                 },
             )
             check.saw(f"etcdctl lease revoke {kv.lease:x} would do the same; {key} is gone")
+        return web
 
     async def _unplug(self, host: Host) -> None:
         if self.cluster.site is not None:
             await self.cluster.site.unplug(host)
 
-    async def _host_returns(self) -> None:
+    async def _host_returns(self, web: Web) -> None:
         cluster = self.cluster
         host = cluster.host("c")
         box = host.containers["web-c"]
@@ -382,9 +384,7 @@ class Story:
                 look = self._route(cluster.host(name), subnet.network, True)
                 await until(look, f"route to {subnet.network} on host {name}", START_TIMEOUT)
             await self._ping(cluster.host("a").containers["web-a"], box)
-            web = Web("web-c", box, Place(str(box.address), WEB_PORT))
-            web.register = next(p for p in box.programs if p.name == "register")
-            cluster.webs["web-c"] = web
+            cluster.webs[web.name] = web
             wanted = self._addresses()
             await until(self._dns_says(wanted), f"{NAME} A {wanted}", START_TIMEOUT)
             answered = await self._all_answer(cluster.layout.lb)
@@ -459,12 +459,13 @@ class Story:
         return looks
 
     def _pool_has(self, web: Web, *, present: bool) -> Callable[[], Awaitable[bool]]:
-        """Look at the servers that vulcand itself would choose from now."""
+        """Look at the servers that vulcand chooses from now: what is, not what etcd says."""
         socket = self.cluster.sockets / "a-vulcand.sock"
 
         async def look() -> bool:
             state = json.loads(await _admin(socket, "/debug/state"))
-            return (str(web.at) in json.dumps(state.get("pools", state))) is present
+            pool = state["state"]["lb"]["backends"]["web"]
+            return any(server["address"] == str(web.at) for server in pool.values()) is present
 
         return look
 
@@ -593,8 +594,9 @@ def _none_failed(loads: dict[str, Load]) -> None:
         raise Failed(f"{len(failures)} requests failed, the first: {failures[0]}")
 
 
-async def _answers(web: Web) -> bool:
-    return (await fetch(web.at, NAME)).strip() == web.name
+async def _listens(web: Web) -> bool:
+    sockets = await web.box.run("ss", "-Hltn", f"sport = :{web.at.port}")
+    return web.at.host in sockets
 
 
 async def _kill(web: Web) -> None:

@@ -3,13 +3,7 @@
 
 ::
 
-    transport, channel ─► pool ─► client, watch ─► Store ─┬─► mirror: prefix → consistent view
-    one connection;       ring of    retries,             ├─► lease: keys that live while we do
-    they know grpclib     endpoints, deadlines            ├─► kv: create, compare-and-set
-                          tokens                          └─► get, put, delete, txn
-
-* `options`, `srv`: where etcd is. `rpc`, `rpc_pb2`, `wire`: its messages ↔ our values (`types`).
-* `errors`: what it says, as types. `observer`: who is told what happens. `versions`: known faults.
-* `mirror` = `follow` (list, watch, list again when in doubt) + `view` (the pure part) +
-  `batches` (for slow consumers) + `snapshot` (the last-known-good file).
+    channel ─► client (endpoints, failover, tokens) ─► Store ─┬─► mirror: prefix → consistent view
+    one connection, knows grpclib                             ├─► lease: keys that live while we do
+                                                              └─► get, put, delete, txn
 """

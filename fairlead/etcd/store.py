@@ -49,7 +49,7 @@ class Store(Protocol):
     """etcd's calls as values. Errors: the classes of `fairlead.etcd.errors` (§5.3)."""
 
     async def range(self, request: Range, *, timeout: float | None = None) -> RangeResult:
-        """Read keys; retried on the next endpoint within `timeout` seconds (default: two tries of 3)."""
+        """Read keys; retried on the next endpoint within `timeout` seconds (default 3)."""
         ...
 
     async def get(self, key: bytes) -> KeyValue | None:
