@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: ASYNC110  (what is waited for happens in another process)
+# ruff: noqa: ASYNC110, ASYNC240  (what is waited for happens in another process)
 """vulcand on a real etcd: hot changes, faults, bad keys, power cuts; curl's and vctl's view."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import re
 import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -366,3 +370,75 @@ async def test_api(world: World) -> None:  # §10
             assert response.status == status, path
             assert response.headers["Content-Type"] == "application/json; charset=utf-8"
             assert words in await response.text()
+
+
+async def test_websocket_becomes_a_tunnel(world: World) -> None:  # §8.1
+    from aiohttp import web
+
+    async def echo(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data + request.headers["X-Forwarded-Proto"])
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/ws", echo)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    await world.put("backends/w/servers/s", {"URL": f"http://{host}:{port}"})
+    await world.put(
+        "frontends/w/frontend", {"Type": "http", "BackendId": "w", "Route": "Path(`/ws`)"}
+    )
+    async with asyncio.timeout(5):
+        while (await world.get("/ws"))[0] == 404:
+            await asyncio.sleep(0.02)
+    async with world.session.ws_connect(f"{world.lb.url}/ws") as socket:
+        for word in ("a", "b"):
+            await socket.send_str(word)
+            assert (await socket.receive_str()) == word + "ws"
+    await runner.cleanup()
+
+
+async def test_big_bodies_stream_in_bounded_memory(world: World) -> None:
+    from aiohttp import web
+
+    size = 64 << 20
+
+    async def count(request: web.Request) -> web.Response:
+        total = 0
+        async for piece in request.content.iter_chunked(1 << 16):
+            total += len(piece)
+        return web.Response(body=b"x" * size, headers={"X-Got": str(total)})
+
+    app = web.Application(client_max_size=1 << 40)
+    app.router.add_post("/big", count)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    await world.put("backends/w/servers/s", {"URL": f"http://{host}:{port}"})
+    await world.put(
+        "frontends/w/frontend", {"Type": "http", "BackendId": "w", "Route": "Path(`/big`)"}
+    )
+    async with asyncio.timeout(5):
+        while (await world.get("/big"))[0] == 404:
+            await asyncio.sleep(0.02)
+    for body in (io.BytesIO(b"y" * size), _pieces(size)):  # by length, and chunked
+        async with world.session.post(f"{world.lb.url}/big", data=body) as response:
+            assert response.headers["X-Got"] == str(size)
+            await asyncio.sleep(0.3)  # the client reads nothing for a while
+            assert len(await response.read()) == size
+    assert world.lb.process is not None
+    status = Path(f"/proc/{world.lb.process.pid}/status").read_text()
+    assert int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) < 100_000  # KiB; the bodies are 64 MiB
+    await runner.cleanup()
+
+
+async def _pieces(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size >> 16):
+        yield b"y" * (1 << 16)
