@@ -84,6 +84,7 @@ class Tree:
         self._values: dict[str, str] = {}
         self._spelt: dict[str, bytes] = {}  # name → the etcd key it came from
         self._sorted: list[str] | None = []
+        self._matched: dict[str, list[KVPair]] = {}  # pattern → pairs, until something changes
 
     def __len__(self) -> int:
         return len(self._values)
@@ -108,6 +109,8 @@ class Tree:
                 self._values[name] = value
                 changed.add(name)
             self._spelt[name] = key
+        if changed:
+            self._matched.clear()
         return changed
 
     def names(self) -> list[str]:
@@ -140,6 +143,9 @@ class Tree:
         self.reads.prefixes.add(prefix)
         if not self._values:
             self.reads.prefixes.add("")  # the first key may turn this into an error
+        found = self._matched.get(pattern)
+        if found is not None:  # many resources over the same keys ask the same: 10 ms for 10k keys
+            return list(found)
         try:
             fits = compile_pattern(pattern).fullmatch
         except BadPattern:
@@ -147,7 +153,10 @@ class Tree:
                 raise CallError("syntax error in pattern") from None
             return []
         values = self._values
-        return [KVPair(name, values[name]) for name in self._below(prefix) if fits(name)]
+        found = [KVPair(name, values[name]) for name in self._below(prefix) if fits(name)]
+        if len(self._matched) < 256:
+            self._matched[pattern] = found
+        return list(found)
 
     def listing(self, path: str, *, directories: bool = False) -> Strings:
         """Return the next elements below `path`, sorted; only those with children if asked.

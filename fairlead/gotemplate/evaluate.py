@@ -305,7 +305,7 @@ class _Compiler:
                 return self.choice(node, scope.inner())
 
     def action(self, node: Action, scope: _Scope) -> Step:
-        value_of = self.pipeline(node.pipe, scope)
+        value_of = self.pipeline(node.pipe, scope, printed=not node.pipe.variables)
         if node.pipe.variables:
 
             def quiet(frame: Frame) -> None:
@@ -399,8 +399,8 @@ class _Compiler:
                 raise Fail(f"range can't iterate over {format_value(value)}")
             if not value:
                 return otherwise(frame)
+            run.spend(len(value))
             for index, item in pairs:
-                run.spend(1)
                 frame[index_slot] = index
                 frame[value_slot] = frame[dot] = item
                 if body(frame) is BREAK:
@@ -431,12 +431,18 @@ class _Compiler:
 
     # pipelines
 
-    def pipeline(self, pipe: Pipe, scope: _Scope) -> Expr:
-        """Return a closure for a pipeline's value; a nil in an `any` has become MISSING."""
+    def pipeline(self, pipe: Pipe, scope: _Scope, *, printed: bool = False) -> Expr:
+        """Return a closure for a pipeline's value; a nil in an `any` has become MISSING.
+
+        Args:
+            pipe: the pipeline.
+            scope: what names mean here.
+            printed: both kinds of nothing print alike, so the last conversion is spared.
+        """
         value_of: Expr | None = None
         for command in pipe.commands:
             value_of = self.command(command, scope, pipe, value_of)
-            if _may_be_nil(command):
+            if _may_be_nil(command) and not (printed and command is pipe.commands[-1]):
                 value_of = _unboxed(value_of)
         if value_of is None:
             raise AssertionError("the parser lets no empty pipeline through")
@@ -513,15 +519,18 @@ class _Compiler:
         final: Expr | None,
     ) -> Expr:
         boxed: int | None = None
+        slot: int | None = None
         start: Expr
         match node:
             case Field():
-                start, boxed = _slot(scope.dot, node), scope.boxed
+                slot, boxed = scope.dot, scope.boxed
+                start = _slot(slot, node)
             case Variable():
                 entry = scope.names.get(node.name)
                 if entry is None:
                     return _failing(final, f"undefined variable: {node.name}", node)
-                start, boxed = _slot(entry[0], node), entry[1]
+                slot, boxed = entry
+                start = _slot(slot, node)
             case Chain():
                 start = self.operand(node.of, scope)
         names = node.names
@@ -529,7 +538,9 @@ class _Compiler:
         zero = self.missing_key == "zero"
         if not args and final is None:
             if len(names) == 1 and not strict and not zero:
-                return _one_field(start, node, names[0], boxed)
+                if slot is None:
+                    return _one_field(start, node, names[0], boxed)
+                return _slot_field(slot, node, names[0], boxed)
 
             def walk(frame: Frame) -> Value:
                 frame[NODE] = node
@@ -925,6 +936,20 @@ def _one_field(start: Expr, node: Field | Variable | Chain, name: str, boxed: in
         value = start(frame)
         if type(value) is dict:
             return value.get(name, MISSING)
+        return _field(value, name, boxed is not None and frame[boxed])[0]
+
+    return one
+
+
+def _slot_field(slot: int, node: Field | Variable | Chain, name: str, boxed: int | None) -> Expr:
+    # `{{.Key}}` in a range, the hottest closure there is: 0.15 µs
+    def one(frame: Frame) -> Value:
+        frame[NODE] = node
+        value = frame[slot]
+        if type(value) is dict:
+            return value.get(name, MISSING)
+        if isinstance(value, Struct) and name in value.FIELDS:
+            return getattr(value, name)
         return _field(value, name, boxed is not None and frame[boxed])[0]
 
     return one
