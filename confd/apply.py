@@ -8,6 +8,7 @@ happens it does not stay behind, unless asked for.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -43,12 +44,15 @@ class Applier:
         self.keep_stage = keep_stage
         self.tell_failures = tell_failures  # False: the loop's watcher does
         self.owed: set[str] = set()
+        self.idle = asyncio.Event()  # no plan is being carried out
+        self.idle.set()
         self._staged: dict[str, Path] = {}
 
     async def carry_out(self, plan: Sequence[Action]) -> Sequence[ActionError]:
         """Carry a plan out; return what was refused."""
         failures: list[ActionError] = []
         failed: set[str] = set()
+        self.idle.clear()
         try:
             for action in plan:
                 file = action.resource.file
@@ -63,6 +67,7 @@ class Applier:
                         self.log.error(error.reason, resource=file)
                     self._unstage(file)
         finally:
+            self.idle.set()
             for file in tuple(self._staged):
                 self._unstage(file)
         return failures

@@ -61,7 +61,7 @@ PROGRAM: Final = Program[Config](
     etcd=lambda config: config.etcd,
     bad_flag_exit=2,
     early=_early,
-    live=frozenset(("prefix",)),
+    live=frozenset(("prefix", "prefix-mode")),
     render=_render,
     log_level=lambda config: config.log_level,
 )

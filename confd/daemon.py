@@ -159,11 +159,16 @@ class Daemon:
         """Keep the files in step until cancelled."""
         self.refresh()
         self.runtime.on_reload(self._reload)
+        self.runtime.on_drain(self._drain)
         self.runtime.state("resources", self._state)
         self.runtime.reconcile(self.loop, *self.mirrors)
         await self.runtime.synced()
         await self.runtime.ready()
         await asyncio.Event().wait()
+
+    async def _drain(self) -> None:
+        """Let the commands under way end."""
+        await self.applier.idle.wait()
 
     def _reload(self, config: Config) -> None:
         if (config.prefix, config.prefix_mode) != (self.catalog.prefix, self.catalog.prefix_mode):

@@ -195,3 +195,52 @@ async def test_nginx_follows(confd: Confd) -> None:
         finally:
             nginx.terminate()
             await nginx.wait()
+
+
+async def test_sigterm_lets_a_running_command_end_and_sighup_reads_again(confd: Confd) -> None:
+    slow = f"sleep 1; echo done >> {confd.root}/slow"
+    dest = confd.resource("a", LIST, ["/web"], reload_cmd=slow)
+    async with real_etcd() as etcd:
+        await etcd.etcdctl("put", "/web/1", "192.0.2.1:80")
+        await etcd.etcdctl("put", "/late/1", "x")
+        async with confd.running(etcd.endpoints, "-watch") as process:
+            await eventually(lambda: text(confd.root / "slow") == "done\n")
+            late = confd.resource("late", '{{getv "/late/1"}}', ["/late"])
+            process.send_signal(signal.SIGHUP)
+            await eventually(lambda: text(late) == "x", 5)
+            await etcd.etcdctl("put", "/web/1", "192.0.2.9:80")
+            await eventually(lambda: "192.0.2.9" in text(dest))
+        assert text(confd.root / "slow") == "done\n" * 2
+
+
+async def test_plan_writes_nothing(confd: Confd) -> None:
+    confd.resource("a", LIST, ["/web"], reload_cmd="true")
+    async with real_etcd() as etcd:
+        assert await confd.run(etcd.endpoints, "-watch", "-plan") == 0
+    assert list(confd.out.iterdir()) == []
+    for action in ("stage", "replace", "reload"):
+        assert f"files: {action} {confd.out}/a" in text(confd.log)
+
+
+async def test_a_role_for_the_keys_alone_suffices(confd: Confd) -> None:
+    """Trap 16: no right is needed beside the key and what is below it."""
+    dest = confd.resource("a", LIST, ["/web"])
+    async with real_etcd() as etcd:
+        await etcd.etcdctl("put", "/web/1", "192.0.2.1:80")
+        for words in (
+            "user add root:r",
+            "user add confd:p",
+            "role add web",
+            "role grant-permission web read /web",
+            "role grant-permission web read /web/ /web0",
+            "user grant-role confd web",
+            "user grant-role root root",
+            "auth enable",
+        ):
+            await etcd.etcdctl(*words.split())
+        login = ("-basic-auth", "-username", "confd", "-password", "p")
+        assert await confd.run(etcd.endpoints, "-onetime", *login) == 0, text(confd.log)
+        assert dest.exists()
+        async with confd.running(etcd.endpoints, "-watch", *login):
+            await etcd.etcdctl("--user", "root:r", "put", "/web/2", "192.0.2.2:80")
+            await eventually(lambda: "192.0.2.2" in text(dest))
