@@ -239,7 +239,12 @@ class Kernel:
         """Return the unicast routes of the main table, through a device or of a protocol."""
         replies = await self.dump(rtnetlink.dump_routes(version, index=index, proto=proto))
         found = map(rtnetlink.parse_route, replies)
-        return [it for it in found if it is not None and it.table == rtnetlink.MAIN]
+        # a kernel without IPv6 answers the question for IPv6 with what it has
+        return [
+            it
+            for it in found
+            if it is not None and it.table == rtnetlink.MAIN and it.dst.version == version
+        ]
 
     async def neighbours(self, version: int, index: int) -> list[RawNeighbour]:
         """Return a device's neighbour entries of one family, 0: its FDB."""

@@ -244,7 +244,15 @@ class Keeper:
             expires = float("inf") if kv.lease == NO_LEASE else self._clock.monotonic()
             self.held = replace(self.held, lease=kv.lease, revision=revision, expires=expires)
         else:
-            return
+            self.held = replace(self.held, revision=revision)
+        if kv is not None and kv.value != self.held.value:
+            # written back it would only be written over again: a human has to look
+            self._leases.log.error(
+                "somebody else wrote our lease; do two hosts have the same PublicIP?",
+                key=kv.key,
+                value=kv.value,
+                ours=self.held.value,
+            )
         self._woken.set()
 
     @property

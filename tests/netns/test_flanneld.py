@@ -80,9 +80,9 @@ class Overlay:
     async def keys(self):
         return (await self.ctl("get", "--prefix", f"{PREFIX}/subnets/", "--keys-only")).split()
 
-    async def start(self, name, *flags):
+    async def start(self, name, *flags, by=()):
         host = self.site[name]
-        argv = (sys.executable, "-m", "flannelpy", "-etcd-endpoints", ENDPOINT, *flags)
+        argv = (*by, sys.executable, "-m", "flannelpy", "-etcd-endpoints", ENDPOINT, *flags)
         self.daemons[name] = await host.start(*argv, name="flanneld")
         return self.daemons[name]
 
@@ -358,3 +358,24 @@ async def test_trap_t27_two_daemons_on_one_host_for_two_networks():
 
             await it.reaches(it.site["a"], (await until(base)).v4.network_address)
             assert f"flannel.{vni}" in await it.site["a"].run("ip", "link")
+
+
+async def test_cap_net_admin_is_enough():
+    only = ("setpriv", "--bounding-set", "-all,+net_admin", "--inh-caps", "-all,+net_admin")
+    async with overlay("a", "b") as it:
+        for name in "ab":
+            await it.start(name, by=only)
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        assert it.tails().count("level=warning") == it.tails().count("level=error") == 0
+
+
+async def test_a_signal_ends_it_at_any_moment_of_the_start():
+    async with overlay("a", config="{}") as it:
+        for pause in (0.0, 0.3, 0.6, 0.9, 1.2):
+            daemon = await it.start("a")
+            await asyncio.sleep(pause)
+            daemon.signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                status = await daemon.process.wait()
+            assert status in (0, -signal.SIGTERM), (pause, daemon.tail())

@@ -220,3 +220,15 @@ async def test_keeper_ignores_what_was_before_and_takes_over_a_reservation():
         keeper.note(kv, kv.mod_revision)
         assert keeper.held.lease == 0
         assert keeper.due == float("inf")
+
+
+async def test_two_hosts_with_one_public_ip_are_shouted_about():
+    async with fake_etcd() as store:
+        it = first(store)
+        keeper = Keeper(it, await it.acquire(CONFIG, MINE, Wish(ME)))
+        twin = replace(MINE, backend_data=b'{"VNI":1,"VtepMAC":"2e:00:00:00:00:02"}')
+        await first(store).acquire(CONFIG, twin, Wish(ME))
+        kv = await store.get(keeper.held.key)
+        keeper.note(kv, kv.mod_revision)
+        assert "same PublicIP" in it.log.lines[-1][0]
+        assert keeper.held.lease == kv.lease
