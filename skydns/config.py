@@ -7,13 +7,14 @@ in etcd. A field of the key that is absent leaves what the command line gave.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
 import msgspec
 
+from fairlead import gojson
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue
 from skydns import keys, names, records
@@ -128,17 +129,12 @@ class Stored(msgspec.Struct, frozen=True):
     priority: int | None = None
     ttl: int | None = None
     min_ttl: int | None = None
-    ndot: int | None = None
+    ndot: int | None = None  # trap 2: the program's name for it; the manual's is the next
+    ndots: int | None = None
     rcache: int | None = None
     dnssec: str | None = None
     systemd: bool | None = None
 
-
-_KINDS: Final[Mapping[str, type]] = {
-    "dns_addr": str, "domain": str, "local": str, "hostmaster": str, "round_robin": bool,
-    "ns_rotate": bool, "nameservers": list, "no_rec": bool, "read_timeout": int, "priority": int,
-    "ttl": int, "min_ttl": int, "ndot": int, "rcache": int, "dnssec": str, "systemd": bool,
-}  # fmt: skip
 
 RESTART: Final = ("dns_addr", "nameservers", "no_rec", "read_timeout", "ndot", "ns_rotate")
 """Fields that are read at the start only."""
@@ -154,18 +150,36 @@ def decode(kv: KeyValue) -> Stored:
         RecordError: not a JSON object, a field of the wrong type, or one that asks for what is
             not built; the former configuration stays in force.
     """
-    try:
-        given = records.fields(kv.value)
-        if "ndots" in given:  # the manual's name for it
-            given.setdefault("ndot", given["ndots"])
-        found: dict[str, Any] = {}
-        for field, kind in _KINDS.items():
-            if (value := given.get(field)) is None:
-                continue
-            found[field] = _checked(field, kind, value)
-    except ValueError as error:
-        raise RecordError(kv.key, str(error), kv.mod_revision) from error
-    return Stored(**found)
+    stored = gojson.decode_record(Stored, kv.key, kv.value, kv.mod_revision)
+    if stored.ndots is not None and stored.ndot is None:
+        stored = msgspec.structs.replace(stored, ndot=stored.ndots)
+    for field in UNBUILT:
+        if getattr(stored, field):
+            raise RecordError(kv.key, f'field "{field}": this is not built yet', kv.mod_revision)
+    for field, most in (
+        ("ttl", records.MOST_TTL),
+        ("min_ttl", records.MOST_TTL),
+        ("priority", 65535),
+    ):
+        value = getattr(stored, field) or 0
+        if not 0 <= value <= most:
+            reason = f'field "{field}": {value} is not within 0 and {most}'
+            raise RecordError(kv.key, reason, kv.mod_revision)
+    checks: tuple[tuple[str, Callable[[str], object], Iterable[str | None]], ...] = (
+        ("dns_addr", parse_server, (stored.dns_addr,)),
+        ("nameservers", parse_server, stored.nameservers or ()),
+        ("domain", keys.zones, (stored.domain,)),
+        ("local", names.from_text, (stored.local,)),
+        ("hostmaster", mailbox, (stored.hostmaster,)),
+    )
+    for field, parse, texts in checks:
+        for text in filter(None, texts):
+            try:
+                parse(text)
+            except ValueError as error:
+                reason = f'field "{field}": {error}'
+                raise RecordError(kv.key, reason, kv.mod_revision) from error
+    return stored
 
 
 def merge(policy: Policy, stored: Stored | None) -> Policy:
@@ -205,28 +219,3 @@ def different(before: Stored | None, after: Stored | None) -> tuple[str, ...]:
     return tuple(
         field for field in RESTART if getattr(before, field, None) != getattr(after, field, None)
     )
-
-
-def _checked(field: str, kind: type, value: object) -> object:
-    """Return a field's value; raises ValueError when it is of another type or no good."""
-    if type(value) is not kind and not (kind is list and isinstance(value, list)):
-        raise ValueError(f'field "{field}": {records.kind(value)}, not {records.SHOWN[kind]}')
-    if field in UNBUILT and value:
-        raise ValueError(f'field "{field}": this is not built yet')
-    if field in {"ttl", "min_ttl", "priority"} and isinstance(value, int):
-        most = 65535 if field == "priority" else records.MOST_TTL
-        if not 0 <= value <= most:
-            raise ValueError(f'field "{field}": {value} is not within 0 and {most}')
-    try:
-        if field == "dns_addr" and isinstance(value, str) and value:
-            parse_server(value)
-        if isinstance(value, list):
-            for item in value:
-                parse_server(item if isinstance(item, str) else "")
-        if field == "domain" and isinstance(value, str):
-            keys.zones(value)
-        if field in {"local", "hostmaster"} and isinstance(value, str) and value:
-            mailbox(value)
-    except ValueError as error:
-        raise ValueError(f'field "{field}": {error}') from error
-    return tuple(value) if isinstance(value, list) else value

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Never
 from fairlead.etcd.types import KeyRange, KeyValue
 from fairlead.reconcile import Guard, Loop
 from fairlead.records import Records
-from skydns import apply, config, desired, keys, names, observe, plan, records
+from skydns import addresses, apply, config, desired, keys, names, observe, plan, records
 from skydns.addresses import parse_server, resolv_conf, without
 from skydns.compiled import Answers
 from skydns.config import Policy, Stored
@@ -119,6 +119,14 @@ async def serve(config: Config, runtime: Runtime) -> None:
         await sockets.aclose()
 
 
+def own(host: str, port: int) -> tuple[addresses.Server, ...]:
+    """Return what names ourselves in a list of servers; a longer way round ends in a timeout."""
+    hosts = {host}
+    if ipaddress.ip_address(host).is_unspecified:
+        hosts |= {"127.0.0.1", "::1"}
+    return tuple(addresses.Server(each, port) for each in sorted(hosts))
+
+
 class _Settings:
     """The policy in force: the command line's under the `config` key's (§13.1), live."""
 
@@ -160,8 +168,7 @@ class _Settings:
             upstream = replace(upstream, ndots=stored.ndot)
         if stored.ns_rotate is not None:
             upstream = replace(upstream, rotate=stored.ns_rotate)
-        own = parse_server(f"[{self.address[0]}]:{self.address[1] or 53}")
-        self._upstream = replace(upstream, servers=without(servers, (own,)))
+        self._upstream = replace(upstream, servers=without(servers, own(*self.address)))
         self.changed()
         shown = ",".join(map(str, self._upstream.servers))
         self._runtime.log.info("name servers", servers=shown or "none")

@@ -153,7 +153,7 @@ async def test_a_malformed_key_costs_only_itself(tmp_path):
                 "pool/typed": ('{"port":"80"}', 'field "port"'),
                 "pool//empty": ('{"host":"10.0.0.3"}', "cannot be a label"),
                 "pool/name": ('{"host":"a..b"}', 'field "host"'),
-                "pool/none": (" ", "empty value"),
+                "pool/none": (" ", "it is empty"),
             }
             for path, (value, _) in bad.items():
                 await cluster.etcdctl("put", "--", f"/skydns/test/skydns/{path}", value)

@@ -35,8 +35,8 @@ def test_the_key_wins_over_the_flags(value, field, merged):
     ('{"read_timeout":"2s"}', 'field "read_timeout": string'),  # trap 2
     ('{"ttl":"5"}', 'field "ttl": string'),
     ('{"ttl":-1}', 'field "ttl": -1 is not within'),
-    ('{"nameservers":"127.0.0.1:53"}', 'field "nameservers": string, not an array'),
-    ('{"nameservers":[1]}', 'field "nameservers"'),
+    ('{"nameservers":"127.0.0.1:53"}', 'field "nameservers": string'),
+    ('{"nameservers":[1]}', 'field "nameservers[0]"'),
     ('{"domain":"a..b"}', 'field "domain"'),
     ('{"dns_addr":"localhost:53"}', 'field "dns_addr"'),
     ('{"dnssec":"Kx"}', 'field "dnssec": this is not built yet'),

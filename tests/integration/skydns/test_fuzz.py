@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mutated packets by the hundred thousand: a reply to every query, none to anything else."""
+
+import random
+import time
+
+import pytest
+
+from fairlead.etcd.types import KeyValue, Revision
+from skydns import config, keys, records
+from skydns.compiled import Answers
+from skydns.state import Served
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+PACKETS = 100_000
+
+STORED = {
+    "a/x": '{"host":"10.0.0.1","port":1}', "a/y": '{"host":"10.0.0.2"}', "b": '{"host":"a.z.test","text":"t"}',
+    "c": '{"host":"b.z.test","mail":true}', "*": '{"host":"10.0.0.9"}', "dns/ns/n": '{"host":"10.0.0.3"}', "d": '{"host":"x.example.org"}',
+}  # fmt: skip
+NAMES = (
+    "a.z.test",
+    "x.a.z.test",
+    "b.z.test",
+    "z.test",
+    "*.z.test",
+    "no.z.test",
+    "c.z.test",
+    "1.0.0.10.in-addr.arpa",
+    "example.org",
+    "version.bind",
+)
+TYPES = (1, 2, 5, 6, 12, 15, 16, 28, 33, 41, 65, 250, 251, 252, 255)
+OPTS = (
+    b"",
+    b"\0\0\x29\x04\xd0\0\0\x80\0\0\0",
+    b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x0812345678",
+)
+
+
+def seeds():
+    for name in NAMES:
+        wire = b"".join(bytes((len(label),)) + label for label in name.encode().split(b".")) + b"\0"
+        for rtype in TYPES:
+            for opt in OPTS:
+                yield (
+                    b"\0\1\1\0\0\1\0\0\0\0\0"
+                    + bytes((bool(opt),))
+                    + wire
+                    + rtype.to_bytes(2, "big")
+                    + b"\0\1"
+                    + opt
+                )
+
+
+def mutated(chance, packet):
+    data = bytearray(packet)
+    for _ in range(chance.randrange(4)):
+        if not data:
+            break
+        at = chance.randrange(len(data))
+        match chance.randrange(5):
+            case 0:
+                data[at] = chance.randrange(256)
+            case 1:
+                data[at] ^= 1 << chance.randrange(8)
+            case 2:
+                del data[at:]
+            case 3:
+                data[at:at] = chance.randbytes(chance.randrange(6))
+            case _:
+                data[at:at] = data[chance.randrange(len(data)) :][: chance.randrange(20)]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("profile", ["coredns", "strict"])
+def test_mutated_packets(profile):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    policy = config.Policy(
+        frozenset(keys.zones("z.test,10.0.0.0/8")), profile=config.PROFILES[profile]
+    )
+    answers = Answers(Served(), policy, time.monotonic)
+    answers.loaded = True
+    for path, value in STORED.items():
+        kv = KeyValue(
+            f"/skydns/test/z/{path}".encode(), value.encode(), Revision(1), Revision(1), 1
+        )
+        answers.served.index.put(records.decode(b"/skydns", kv))
+    known = list(seeds())
+    slowest = 0.0
+    for _ in range(PACKETS):
+        data = mutated(chance, chance.choice(known))
+        begun = time.perf_counter()
+        hit = answers.ready.get(data[2:])
+        if hit is None:
+            reply = answers.nearby(data) or answers.reply(data)
+        else:
+            reply = data[:2] + (hit[0] if isinstance(hit[0], bytes) else hit[0]())
+        slowest = max(slowest, time.perf_counter() - begun)
+        if len(data) < 12 or data[2] & 0x80:
+            assert reply is None, data
+        else:
+            assert isinstance(reply, bytes), data
+            assert reply[:2] == data[:2], data
+            assert reply[2] & 0x80, data
+            assert len(reply) <= 1232, data
+    assert slowest < 0.5
