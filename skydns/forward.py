@@ -3,7 +3,7 @@
 
 One exchange: a fresh query with a random id from a random port; UDP, then TCP when the answer is
 cut; `timeout` seconds a server, then the next one (specs/skydns.md §9.1). SERVFAIL is tried on
-the next server too. When all have failed the client gets SERVFAIL and an extended error, where
+the next server too; a server that was silent is asked last for a while. When all have failed the client gets SERVFAIL and an extended error, where
 the original said nothing at all (trap 19).
 
 Equal questions at the same time are asked once. EDNS is hop by hop (RFC 6891): the client's
@@ -29,6 +29,8 @@ from skydns.message import Query
 from skydns.rrs import RR
 
 MOST_ASKED: Final = 1000  # questions under way; more get SERVFAIL at once
+DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
+REST: Final = 10.0  # seconds that a server which did not answer is asked last
 NO_SERVER: Final = 22  # RFC 8914: no reachable authority
 OTHER: Final = 0
 
@@ -76,6 +78,7 @@ class Forwarder:
         self.asked = 0
         self.failed = 0
         self._turn = 0
+        self._silent: dict[Server, float] = {}  # until when, on the loop's clock
         self._pending: dict[Sent, asyncio.Task[bytes | None]] = {}
 
     async def answer(self, ask: Ask, answers: Answers, host: str, *, udp: bool) -> bytes:
@@ -108,24 +111,34 @@ class Forwarder:
 
     async def _exchange(self, sent: Sent) -> bytes | None:
         """Ask one server after the other."""
-        servers = self.upstream.servers
         self.asked += 1
-        if self.upstream.rotate:
-            self._turn += 1
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + DEADLINE
         unwell: bytes | None = None
-        for at in range(len(servers)):
-            server = servers[(self._turn + at) % len(servers)]
+        for server in self._order(loop.time()):
             try:
-                async with asyncio.timeout(self.upstream.timeout):
+                async with asyncio.timeout_at(min(loop.time() + self.upstream.timeout, ends)):
                     found = await _ask_one(server, sent)
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                self._silent[server] = loop.time() + REST
+                if loop.time() >= ends:
+                    break
                 continue
+            self._silent.pop(server, None)
             if found[3] & 0xF != rrs.SERVFAIL:
                 return found
             unwell = found
         if unwell is None:
             self.failed += 1
         return unwell
+
+    def _order(self, now: float) -> list[Server]:
+        """Return the servers as they are to be asked: in turn, those lately silent last."""
+        servers = self.upstream.servers
+        if self.upstream.rotate:
+            self._turn = (self._turn + 1) % len(servers)
+        turned = (*servers[self._turn :], *servers[: self._turn])
+        return sorted(turned, key=lambda server: self._silent.get(server, 0.0) > now)
 
 
 def _sent(ask: Ask, query: Query) -> Sent:

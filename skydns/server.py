@@ -24,6 +24,7 @@ from skydns.forward import Forwarder
 _BUFFER: Final = (
     1 << 20
 )  # octets of queued queries and replies: what comes while a change is applied
+_WAITING: Final = 5000  # clients waiting for the name servers, and connections; 3 KiB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,9 @@ class Server:
 
     def _forward_udp(self, ask: Ask, data: bytes, peer: Any) -> None:
         """Answer later what needs the name servers."""
+        if len(self._tasks) >= _WAITING and self._udp is not None:
+            self._udp.send(message.failure(ask.query, rrs.SERVFAIL, recursion=True), peer)
+            return
         self._start(self._answer_udp(ask, data, peer))
 
     async def _answer_udp(self, ask: Ask, data: bytes, peer: Any) -> None:
