@@ -3,10 +3,12 @@
 
 import asyncio
 import json
+import re
 import signal
 import sys
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface
+from pathlib import Path
 
 import pytest
 
@@ -335,6 +337,9 @@ async def test_health_server_and_admin_socket():
             "curl", "-s", "--unix-socket", "/run/fairlead/flanneld.sock", "http://x/metrics"
         )
         assert "flannelpy_peers 0.0" in metrics
+        page = (Path(__file__).parents[2] / "docs" / "flannelpy.md").read_text()
+        for name in re.findall(r"`(flannelpy_\w+)`", page):
+            assert f"\n{name} " in metrics
 
 
 async def test_trap_t27_two_daemons_on_one_host_for_two_networks():
