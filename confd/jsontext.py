@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from fairlead.gotemplate.errors import CallError
 from fairlead.gotemplate.lex import quote
-from fairlead.gotemplate.printf import go_float
+from fairlead.gotemplate.scalars import go_float
 from fairlead.gotemplate.values import (
     ANY_LIST,
     ANY_MAP,

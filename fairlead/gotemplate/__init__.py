@@ -3,7 +3,7 @@ r"""Go's text/template, for confd's templates and the load balancer's rewrites.
 
 ::
 
-    text ─► lex ─► parse ─► nodes ─► evaluate: closures ─► render(data) ─► text
+    text ─► lex ─► parse ─► nodes ─► compile: closures ─► render(data) ─► text
                                         │         ▲
                               builtins, printf    └─ functions: Func(call, parameter types)
 
@@ -16,7 +16,8 @@ Every error is a TemplateError with Go's own text.
 """
 
 from fairlead.gotemplate.errors import CallError, TemplateError
-from fairlead.gotemplate.evaluate import LIMITS, Limits, Template
+from fairlead.gotemplate.evaluate import Template
+from fairlead.gotemplate.run import LIMITS, Limits
 from fairlead.gotemplate.values import MISSING, Func, Struct, Value
 
 __all__ = [

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fairlead.gotemplate.errors import CallError
-from fairlead.gotemplate.printf import MAX_TEXT, go_float, sprint, sprintf
+from fairlead.gotemplate.printf import MAX_TEXT, sprint, sprintf
+from fairlead.gotemplate.scalars import go_float
 from fairlead.gotemplate.values import Int64, Ints, Strings, Uint8
 
 PRINTED: list[tuple[str, tuple[Any, ...], str]] = [
