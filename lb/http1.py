@@ -188,14 +188,20 @@ class Request:
 def find_head(data: bytes | bytearray, limit: int, start: int = 0) -> int:
     """Return where the head's closing CRLF CRLF begins, -1 when more bytes are needed.
 
+    Args:
+        start: where to search from: up to 3 bytes before what is new.
+
     Raises:
         RemoteProtocolError: longer than `limit`, or a bare LF or NUL shows that none will come.
     """
     end = data.find(b"\r\n\r\n", start)
     if end > limit or (end < 0 and len(data) > limit):
         raise RemoteProtocolError("the head is too long", 431)
-    if end < 0 and data.count(b"\n") != data.count(b"\r\n"):
-        raise RemoteProtocolError("a line ends in a bare LF", 400)
+    if end < 0:
+        if start and data[start : start + 1] == b"\n":
+            start -= 1  # else half a CRLF would be taken for a bare LF
+        if data.count(b"\n", start) != data.count(b"\r\n", start):
+            raise RemoteProtocolError("a line ends in a bare LF", 400)
     return end
 
 

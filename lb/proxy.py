@@ -66,6 +66,7 @@ class Client(asyncio.Protocol):
         "_plane",
         "_replay",
         "_request",
+        "_scanned",
         "_seen",
         "_since",
         "_stale",
@@ -112,6 +113,7 @@ class Client(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._replay: list[bytes] | None = None
         self._seen = 0
+        self._scanned = 0
         self.sent_all = True
         self.close_after = False
 
@@ -208,14 +210,18 @@ class Client(asyncio.Protocol):
             if data[:2] == b"\r\n":  # RFC 9112 §2.2: an empty line before a request is ignored
                 data = data.lstrip(b"\r\n") if data[:4] == b"\r\n\r\n" else data[2:]
                 self._buffer = data
+                self._scanned = 0
                 if not data:
                     return False
-            end = find_head(data, plane.limits.head_bytes)
-            if end < 0:
+            end = find_head(data, plane.limits.head_bytes, self._scanned)
+            if end < 0:  # a head that comes byte by byte is not searched from its start each time
+                self._scanned = max(0, len(data) - 3)
                 return False
+            self._scanned = 0
             request = http1.parse_request(data, end, self._fields)
         except RemoteProtocolError as error:
             plane.refused += 1
+            self._scanned = 0
             self._buffer = b""
             self._request = _NO_REQUEST
             self._frontend = _NO_FRONTEND
@@ -343,11 +349,14 @@ class Client(asyncio.Protocol):
             self._connecting = None
             self._failure(504, connected=False)
             return
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name that cannot be asked for, "a..b"
             self._connecting = None
             self._failure(502, connected=False)
             return
         self._connecting = None
+        if upstream.transport.is_closing():  # accepted and closed at once, or spoke first
+            self._failure(502, connected=False)
+            return
         self._begin(upstream)
 
     def _begin(self, upstream: Upstream) -> None:

@@ -157,6 +157,8 @@ class Upstream(asyncio.Protocol):
             try:
                 end = find_head(data, _HEAD_LIMIT)
                 if end < 0:
+                    if not b"HTTP/1.".startswith(data[:7]):  # speaks something else: do not wait
+                        raise RemoteProtocolError("no HTTP/1 response", 502)
                     self._buffer = data
                     return
                 response = http1.parse_response(data, end, self.method)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import re
@@ -370,6 +371,48 @@ async def test_api(world: World) -> None:  # §10
             assert response.status == status, path
             assert response.headers["Content-Type"] == "application/json; charset=utf-8"
             assert words in await response.text()
+
+
+async def test_servers_that_cannot_be_reached(world: World) -> None:  # §9
+    for name, url in (
+        ("dots", "http://a..b:80"),
+        ("unknown", "http://no-such-host.invalid"),
+        ("refused", "http://127.0.0.1:1"),
+    ):
+        await world.put(f"backends/{name}/servers/s", {"URL": url})
+        await world.put(
+            f"frontends/{name}/frontend",
+            {"Type": "http", "BackendId": name, "Route": f"Path(`/{name}`)"},
+        )
+        await world.until(f"/{name}", (502, "Bad Gateway"))
+
+    async def banner(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    speaks_first = await asyncio.start_server(banner, "127.0.0.1", 0)
+    port = speaks_first.sockets[0].getsockname()[1]
+    await world.put("backends/ssh/servers/s", {"URL": f"http://127.0.0.1:{port}"})
+    await world.put(
+        "frontends/ssh/frontend", {"Type": "http", "BackendId": "ssh", "Route": "Path(`/ssh`)"}
+    )
+    await world.until("/ssh", (502, "Bad Gateway"))
+    speaks_first.close()
+
+
+async def test_a_head_byte_by_byte(world: World) -> None:
+    web = await world.web("s")
+    await world.service("b", web)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.lb.port)
+    for byte in b"\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n":
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.001)
+    async with asyncio.timeout(5):
+        assert (await reader.read()).endswith(b"\r\n\r\ns")
+    writer.close()
 
 
 async def test_websocket_becomes_a_tunnel(world: World) -> None:  # §8.1

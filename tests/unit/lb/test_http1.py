@@ -181,6 +181,23 @@ def test_the_same_block_is_read_once() -> None:
     assert again.fields is first.fields
 
 
+@pytest.mark.parametrize(
+    "raw", [GET + b"X: 1\r\n\r\nrest", b"GET / HTTP/1.1\r\nA: 1\nB: 2\r\n\r\n"]
+)
+def test_find_head_byte_by_byte(raw: bytes) -> None:
+    start = 0
+    seen: object = -1
+    for end in range(1, len(raw) + 1):
+        try:
+            seen = http1.find_head(raw[:end], 100, start)
+        except RemoteProtocolError:
+            seen = "refused"
+        if seen != -1:
+            break
+        start = max(0, end - 3)
+    assert seen == (raw.find(b"\r\n\r\n") if b"1\nB" not in raw else "refused")
+
+
 def test_find_head_waits_for_more() -> None:
     assert http1.find_head(b"GET / HTTP/1.1\r\nHost", 100) == -1
     with pytest.raises(RemoteProtocolError):
