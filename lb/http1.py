@@ -205,6 +205,19 @@ def find_head(data: bytes | bytearray, limit: int, start: int = 0) -> int:
     return end
 
 
+def find_response(data: bytes, limit: int) -> int:
+    """Return what `find_head` does, of a server's bytes.
+
+    Raises:
+        RemoteProtocolError: too long, a bare LF, or no HTTP/1 at all: who speaks something else
+            first is not waited for.
+    """
+    end = find_head(data, limit)
+    if end < 0 and not b"HTTP/1.".startswith(data[:7]):
+        raise RemoteProtocolError("no HTTP/1 response", 502)
+    return end
+
+
 def parse_request(data: bytes, end: int, last: Fields | None = None) -> Request:
     """Return the head in data[:end], where `end` is what `find_head` gave.
 

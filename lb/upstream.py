@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from fairlead.errors import RemoteProtocolError
 from lb import http1
-from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_head, last_chunk
+from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_response, last_chunk
 
 if TYPE_CHECKING:
     from lb.plane import LiveServer, Plane
@@ -155,10 +155,8 @@ class Upstream(asyncio.Protocol):
             self._buffer = b""
         while True:
             try:
-                end = find_head(data, _HEAD_LIMIT)
+                end = find_response(data, _HEAD_LIMIT)
                 if end < 0:
-                    if not b"HTTP/1.".startswith(data[:7]):  # speaks something else: do not wait
-                        raise RemoteProtocolError("no HTTP/1 response", 502)
                     self._buffer = data
                     return
                 response = http1.parse_response(data, end, self.method)
