@@ -26,13 +26,15 @@ The promises (each learnt from an outage; tests/unit/fairlead/test_reconcile.py 
 6. Touch only what is ours: `observe` shows nothing else.
 7. One failed action does not stop the others; its scope stays dirty and is tried again from a
    fresh `observe` after a delay with jitter. A pass with nothing to do is silent.
-8. Bounded blast radius: a plan that removes more than a set share of what stands is held back
-   (its removals; the rest is done) and reported, until desired changes or `release` is called.
+8. Bounded blast radius: a plan that removes more than a set share of what stands, together with
+   what was removed in the last seconds, is held back (its removals; the rest is done) and
+   reported, until desired changes, the share is kept again, or `release` is called.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, Never, Protocol, TypeVar
@@ -58,16 +60,20 @@ class Dirty:
         self._keys: set[Hashable] = set()
         self._all = False
         self._wake = asyncio.Event()
+        self.marks = 0  # how often something was marked
 
     def mark(self, keys: Iterable[Hashable]) -> None:
         """Add `keys` to the next pass; an empty iterable wakes nobody."""
+        before = len(self._keys)
         self._keys.update(keys)
         if self._keys:
+            self.marks += len(self._keys) != before
             self._wake.set()
 
     def mark_all(self) -> None:
         """Make the next pass one over EVERYTHING."""
         self._all = True
+        self.marks += 1
         self._wake.set()
 
     def mark_scope(self, scope: Scope) -> None:
@@ -94,24 +100,31 @@ class Dirty:
 
 @dataclass(frozen=True, slots=True)
 class Guard(Generic[Action]):
-    """Promise 8: how much one plan may take away.
+    """Promise 8: how much may be taken away, by one plan or by several in a row.
 
     Attributes:
         removes: says whether an action withdraws something that serves traffic.
         standing: how many such things stand now.
-        share: the largest part of `standing` one plan may remove, 0 to 1.
+        share: the largest part of what stood that may go within `window`, 0 to 1.
         floor: up to this many removals are always allowed.
+        window: seconds; leases that run out together arrive as many small plans.
     """
 
     removes: Callable[[Action], bool]
     standing: Callable[[], int]
     share: float = 0.5
     floor: int = 10
+    window: float = 10.0
 
-    def held(self, plan: Sequence[Action]) -> int:
-        """Return how many removals of `plan` must be held back: all of them or none."""
+    def held(self, plan: Sequence[Action], recent: int = 0) -> int:
+        """Return how many removals of `plan` must be held back: all of them or none.
+
+        Args:
+            recent: removals carried out within the last `window` seconds.
+        """
         removals = sum(map(self.removes, plan))
-        return removals if removals > max(self.floor, self.share * self.standing()) else 0
+        most = max(self.floor, self.share * (self.standing() + recent))
+        return removals if recent + removals > most else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +189,9 @@ class Loop(Generic[State, Action]):
     dirty: Dirty = field(default_factory=Dirty)
     last: Pass[Action] | None = None
     released: bool = False
+    _removed: deque[tuple[float, int]] = field(default_factory=deque)
+    _looked: int = 0
+    _passed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def release(self) -> None:
         """Let the next pass carry out the removals that the guard held back, once."""
@@ -194,10 +210,7 @@ class Loop(Generic[State, Action]):
         plan = tuple(self.plan(self.desired(scope), actual))
         held = 0
         if self.guard is not None and not self.released:
-            held = self.guard.held(plan)
-            if held:
-                removes = self.guard.removes
-                plan = tuple(action for action in plan if not removes(action))
+            plan, held = self._guarded(plan, self.guard, begun)
         if scope is EVERYTHING:
             self.released = False
         failures = tuple(await self.apply(plan)) if plan else ()
@@ -205,6 +218,36 @@ class Loop(Generic[State, Action]):
         self.last = done
         self.observed(self.name, done)
         return done
+
+    def _guarded(
+        self, plan: tuple[Action, ...], guard: Guard[Action], now: float
+    ) -> tuple[tuple[Action, ...], int]:
+        """Return what of `plan` may be carried out, and how many removals are held back."""
+        removed = self._removed
+        while removed and removed[0][0] <= now - guard.window:
+            removed.popleft()
+        held = guard.held(plan, sum(count for _, count in removed))
+        if held:
+            return tuple(action for action in plan if not guard.removes(action)), held
+        if count := sum(map(guard.removes, plan)):
+            removed.append((now, count))
+        return plan, 0
+
+    async def caught_up(self) -> None:
+        """Return when a pass has looked at all that is marked now, whatever came of it.
+
+        For who writes to the store and wants to answer when the write shows. Only while `run`
+        runs; bound it with a timeout where a pass may take long.
+        """
+        target = self.dirty.marks
+        while self._looked < target:
+            await self._passed.wait()
+
+    def passed(self, marks: int) -> None:
+        """Take note that a pass has looked at the first `marks` marks; `run` calls it."""
+        self._looked = marks
+        self._passed.set()
+        self._passed = asyncio.Event()
 
 
 async def run(loop: Loop[State, Action], ready: Callable[[], Awaitable[None]]) -> Never:
@@ -218,6 +261,7 @@ async def run(loop: Loop[State, Action], ready: Callable[[], Awaitable[None]]) -
     agenda = _Agenda(loop.clock.monotonic())
     while True:
         await _wait(loop, agenda)
+        marks = loop.dirty.marks
         scope = loop.dirty.take()
         try:
             done = await loop.once(scope)
@@ -226,6 +270,7 @@ async def run(loop: Loop[State, Action], ready: Callable[[], Awaitable[None]]) -
             loop.last = done
             loop.observed(loop.name, done)
         agenda.note(loop, done)
+        loop.passed(marks)
 
 
 @dataclass(slots=True)
@@ -238,7 +283,8 @@ class _Agenda:
     Attributes:
         full: when EVERYTHING is due; None: never.
         retry: when `undone` is due; None: nothing is undone.
-        undone: the scopes of failed passes, until a pass without failures covers them.
+        undone: the scopes of passes that failed or held something back, until a pass that did
+            neither covers them.
     """
 
     full: float | None
@@ -252,10 +298,11 @@ class _Agenda:
             self.full = now + loop.resync * (0.9 + 0.2 * loop.backoff.random())
         elif done.scope is EVERYTHING:
             self.full = None
-        if done.failures:
+        if done.failures or done.held:
             both = None if self.undone is None or done.scope is None else self.undone | done.scope
             self.undone = both
-            self.retry = now + loop.backoff.next()
+            wait = loop.guard.window if loop.guard is not None and done.held else 0.0
+            self.retry = now + (loop.backoff.next() if done.failures else wait)
         elif self.retry is not None and _covers(done.scope, self.undone):
             self.undone, self.retry = frozenset(), None
             loop.backoff.reset()

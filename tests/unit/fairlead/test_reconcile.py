@@ -351,6 +351,26 @@ async def test_promise_8_a_changed_desire_ends_the_hold() -> None:
         assert world.actual == world.desired
 
 
+async def test_promise_8_many_small_plans_are_one_large_one() -> None:
+    """Leases that run out together arrive one by one."""
+    world = World(dict(MANY), dict(MANY))
+    loop = guarded(world)
+    async with world.running(loop):
+        for name in MANY:
+            del world.desired[name]
+            loop.dirty.mark([name])
+            await world.clock.settle()
+        assert len(world.actual) == 5  # half of what stood
+        assert world.passes[-1].held == 1
+        await world.clock.advance(11.0)  # looked at again by itself; it is still too much
+        assert len(world.actual) == 5
+        assert world.passes[-1].held == 5
+        for name in list(MANY)[6:]:  # the others come back: one is gone, and that may be
+            world.desired[name] = "1"
+        await world.clock.advance(11.0)
+        assert world.actual == world.desired
+
+
 @pytest.mark.parametrize(
     ("standing", "removals", "held"),
     [(10, 5, 0), (10, 6, 6), (3, 2, 0), (3, 3, 3), (1000, 500, 0), (1000, 501, 501), (2, 2, 0)],
@@ -362,6 +382,27 @@ def test_promise_8_share_and_floor(standing: int, removals: int, held: int) -> N
 
 
 # the rest ----------------------------------------------------------------------------------
+
+
+async def test_caught_up_waits_for_a_pass_over_what_is_marked_now() -> None:
+    world = World({"a": "1"})
+    loop = world.loop()
+    async with world.running(loop):
+        await asyncio.wait_for(loop.caught_up(), 1)  # nothing marked: at once
+        world.desired["b"] = "2"
+        world.on_apply = lambda action: loop.dirty.mark(["c"])  # more work meanwhile
+        loop.dirty.mark(["b"])
+        await asyncio.wait_for(loop.caught_up(), 1)
+        assert world.actual["b"] == "2"
+
+
+async def test_caught_up_returns_after_a_failed_pass_too() -> None:
+    world = World({"a": "1"}, refuses={"a"})
+    loop = world.loop()
+    async with world.running(loop):
+        loop.dirty.mark(["a"])
+        await asyncio.wait_for(loop.caught_up(), 1)
+        assert world.passes[-1].failures
 
 
 async def test_pending_does_nothing() -> None:
