@@ -75,6 +75,8 @@ def jumps(nodes: List) -> bool:
 
 def printable(value: Value, node: Action, frame: Frame) -> str:
     """Return the text of a value that an action prints."""
+    if type(value) is int:  # the next commonest after strings: 0.1 µs instead of 1
+        return str(value)
     if value is MISSING or value is None:
         return "<no value>"
     if isinstance(value, Func):
@@ -282,6 +284,23 @@ def one_field(start: Expr, node: Field | Variable | Chain, name: str, boxed: int
         return field_of(value, name, boxed is not None and frame[boxed])[0]
 
     return one
+
+
+def print_field(slot: int, field: Operand, value_of: Expr, action: Action) -> Step:
+    """Print one field of what a slot holds; `value_of` is the same, for all other receivers."""
+    name = field.names[0] if isinstance(field, Field | Variable) else ""
+
+    def printed(frame: Frame) -> None:
+        receiver = frame[slot]
+        if type(receiver) is dict:
+            value = receiver.get(name, MISSING)
+        elif isinstance(receiver, Struct) and name in receiver.FIELDS:
+            value = getattr(receiver, name)
+        else:
+            value = value_of(frame)
+        frame[WRITE](value if type(value) is str else printable(value, action, frame))
+
+    return printed
 
 
 def slot_field(slot: int, node: Field | Variable | Chain, name: str, boxed: int | None) -> Expr:

@@ -43,6 +43,7 @@ from fairlead.gotemplate.closures import (
     no_step,
     number_value,
     one_field,
+    print_field,
     printable,
     slot_field,
     slot_value,
@@ -201,11 +202,30 @@ class _Compiler:
 
             return quiet
 
+        slot = self.field_slot(node.pipe, scope)
+        if slot is not None:
+            field = node.pipe.commands[0].args[0]
+            return print_field(slot, field, value_of, node)
+
         def printed(frame: Frame) -> None:
             value = value_of(frame)
             frame[WRITE](value if type(value) is str else printable(value, node, frame))
 
         return printed
+
+    def field_slot(self, pipe: Pipe, scope: _Scope) -> int | None:
+        """Return the slot when a pipeline is one field of dot or of a variable, by default rules."""
+        if len(pipe.commands) != 1 or len(pipe.commands[0].args) != 1:
+            return None
+        node = pipe.commands[0].args[0]
+        if self.missing_key != "default" or not isinstance(node, Field | Variable):
+            return None
+        if len(node.names) != 1:
+            return None
+        if isinstance(node, Field):
+            return scope.dot
+        entry = scope.names.get(node.name)
+        return None if entry is None else entry[0]
 
     def choice(self, node: Control, scope: _Scope) -> Step:
         """`if` and `with`."""

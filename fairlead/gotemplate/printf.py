@@ -44,6 +44,8 @@ def format_value(value: Value, verb: str = "v", spec: Spec = PLAIN, depth: int =
         text = format_text(value, verb, spec)
     elif kind is bool:
         text = pad("true" if value else "false", spec) if verb in "tv" else None
+    elif kind is int and spec is PLAIN and verb == "v":
+        text = str(value)
     elif kind is int:
         text = format_int(value, verb, spec)
     elif kind is float:
