@@ -64,13 +64,16 @@ class Telemetry(Observer):
         if not self._stale:
             self._health.set(ETCD_CONNECTED, True)
 
-    def state_file(self, mirror: str, path: str, problem: str) -> None:
+    def state_file(self, mirror: str, path: str, problem: str, age: float = 0.0) -> None:
         """Say that the last-known-good file is in use, or why not."""
         if problem:
             fields = {"mirror": mirror, "path": path, "reason": problem}
             self._log.error("state file refused", **fields)
         else:
-            self._log.warning("serving from the state file", mirror=mirror, path=path)
+            old = round(age, 1)
+            self._log.warning(
+                "serving from the state file", mirror=mirror, path=path, age_seconds=old
+            )
 
     def lease(self, lease: int, state: str) -> None:
         """Say what became of a lease; renewals are not worth a line."""

@@ -88,6 +88,7 @@ class Follow:
         *,
         emit: Emit,
         moved: Callable[[], None],
+        lost: Callable[[], None],
         clock: Clock,
         observer: Observer,
         checks: Checks,
@@ -102,6 +103,7 @@ class Follow:
         self._data = data
         self._emit = emit
         self._moved = moved
+        self._told_lost = lost
         self._clock = clock
         self._observer = observer
         self._checks = checks
@@ -146,6 +148,7 @@ class Follow:
         if self.stale_since is None:
             self.stale_since = self._clock.monotonic()
             self._observer.stale(self._name, reason)
+            self._told_lost()
 
     async def _list(self, reason: str) -> None:
         """Read the whole range at one revision and emit what differs."""

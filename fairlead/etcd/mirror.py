@@ -8,7 +8,7 @@
                               └─► Snapshot: last-known-good file, at most 1 s behind
 
 * Nothing is delivered before the first full snapshot: of every range, or of the file when etcd
-  does not answer within `patience` seconds.
+  does not answer within `patience` seconds, or has refused for a quarter of that.
 * While etcd is away the data stand, `synced` stays true and `stale_since` tells since when.
 * With several ranges each is followed by itself: a transaction over two of them arrives as two
   batches, and `revision` is the lowest of theirs. One range: a batch is one or more whole
@@ -71,6 +71,7 @@ class Mirror:
         self._observer = observer
         self._patience = patience
         self._started = asyncio.Event()
+        self._heard = asyncio.Event()  # started, or etcd could not be reached
         self._dirty = asyncio.Event()
         self._file_stale: float | None = None
         self._subscribers: list[Callable[[Changes], None]] = []
@@ -84,6 +85,7 @@ class Mirror:
                 self._data,
                 emit=self._emit,
                 moved=self._moved,
+                lost=self._heard.set,
                 clock=clock,
                 observer=observer,
                 checks=checks or Checks(),
@@ -169,11 +171,15 @@ class Mirror:
         if not self._started.is_set():
             if self.live:
                 self._deliver(self._everything())
-                self._started.set()
+                self._start()
         elif changes:
             self._deliver(Changes(self.revision, tuple(changes), resync))
         elif resync and self.live and self._snapshot is not None:
             self._touch(self._snapshot)  # what the file holds is still true
+
+    def _start(self) -> None:
+        self._started.set()
+        self._heard.set()
 
     def _deliver(self, batch: Changes) -> None:
         self._dirty.set()
@@ -193,14 +199,16 @@ class Mirror:
     # the last-known-good file
 
     async def _fall_back(self, snapshot: Snapshot) -> None:
-        """Serve from the file when etcd has not answered within the patience."""
+        """Serve from the file when etcd does not answer; a server that refuses is not slow."""
+        now = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience) as left:
+                await self._heard.wait()
+                left.reschedule(min(left.when() or now(), now() + self._patience / 4))
                 await self._started.wait()
+                return
         except TimeoutError:
             pass
-        else:
-            return
         try:
             loaded = snapshot.load(self.name, self.ranges)
         except StateFileError as error:
@@ -220,9 +228,9 @@ class Mirror:
             follow.view.replace(mine, loaded.revision)
         self._file_stale = self._clock.monotonic() - loaded.age
         self.last_sync_wall = self._clock.wall() - loaded.age
-        self._observer.state_file(self.name, str(snapshot.path), "")
+        self._observer.state_file(self.name, str(snapshot.path), "", loaded.age)
         self._deliver(self._everything())
-        self._started.set()
+        self._start()
         self._dirty.clear()  # the file holds just this
 
     async def _keep(self, snapshot: Snapshot) -> None:

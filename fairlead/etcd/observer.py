@@ -30,8 +30,8 @@ class Observer:
     def events(self, mirror: str, revision: Revision, count: int) -> None:
         """Take note: one answer of a watch was applied (`count` 0: progress)."""
 
-    def state_file(self, mirror: str, path: str, problem: str) -> None:
-        """Take note: the last-known-good file was used (`problem` "") or could not be."""
+    def state_file(self, mirror: str, path: str, problem: str, age: float = 0.0) -> None:
+        """Take note: the last-known-good file, `age` s old, is used (`problem` ""), or why not."""
 
     def lease(self, lease: int, state: str) -> None:
         """Take note of a session's lease: "granted", "kept", "lost", "regained"."""

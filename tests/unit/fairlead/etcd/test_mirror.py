@@ -31,7 +31,7 @@ class Notes(Observer):
     def synced(self, mirror: str, revision: Revision, reason: str, changes: int) -> None:
         self.resyncs.append(reason)
 
-    def state_file(self, mirror: str, path: str, problem: str) -> None:
+    def state_file(self, mirror: str, path: str, problem: str, age: float = 0.0) -> None:
         self.files.append(problem)
 
     def stale(self, mirror: str, reason: str) -> None:
