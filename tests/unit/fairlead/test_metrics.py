@@ -77,10 +77,10 @@ def test_what_etcd_does_is_told_once() -> None:
     assert sample(metrics, "fairlead_etcd_requests_total", rpc="KV/Range", result="Timeout") == 1
     assert sample(metrics, "fairlead_etcd_resyncs_total", reason="start") == 1
     told.state_file("m", "/f", "is damaged")
-    told.state_file("m", "/f", "")
+    told.state_file("m", "/f", "", 61.25)
     told.lease(255, "lost")
     assert [line.split(" ", 1)[1] for line in lines[-3:]] == [
         'level=error msg="state file refused" mirror=m path=/f reason="is damaged"',
-        'level=warning msg="serving from the state file" mirror=m path=/f',
+        'level=warning msg="serving from the state file" mirror=m path=/f age_seconds=61.2',
         'level=warning msg="lease lost" lease=ff',
     ]
