@@ -139,7 +139,13 @@ def _found(named: Sequence[Path]) -> tuple[Path, ...]:
     directories = [Path("/run/fairlead")]
     if os.environ.get("XDG_RUNTIME_DIR"):
         directories.append(Path(os.environ["XDG_RUNTIME_DIR"]) / "fairlead")
-    return sockets(directories)
+    return sockets(directories) or sockets(_demo())
+
+
+def _demo() -> list[Path]:
+    """Return the socket directories of our own `fairlead demo --keep`."""
+    kept = Path("/tmp").glob("fairlead-demo-*/fairlead")  # noqa: S108  (only what is ours)
+    return [path for path in kept if path.stat().st_uid == os.geteuid()]
 
 
 @fairlead.command()
@@ -202,6 +208,9 @@ def status_row(daemon: dict[str, Any]) -> tuple[str, ...]:
     )
     ready = "yes" if daemon["ready"] else "no"
     name = daemon["program"]
+    instance = Path(daemon.get("socket", "")).stem
+    if instance.startswith(f"{name}-"):  # several on one host, or the hosts of a demo
+        name = instance
     return (
         name,
         str(daemon["pid"]),

@@ -182,7 +182,7 @@ class Cluster:
         state = self.work / f"{where}-{program}"
         return await self.place(where).start(
             which(program) or program,
-            f"-admin-socket={self.sockets}/{where}-{program}.sock",
+            f"-admin-socket={self.sockets}/{program}-{where}.sock",
             f"-state-dir={state}",
             *flags,
             name=program,
@@ -335,7 +335,9 @@ async def rooted() -> AsyncIterator[Cluster]:
 async def unrooted() -> AsyncIterator[Cluster]:
     """Use this machine's loopback; ends what was started."""
     async with AsyncExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-")))
+        work = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-demo-", dir="/tmp"))
+        )
         here = Here("loopback", 0, work)
         cluster = Cluster(loopback(), here, work)
         cluster.sockets.mkdir()

@@ -242,13 +242,12 @@ class Namespace:
         await self.run("ip", "-batch", "-", stdin="\n".join(commands) + "\n")
 
     async def stop(self) -> None:
-        """End the programs started here, last first."""
-        for program in reversed(self.programs):
-            if program.status is None:
-                await program.stop()
-            else:
+        """End the programs started here, all at once."""
+        programs, self.programs = self.programs, []
+        for program in programs:
+            if program.status is not None:
                 program.kill()  # what it may have left of its group
-        self.programs.clear()
+        await asyncio.gather(*(p.stop() for p in programs if p.status is None))
 
 
 @dataclass(slots=True)
@@ -321,8 +320,9 @@ class Site:
         if reason is not None:
             raise HostError(f"hosts cannot be made: {reason}")
         async with contextlib.AsyncExitStack() as stack:
+            prefix = f"fairlead-{'demo' if self._here else 'site'}-"
             self.logs = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-", dir="/tmp"))
+                stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp"))
             )
             stack.push_async_callback(self._remove)
             await self._make()
@@ -453,11 +453,9 @@ class Site:
         return holder.pid
 
     async def _remove(self) -> None:
-        for host in self.hosts.values():
-            for box in host.containers.values():
-                await box.stop()
-        for host in self.hosts.values():
-            await host.stop()
+        boxes = [box for host in self.hosts.values() for box in host.containers.values()]
+        await asyncio.gather(*(box.stop() for box in boxes))
+        await asyncio.gather(*(host.stop() for host in self.hosts.values()))
         if hasattr(self, "root"):
             await self.root.stop()
             if self._here:

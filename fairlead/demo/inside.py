@@ -73,25 +73,21 @@ def _commands(console: Console, cluster: Cluster, outside: int) -> None:
     """Print what to try while it stands."""
     layout = cluster.layout
     say = console.print
-    say()
-    if cluster.site is None:
-        prefix = ""
-        say(f"It stands. Admin sockets: XDG_RUNTIME_DIR={cluster.work}")
-    else:
-        prefix = f"nsenter -t {outside} -n -m "
-        say("It stands. In another terminal, as root:")
+    inside = "" if cluster.site is None else f"nsenter -t {outside} -n -m "
     dns = f"dig @{layout.dns.host} -p {layout.dns.port} {NAME}"
     commands = [
         "fairlead status",
-        f"fairlead watch / --endpoints {layout.etcd_url}",
-        dns,
-        f"curl -H 'Host: {NAME}' http://{layout.lb}/",
-        f"curl http://{layout.nginx}/",
-        f"vctl --vulcan={layout.api_url} backend ls",
-        f"etcdctl --endpoints {layout.etcd_url} get --prefix /skydns",
+        f"{inside}fairlead watch / --endpoints {layout.etcd_url}",
+        inside + dns,
+        f"{inside}curl -s -H 'Host: {NAME}' http://{layout.lb}/",
+        f"{inside}curl -s http://{layout.nginx}/",
+        f"{inside}vctl --vulcan={layout.api_url} backend ls",
+        f"{inside}etcdctl --endpoints {layout.etcd_url} get --prefix /skydns",
     ]
+    say()
+    say("It stands. In another terminal:")
     for command in commands:
-        say(f"  {prefix}{command}", markup=False, highlight=False, soft_wrap=True)
+        say(f"  {command}", markup=False, highlight=False, soft_wrap=True)
     say("Ctrl-C ends it and removes everything.")
 
 

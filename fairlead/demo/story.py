@@ -460,7 +460,7 @@ class Story:
 
     def _pool_has(self, web: Web, *, present: bool) -> Callable[[], Awaitable[bool]]:
         """Look at the servers that vulcand chooses from now: what is, not what etcd says."""
-        socket = self.cluster.sockets / "a-vulcand.sock"
+        socket = self.cluster.sockets / "vulcand-a.sock"
 
         async def look() -> bool:
             state = json.loads(await _admin(socket, "/debug/state"))
