@@ -259,7 +259,7 @@ class Runtime:
             self.health.set("first-sync", True)
 
     def _note(self, name: str, done: Pass[object]) -> None:
-        self.metrics.note_pass(name, done, self.clock.wall())
+        self.metrics.note_pass(name, done, self.clock.wall(), left=bool(self.loops[name].undone))
         for error in done.failures:
             self.log.warning("action failed", loop=name, action=error.action, reason=error.reason)
         if done.held:
@@ -269,11 +269,7 @@ class Runtime:
                 removals=done.held,
                 release=f"fairlead plan --release {self.program.name}",
             )
-        faults = [
-            f"{loop.name}: {len(loop.last.failures)} actions failed, {loop.last.held} held back"
-            for loop in self.loops.values()
-            if loop.last is not None and (loop.last.failures or loop.last.held)
-        ]
+        faults = [fault for loop in self.loops.values() if (fault := _undone(loop))]
         if all(loop.last is not None for loop in self.loops.values()) or faults:
             self.health.set("in-sync", not faults, "; ".join(faults))
 
@@ -311,6 +307,16 @@ class Runtime:
             self.log.warning("settings need a restart", settings=",".join(stuck))
         self.values = values
         self.log.info("configuration reloaded", changed=",".join(sorted(changed)))
+
+
+def _undone(loop: Loop[Any, Any]) -> str:
+    """Say what a loop could not do yet; "" when it did all."""
+    failures = [str(error) for done in loop.undone for error in done.failures]
+    held = sum(done.held for done in loop.undone)
+    if not loop.undone:
+        return ""
+    first = f": {failures[0]}" if failures else ""
+    return f"{loop.name}: {len(failures)} actions failed, {held} held back{first}"
 
 
 # ---------------------------------------------------------------------- run

@@ -164,9 +164,8 @@ class Metrics:
         self.requests.labels(rpc, result).inc()
         self.request_seconds.labels(rpc).observe(seconds)
 
-    def note_pass(self, loop: str, done: Pass[object], wall: float) -> None:
-        """Count one pass of a reconciler."""
-        left = bool(done.failures or done.held)
+    def note_pass(self, loop: str, done: Pass[object], wall: float, *, left: bool) -> None:
+        """Count one pass of a reconciler; `left`: some of what is wanted is not done yet."""
         result = "idle" if not done.plan else "changed"
         result = "failed" if done.failures else "held" if done.held else result
         self.passes.labels(loop, result).inc()

@@ -173,6 +173,9 @@ class Loop(Generic[State, Action]):
         settle: seconds to wait for quiet before a pass, default none.
         guard: promise 8; None where nothing is ever withdrawn.
         observed: called after every pass.
+        last: the last pass.
+        undone: passes that failed or held something back, until one that looked at the same
+            did neither: a pass over something else mends nothing.
     """
 
     name: str
@@ -188,6 +191,7 @@ class Loop(Generic[State, Action]):
     backoff: Backoff = field(default_factory=lambda: Backoff(first=0.5, most=60.0))
     dirty: Dirty = field(default_factory=Dirty)
     last: Pass[Action] | None = None
+    undone: tuple[Pass[Action], ...] = ()
     released: bool = False
     _removed: deque[tuple[float, int]] = field(default_factory=deque)
     _looked: int = 0
@@ -215,9 +219,15 @@ class Loop(Generic[State, Action]):
             self.released = False
         failures = tuple(await self.apply(plan)) if plan else ()
         done = Pass(scope, plan, failures, held, self.clock.monotonic() - begun)
-        self.last = done
-        self.observed(self.name, done)
+        self.note(done)
         return done
+
+    def note(self, done: Pass[Action]) -> None:
+        """Take note of a pass, and tell who observes."""
+        self.last = done
+        left = tuple(before for before in self.undone if not _covers(done.scope, before.scope))
+        self.undone = (*left, done) if done.failures or done.held else left
+        self.observed(self.name, done)
 
     def _guarded(
         self, plan: tuple[Action, ...], guard: Guard[Action], now: float
@@ -267,8 +277,7 @@ async def run(loop: Loop[State, Action], ready: Callable[[], Awaitable[None]]) -
             done = await loop.once(scope)
         except ActionError as error:  # observe was refused: nothing is known, so try again later
             done = Pass(scope, (), (error,), 0, 0.0)
-            loop.last = done
-            loop.observed(loop.name, done)
+            loop.note(done)
         agenda.note(loop, done)
         loop.passed(marks)
 

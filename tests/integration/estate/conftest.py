@@ -76,6 +76,8 @@ class Relay:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
+        except asyncio.CancelledError:
+            return  # aclose; nobody awaits this task's outcome but asyncio's own callback
         finally:
             near_w.transport.abort()
             far_w.transport.abort()

@@ -43,7 +43,7 @@ def test_gauges_of_mirrors_tell_the_worst() -> None:
 )
 def test_passes(done: Pass[object], result: str, dirty: int) -> None:
     metrics = Metrics("p")
-    metrics.note_pass("l", done, 5.0)
+    metrics.note_pass("l", done, 5.0, left=bool(dirty))
     assert sample(metrics, "fairlead_reconcile_passes_total", loop="l", result=result) == 1
     assert sample(metrics, "fairlead_reconcile_dirty", loop="l") == dirty
     success = sample(metrics, "fairlead_reconcile_last_success_timestamp_seconds", loop="l")

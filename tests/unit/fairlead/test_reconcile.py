@@ -421,3 +421,30 @@ async def test_dirty_takes_everything_once() -> None:
     dirty.mark_all()
     assert dirty.take() is EVERYTHING
     assert not dirty
+
+
+async def test_what_failed_is_undone_until_a_pass_looked_at_it_again() -> None:
+    """A pass over something else mends nothing, so status must not say that all is well."""
+    refused = {"a"}
+
+    async def apply(actions: Sequence[str]) -> Sequence[ActionError]:
+        return [ActionError(name, "no") for name in actions if name in refused]
+
+    async def observe(scope: Scope) -> frozenset[object]:
+        return frozenset()
+
+    loop: Loop[frozenset[object], str] = Loop(
+        name="x",
+        desired=lambda scope: frozenset("abc") if scope is None else frozenset(scope),
+        observe=observe,
+        plan=lambda desired, actual: tuple(sorted(map(str, desired))),
+        apply=apply,
+    )
+    await loop.once(frozenset("ab"))
+    await loop.once(frozenset("c"))
+    assert [str(e) for done in loop.undone for e in done.failures] == ["a: no"]
+    await loop.once(frozenset("a"))  # not all that the failed pass looked at
+    assert len(loop.undone) == 2
+    refused.clear()
+    await loop.once(frozenset("abc"))
+    assert loop.undone == ()
