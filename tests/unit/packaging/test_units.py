@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -96,3 +97,42 @@ def test_notifies_and_has_least_capabilities(unit: Path) -> None:
     # a user of its own has no default place for the admin socket that `fairlead status` looks in
     assert ("User" in settings) == ("-admin-socket=/run/fairlead/" in settings["ExecStart"])
     assert "Requires" not in unit.read_text().replace("no Requires=", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_flags_of_the_unit_are_accepted(unit: Path, tmp_path: Path) -> None:
+    words = service(unit)["ExecStart"].replace("%S", str(tmp_path)).split()
+    program = Path(sys.prefix) / "bin" / Path(words[0]).name
+    flags = [word for word in words[1:] if word != "$OPTIONS"]
+    done = subprocess.run(
+        [program, *flags, "-check-config"], capture_output=True, text=True, check=False, timeout=20
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("systemd-sysusers", ["sysusers.d/fairlead.conf"]),
+        ("systemd-tmpfiles", ["--create", "tmpfiles.d/fairlead.conf"]),
+    ],
+)
+def test_user_and_directory_are_made(tool: str, arguments: list[str], tmp_path: Path) -> None:
+    if shutil.which(tool) is None or os.geteuid() != 0:
+        pytest.skip(f"needs root and {tool}")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    (tmp_path / "etc" / "group").write_text("root:x:0:\nfairlead:x:990:\n")
+    *flags, file = arguments
+    done = subprocess.run(
+        [tool, f"--root={tmp_path}", *flags, str(PACKAGING / file)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if tool == "systemd-tmpfiles":
+        made = (tmp_path / "run" / "fairlead").stat()
+        assert oct(made.st_mode) == "0o41770"
+        assert made.st_gid == 990
+    else:
+        assert "fairlead:" in (tmp_path / "etc" / "passwd").read_text()
