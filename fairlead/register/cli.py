@@ -132,14 +132,22 @@ def _service(given: dict[str, Any]) -> tuple[Service, Check]:
 @click.option("--id", default="", help="Names this instance.  [default: HOSTNAME-PORT]")
 @click.option("--address", default="", help="Its address.  [default: the default route's]")
 @click.option("--port", type=int, default=0, help="Its port.")
-@click.option("--scheme", type=click.Choice(["http", "https"]), default="http", show_default=True)
+@click.option(
+    "--scheme",
+    type=click.Choice(["http", "https"]),
+    default="http",
+    show_default=True,
+    help="Of the URL that vulcand gets.",
+)
 @click.option("--dns-ttl", type=click.IntRange(0), default=0, help="Seconds in DNS answers.")
 @click.option("--priority", type=click.IntRange(0, 65535), default=0, help="SRV priority.")
 @click.option("--weight", type=click.IntRange(0, 65535), default=0, help="SRV weight.")
 @click.option("--group", default="", help="SkyDNS group.")
 @click.option("--text", default="", help="TXT data.")
-@click.option("--skydns-prefix", default="/skydns", show_default=True)
-@click.option("--vulcand-prefix", default="/vulcand", show_default=True)
+@click.option("--skydns-prefix", default="/skydns", show_default=True, help="SkyDNS's prefix.")
+@click.option(
+    "--vulcand-prefix", default="/vulcand", show_default=True, help="The prefix of vulcand."
+)
 @click.option(
     "--check",
     default="",
@@ -147,16 +155,20 @@ def _service(given: dict[str, Any]) -> tuple[Service, Check]:
     help="none, tcp[:PORT], http:/PATH, https:/PATH, http://HOST/PATH or exec:COMMAND."
     "  [default: tcp with a port, else none]",
 )
-@click.option("--check-interval", type=Seconds(), default=10.0, show_default="10s")
-@click.option("--check-timeout", type=Seconds(), default=2.0, show_default="2s")
 @click.option(
-    "--ttl", type=Seconds(), default=15.0, show_default="15s", help="Keys live on after we die."
+    "--check-interval", type=Seconds(), default="10s", show_default=True, help="Between checks."
+)
+@click.option(
+    "--check-timeout", type=Seconds(), default="2s", show_default=True, help="A check may take."
+)
+@click.option(
+    "--ttl", type=Seconds(), default="15s", show_default=True, help="Keys live on after we die."
 )
 @click.option(
     "--drain",
     type=Seconds(),
-    default=0.0,
-    show_default="0s",
+    default="0s",
+    show_default=True,
     help="From withdrawing to forwarding the signal that ends.",
 )
 @click.option(

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
-    *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "flow", "demo")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("quickstart", "flow", "demo", "fairlead-register")),
 ]
 README = (ROOT / "README.md").read_text()
 
