@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from fairlead.errors import ActionError
 from flannelpy import rtnetlink
 from flannelpy.kernel import Kernel, KernelError, index_of
+from flannelpy.parts import Part
 from flannelpy.plan import Action, Delete, Put, Remake
 from flannelpy.state import Address, Fdb, File, Link, Neighbour, Object, Route
 
@@ -35,6 +37,25 @@ _DELETE: dict[type, Callable[..., bytes]] = {
 async def carry_out(kernel: Kernel, plan: Sequence[Action]) -> list[ActionError]:
     """Do a plan's actions; return what was refused."""
     refused: list[ActionError] = []
+    for part, run in groupby(plan, lambda action: _part(kernel, action)):
+        if part is None:
+            await _netlink(kernel, list(run), refused)
+        else:
+            refused += await part.carry_out(list(run))
+    return refused
+
+
+def thing_of(action: Action) -> Object:
+    """Return the object that an action puts or takes away."""
+    return action.gone if isinstance(action, Delete) else action.wanted
+
+
+def _part(kernel: Kernel, action: Action) -> Part | None:
+    kind = thing_of(action).key.kind
+    return next((part for part in kernel.parts if kind in part.kinds), None)
+
+
+async def _netlink(kernel: Kernel, plan: Sequence[Action], refused: list[ActionError]) -> None:
     waiting: list[tuple[Action, bytes]] = []
     indexes: dict[str, int] = {}
 
@@ -46,13 +67,15 @@ async def carry_out(kernel: Kernel, plan: Sequence[Action]) -> list[ActionError]
         waiting.clear()
 
     for action in plan:
-        thing = action.gone if isinstance(action, Delete) else action.wanted
+        thing = thing_of(action)
         try:
             if isinstance(thing, Link | File):
                 await flush()
                 await _single(kernel, action)
                 indexes.clear()
                 continue
+            if not isinstance(thing, Address | Neighbour | Fdb | Route):
+                raise TypeError(thing)
             if thing.dev not in indexes:
                 indexes[thing.dev] = index_of(thing.dev)
             waiting.append((action, _request(action, thing, indexes[thing.dev])))
@@ -60,7 +83,6 @@ async def carry_out(kernel: Kernel, plan: Sequence[Action]) -> list[ActionError]
             if not (isinstance(action, Delete) and error.absent):
                 refused.append(_error(action, error))
     await flush()
-    return refused
 
 
 def _request(action: Action, thing: Object, index: int) -> bytes:

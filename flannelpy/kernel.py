@@ -22,8 +22,9 @@ from pathlib import Path
 
 from fairlead.errors import FairleadError
 from flannelpy import rtnetlink
+from flannelpy.parts import Maker, Part
 from flannelpy.rtnetlink import RawAddress, RawNeighbour, RawRoute, Reply
-from flannelpy.state import IPAddress, Link, Vxlan
+from flannelpy.state import IPAddress, Ipip, Link, Tunnel, Vxlan, Wireguard
 
 BATCH = 512  # requests in one datagram: about 30 KiB, under 3 ms in the kernel
 _SOL_NETLINK = 270
@@ -75,35 +76,75 @@ class Kernel:
         self._sequence = itertools.count(1)
         self.port: int = requests.getsockname()[0]
         """Notifications with this port tell of our own changes."""
+        self.parts: tuple[Part, ...] = ()
+        """Who observes and applies the kinds of objects that are no rtnetlink messages."""
+        self.makers: tuple[Maker, ...] = ()
+        """Who makes the devices that a program stands behind."""
 
     # --- links ---
 
     async def interface(self, name: str) -> Interface | None:
         """Return an interface by name, or None."""
         (reply,) = await self.ask([rtnetlink.get_link(name)])
-        return None if reply is None else _interface(reply)
+        return None if reply is None else self._interface(reply)
 
     async def interfaces(self) -> tuple[Interface, ...]:
         """Return all interfaces, by index."""
-        found = map(_interface, await self.dump(rtnetlink.dump_links()))
+        found = map(self._interface, await self.dump(rtnetlink.dump_links()))
         return tuple(sorted(found, key=lambda it: it.index))
 
+    def _interface(self, reply: Reply) -> Interface:
+        raw = rtnetlink.parse_link(reply)
+        tunnel: Tunnel | None = raw.ipip
+        learning = False
+        if raw.vxlan is not None:
+            it = raw.vxlan
+            local = it.local or IPv4Address(0)
+            tunnel = Vxlan(it.vni, _name(it.lower), local, it.port, it.gbp)
+            learning = it.learning
+        elif raw.kind == "wireguard":
+            tunnel = Wireguard()
+        elif raw.kind == "tun":
+            made = (maker.made(raw.name) for maker in self.makers)
+            tunnel = next((it for it in made if it is not None), None)
+        link = Link(raw.name, tunnel, raw.mtu, raw.mac, learning, raw.up)
+        return Interface(raw.name, raw.ifindex, raw.mtu, raw.up, raw.mac, link)
+
     async def create(self, link: Link) -> None:
-        """Create a VXLAN device, still down."""
-        if link.tunnel is None:
-            raise KernelError(errno.EOPNOTSUPP, f"no way to make {link.name}")
-        lower = index_of(link.tunnel.lower)
-        await self.do(rtnetlink.create_vxlan(link, link.tunnel, lower))
+        """Create an overlay device, still down."""
+        match link.tunnel:
+            case Vxlan() as tunnel:
+                await self.do(rtnetlink.create_vxlan(link, tunnel, index_of(tunnel.lower)))
+            case Ipip() as tunnel:
+                await self.do(rtnetlink.create_ipip(link, tunnel))
+            case Wireguard():
+                await self._create_wireguard(link)
+            case _:
+                await self._make(link)
         # the overlay hears no router: an advertisement would give it addresses and a default route
         try:
             Path(f"/proc/sys/net/ipv6/conf/{link.name}/accept_ra").write_text("0")  # noqa: ASYNC240
         except OSError:
             return  # no IPv6 on this host: nothing to refuse
 
+    async def _create_wireguard(self, link: Link) -> None:
+        try:
+            await self.do(rtnetlink.create_plain(link, "wireguard"))
+        except KernelError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            await self._make(link)  # a kernel without: wireguard-go
+
+    async def _make(self, link: Link) -> None:
+        for maker in self.makers:
+            if await maker.make(link):
+                return
+        raise KernelError(errno.EOPNOTSUPP, f"no way to make {link.name}")
+
     async def change(self, link: Link, was: Link) -> None:
         """Set what can be set in place."""
         index = index_of(link.name)
-        if link.tunnel is not None and link.learning != was.learning:
+        if isinstance(link.tunnel, Vxlan) and link.learning != was.learning:
             await self.do(rtnetlink.change_learning(index, link.tunnel, link.learning))
         if link.mtu != was.mtu:
             await self.do(rtnetlink.change_link(index, mtu=link.mtu))
@@ -316,18 +357,6 @@ def _socket() -> Iterator[socket.socket]:
         for option in (_CAP_ACK, _EXT_ACK, _STRICT):
             it.setsockopt(_SOL_NETLINK, option, 1)
         yield it
-
-
-def _interface(reply: Reply) -> Interface:
-    raw = rtnetlink.parse_link(reply)
-    tunnel, learning = None, False
-    if raw.vxlan is not None:
-        it = raw.vxlan
-        local = it.local or IPv4Address(0)
-        tunnel = Vxlan(it.vni, _name(it.lower), local, it.port, it.gbp)
-        learning = it.learning
-    link = Link(raw.name, tunnel, raw.mtu, raw.mac, learning, raw.up)
-    return Interface(raw.name, raw.ifindex, raw.mtu, raw.up, raw.mac, link)
 
 
 def index_of(name: str) -> int:

@@ -37,12 +37,18 @@ async def host_state(kernel: Kernel, ours: Territory, scope: Iterable[Key] | Non
     Raises:
         ActionError: the kernel refused to tell.
     """
+    keys = None if scope is None else frozenset(scope)
     try:
-        if scope is None:
-            return await _everything(kernel, ours)
-        return await _some(kernel, ours, scope)
+        found = dict(
+            await (_everything(kernel, ours) if keys is None else _some(kernel, ours, keys))
+        )
+        for part in kernel.parts:
+            asked = None if keys is None else [key for key in keys if key.kind in part.kinds]
+            if asked is None or asked:
+                found |= {thing.key: thing for thing in await part.observe(asked)}
     except KernelError as error:
         raise ActionError("observe", str(error), transient=True) from error
+    return found
 
 
 async def _everything(kernel: Kernel, ours: Territory) -> HostState:
@@ -84,7 +90,7 @@ async def _some(kernel: Kernel, ours: Territory, scope: Iterable[Key]) -> HostSt
                 found += await _addresses(kernel, ours, key)
             case Kind.FILE:
                 found += _files((key.dev,))
-            case _:
+            case Kind.NEIGHBOUR | Kind.FDB | Kind.ROUTE:
                 request = _request(key)
                 if request is not None:
                     requests.append(request)

@@ -92,7 +92,7 @@ def _link(wanted: Link, there: Object | None) -> Action | None:
 
 
 def _dev(thing: Object) -> str:
-    return thing.dev if isinstance(thing, Route) else thing.key.dev
+    return thing.dev if isinstance(thing, Route) else thing.key.dev  # a route's key has none
 
 
 def _last_first(key: Key) -> tuple[int, Key]:

@@ -27,6 +27,7 @@ from flannelpy.state import (
     Fdb,
     IPAddress,
     IPInterface,
+    Ipip,
     IPNetwork,
     Key,
     Link,
@@ -78,7 +79,7 @@ class Reply(NamedTuple):
 
 
 class RawLink(NamedTuple):
-    """A link; of a VXLAN device also its parameters, `lower` as an index."""
+    """A link; `kind` is rtnetlink's word; of a tunnel also its parameters, `lower` as an index."""
 
     ifindex: int
     name: str
@@ -86,6 +87,8 @@ class RawLink(NamedTuple):
     up: bool
     mac: str
     vxlan: RawVxlan | None
+    kind: str = ""
+    ipip: Ipip | None = None
 
 
 class RawVxlan(NamedTuple):
@@ -184,7 +187,20 @@ def create_vxlan(link: Link, tunnel: Vxlan, lower: int) -> bytes:
         data += attribute(15, tunnel.port.to_bytes(2))
     if tunnel.gbp:
         data += attribute(23, b"")
-    return message(NEWLINK, F_CREATE | F_EXCL, body + _linkinfo(data))
+    return message(NEWLINK, F_CREATE | F_EXCL, body + _linkinfo("vxlan", data))
+
+
+def create_ipip(link: Link, tunnel: Ipip) -> bytes:
+    """Create an IP-in-IP device to any remote end, down; TTL and DF are the inner packet's."""
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
+    data = attribute(2, tunnel.local.packed) + attribute(4, b"\0") + attribute(10, b"\0")
+    return message(NEWLINK, F_CREATE | F_EXCL, body + _u32(4, link.mtu) + _linkinfo("ipip", data))
+
+
+def create_plain(link: Link, kind: str) -> bytes:
+    """Create a device of a kind without parameters, down."""
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
+    return message(NEWLINK, F_CREATE | F_EXCL, body + _u32(4, link.mtu) + _linkinfo(kind, b""))
 
 
 def change_link(
@@ -203,7 +219,7 @@ def change_link(
 def change_learning(index: int, tunnel: Vxlan, learning: bool) -> bytes:
     """Have a VXLAN device learn addresses from what it receives, or not."""
     data = _u32(1, tunnel.vni) + attribute(7, bytes((learning,)))
-    return message(NEWLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0) + _linkinfo(data))
+    return message(NEWLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0) + _linkinfo("vxlan", data))
 
 
 def delete_link(index: int) -> bytes:
@@ -211,9 +227,9 @@ def delete_link(index: int) -> bytes:
     return message(DELLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0))
 
 
-def _linkinfo(data: bytes) -> bytes:
-    kind = attribute(1, b"vxlan\0")
-    return attribute(18 | _NESTED, kind + attribute(2 | _NESTED, data))
+def _linkinfo(kind: str, data: bytes) -> bytes:
+    name = attribute(1, kind.encode() + b"\0")
+    return attribute(18 | _NESTED, name + (attribute(2 | _NESTED, data) if data else b""))
 
 
 def put_neighbour(entry: Neighbour, index: int) -> bytes:
@@ -409,14 +425,24 @@ def parse_link(reply: Reply) -> RawLink:
     has = _attributes(reply.body, _IFINFOMSG.size)
     info = _attributes(has.get(18, _NOTHING), 0)
     mac = bytes(has.get(1, _NOTHING))
+    kind = _string(info.get(1, _NOTHING))
     return RawLink(
         index,
         _string(has.get(3, _NOTHING)),
         _number(has.get(4, _NOTHING)),
         bool(flags & 1),
         mac.hex(":") if len(mac) == 6 else "",
-        _vxlan(info.get(2, _NOTHING)) if _string(info.get(1, _NOTHING)) == "vxlan" else None,
+        _vxlan(info.get(2, _NOTHING)) if kind == "vxlan" else None,
+        kind,
+        _ipip(info.get(2, _NOTHING)) if kind == "ipip" else None,
     )
+
+
+def _ipip(data: memoryview) -> Ipip:
+    has = _attributes(data, 0)
+    local = IPv4Address(bytes(has.get(2, bytes(4))))
+    remote = IPv4Address(bytes(has.get(3, bytes(4))))
+    return Ipip(local, remote if int(remote) else None)
 
 
 def _vxlan(data: memoryview) -> RawVxlan:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a host has, or should have: links, addresses, neighbours, FDB entries, routes, a file. Pure.
 
-A `HostState` maps keys to objects. A key is what the kernel itself takes for identity, so that
+Firewall rules stand in `flannelpy.firewall`, tunnels' peers beside their backends: a kind of
+object is a dataclass with a key, observed and applied somewhere. A `HostState` maps keys to objects. A key is what the kernel itself takes for identity, so that
 "put" replaces and two peers that claim one thing meet under one key. Keys sort in the order in
 which things are put; a reconcile scope is a set of them.
 """
@@ -19,7 +20,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
@@ -33,11 +34,16 @@ class Kind(IntEnum):
     """In the order of putting; the reverse is the order of deleting."""
 
     LINK = 0
-    ADDRESS = 1
-    NEIGHBOUR = 2
-    FDB = 3
-    ROUTE = 4
-    FILE = 5
+    TUNNEL = 1  # a device's own key and port (wireguard)
+    ADDRESS = 2
+    ELEMENT = 3  # a peer's address in the firewall's set: let in before it is programmed
+    NEIGHBOUR = 4
+    FDB = 5
+    PEER = 6  # a tunnel's entry for one peer (wireguard, udp)
+    ROUTE = 7
+    RULES = 8
+    COMMAND = 9  # the operator's, for a subnet (extension)
+    FILE = 10
 
 
 class Key(NamedTuple):
@@ -66,8 +72,10 @@ class Vxlan:
     port: int = 0
     gbp: bool = False
 
-    def stands_for(self, other: Vxlan) -> bool:
+    def stands_for(self, other: object) -> bool:
         """Say whether a device with `other` serves: a port of 0 agrees with any, as the original."""
+        if not isinstance(other, Vxlan):
+            return False
         ports = not self.port or not other.port or self.port == other.port
         return ports and (self.vni, self.lower, self.local, self.gbp) == (
             other.vni,
@@ -76,6 +84,62 @@ class Vxlan:
             other.gbp,
         )
 
+    def __str__(self) -> str:
+        port = f" dstport {self.port}" if self.port else ""
+        return f"vxlan id {self.vni} dev {self.lower} local {self.local}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ipip:
+    """An IP-in-IP device to any remote end."""
+
+    local: IPAddress
+    remote: IPAddress | None = None
+
+    def stands_for(self, other: object) -> bool:
+        """Say whether a device with `other` serves."""
+        return self == other
+
+    def __str__(self) -> str:
+        return f"ipip local {self.local} remote {self.remote or 'any'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wireguard:
+    """A WireGuard device, the kernel's or wireguard-go's; all but its being one can change."""
+
+    def stands_for(self, other: object) -> bool:
+        """Say whether a device with `other` serves."""
+        return self == other
+
+    def __str__(self) -> str:
+        return "wireguard"
+
+
+@dataclass(frozen=True, slots=True)
+class Tun:
+    """A TUN device whose packets this process carries in UDP.
+
+    Attributes:
+        own: its address, the source of our ICMP messages.
+        bind: the uplink's own address.
+        port: ours and every peer's.
+    """
+
+    own: IPv4Address
+    bind: IPv4Address
+    port: int
+
+    def stands_for(self, other: object) -> bool:
+        """Say whether a device with `other` serves."""
+        return self == other
+
+    def __str__(self) -> str:
+        return f"tun udp {self.bind}:{self.port}"
+
+
+Tunnel = Vxlan | Ipip | Wireguard | Tun
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -83,12 +147,13 @@ class Link:
 
     Attributes:
         tunnel: None: a device of this name that is not of a kind we make.
+        mac: "" for a device that has none.
     """
 
     name: str
-    tunnel: Vxlan | None
+    tunnel: Tunnel | None
     mtu: int
-    mac: str
+    mac: str = ""
     learning: bool = False
     up: bool = True
 
@@ -98,11 +163,9 @@ class Link:
         return Key(Kind.LINK, self.name)
 
     def __str__(self) -> str:
-        tunnel = ""
-        if self.tunnel is not None:
-            port = f" dstport {self.tunnel.port}" if self.tunnel.port else ""
-            tunnel = f" vxlan id {self.tunnel.vni} dev {self.tunnel.lower} local {self.tunnel.local}{port}"
-        return f"link {self.name} mtu {self.mtu} address {self.mac}{tunnel}"
+        mac = f" address {self.mac}" if self.mac else ""
+        tunnel = "" if self.tunnel is None else f" {self.tunnel}"
+        return f"link {self.name} mtu {self.mtu}{mac}{tunnel}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +261,14 @@ class File:
         return f"file {self.path} ({len(self.text.encode())} bytes)"
 
 
-Object = Link | Address | Neighbour | Fdb | Route | File
+class Object(Protocol):
+    """A thing that is there or not; equal values need nothing done. Prints as people write it."""
+
+    @property
+    def key(self) -> Key:
+        """What makes it the same thing."""
+        ...
+
 
 HostState = Mapping[Key, Object]
 
