@@ -11,9 +11,11 @@ Time: no timer per request (a call_later and its cancel cost 1.5 µs each). Conn
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from fairlead.clock import SYSTEM, Clock
 from lb import predicate
@@ -34,6 +36,23 @@ class Limits:
     head_bytes: int = (1 << 20) + 4096
     read_timeout: float = 60.0
     write_timeout: float = 60.0
+
+
+Samples = list[Any]
+"""Flat, four a finished attempt: LiveFrontend, LiveServer (None: the proxy itself), status, seconds.
+
+Flat, because a tuple for each would be 30,000 objects a second for the garbage collector.
+"""
+
+
+class Contexts(Protocol):
+    """TLS settings → contexts; `lb.certificates` is the real one."""
+
+    def server(self, listener: Listener) -> ssl.SSLContext:
+        """Return what an https listener speaks; certificates are chosen by SNI."""
+
+    def client(self, pool: Pool) -> ssl.SSLContext:
+        """Return what is spoken to the https servers of a pool."""
 
 
 class LiveServer:
@@ -154,6 +173,9 @@ class Plane:
         self.unrouted = 0
         self.refused = 0
         self.draining = False
+        self.contexts: Contexts | None = None
+        self.samples: Samples = []
+        self.on_samples: Callable[[Samples], None] | None = None
         self.now = 0.0
         self.date = b""
         self.tick()

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from lb.policy import BACKEND, FRONTEND, SERVER, BackendPolicy, FrontendPolicy, ServerPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,23 +22,31 @@ class Listener:
         network: tcp or unix.
         address: host:port (host "" = every address), or a path.
         scope: route expression that requests must match too; "" for none.
+        tls: the TLS settings (specs/vulcand.md §3.6) of an https listener; None for plain http.
+        proxy: the PROXY header read from clients: "", PROXY_V1, PROXY_V2 or PROXY (either).
+        trusted: networks whose PROXY header is believed; empty for all.
     """
 
     id: str
     network: str
     address: str
     scope: str = ""
+    tls: Mapping[str, Any] | None = None
+    proxy: str = ""
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server of a pool; `authority` is its Host field."""
+    """One server of a pool; `authority` is its Host field, `tls` whether it speaks https."""
 
     id: str
     host: str
     port: int
     authority: str
     weight: int = 1
+    tls: bool = False
+    policy: ServerPolicy = SERVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,8 @@ class Pool:
         dial_timeout: seconds to connect; then 504.
         keepalive: seconds between TCP keep-alive probes.
         max_idle: idle connections kept for each server when at rest.
+        handshake_timeout: seconds for TLS with a server; 0 for no limit of its own.
+        tls: TLS settings towards https servers (specs/vulcand.md §3.6).
     """
 
     id: str
@@ -55,6 +68,19 @@ class Pool:
     dial_timeout: float
     keepalive: float
     max_idle: int
+    handshake_timeout: float = 0.0
+    tls: Mapping[str, Any] = field(default_factory=dict)
+    policy: BackendPolicy = BACKEND
+
+
+@dataclass(frozen=True, slots=True)
+class Middleware:
+    """A middleware of a frontend; `body` is its type's own object as stored."""
+
+    id: str
+    type: str
+    priority: int = 0
+    body: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +92,7 @@ class Frontend:
         replay: bytes of a request body kept for another try; 0 for none.
         max_body: largest request body in bytes; 0 for no limit.
         refuse: why every request is answered 503; "" when they are served.
+        middlewares: outermost first: by ascending priority, then id.
     """
 
     id: str
@@ -79,6 +106,8 @@ class Frontend:
     pass_host: bool = False
     stream: bool = False
     refuse: str = ""
+    middlewares: tuple[Middleware, ...] = ()
+    policy: FrontendPolicy = FRONTEND
 
 
 @dataclass(frozen=True, slots=True)
