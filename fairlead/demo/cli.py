@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -39,14 +38,10 @@ def command(keep: bool) -> None:
     """Build three hosts as network namespaces, run everything on them and try it as a user would.
 
     Ends with 0 only if every check held. Removes all it made. Without root it runs the parts that
-    need none and says what it left out.
+    need none of this and says what it left out.
     """
-    if os.geteuid() != 0:
-        sys.exit(_here(keep))
     reason = unavailable()
-    if reason is not None:
-        raise click.ClickException(f"the demo {reason}")
-    sys.exit(_own_namespaces(keep))
+    sys.exit(_own_namespaces(keep) if reason is None else _here(keep, reason))
 
 
 def _own_namespaces(keep: bool) -> int:
@@ -95,8 +90,8 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
     return child.wait()
 
 
-def _here(keep: bool) -> int:
-    """Run what needs no root, on loopback."""
+def _here(keep: bool, reason: str) -> int:
+    """Run what needs no namespaces, on loopback; `reason` says why there are none."""
     from rich.console import Console
 
     from fairlead.demo.inside import INTERRUPTED, demo
@@ -106,7 +101,7 @@ def _here(keep: bool) -> int:
         assert task is not None  # noqa: S101  (asyncio.run)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await demo(Console(), root=False, keep=keep)
+        return await demo(Console(), without=reason, keep=keep)
 
     with contextlib.suppress(KeyboardInterrupt):
         return asyncio.run(main())

@@ -25,6 +25,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -83,7 +84,24 @@ def unavailable() -> str | None:
     if os.geteuid() != 0:
         return "needs root (network namespaces)"
     absent = [tool for tool in _TOOLS if which(tool) is None]
-    return f"needs {', '.join(absent)}" if absent else None
+    if absent:
+        return f"needs {', '.join(absent)}"
+    # Root in a container may lack the right: only trying tells.
+    tried = subprocess.run(  # noqa: S603
+        [
+            which("unshare") or "unshare",
+            "--net",
+            "--mount",
+            "--uts",
+            "--propagation=private",
+            "true",
+        ],
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if tried.returncode != 0:
+        return f"needs namespaces of its own: {tried.stderr.decode(errors='replace').strip()}"
+    return None
 
 
 def which(program: str) -> str | None:

@@ -27,21 +27,21 @@ GRACE = 15.0  # seconds for cleaning up once asked to end
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
 
-async def demo(console: Console, *, root: bool, keep: bool, outside: int = 0) -> int:
+async def demo(console: Console, *, without: str = "", keep: bool, outside: int = 0) -> int:
     """Run the whole demo and print its report; return the exit status.
 
     Args:
-        root: there are namespaces of our own to build in.
+        without: why there are no namespaces of our own to build in; empty: there are.
         keep: leave it running after the report, until asked to end.
         outside: our pid as the machine sees it, for the commands to try.
     """
     report = Report(console)
     status = 1
     try:
-        async with rooted() if root else unrooted() as cluster:
+        async with unrooted() if without else rooted() as cluster:
             report.title("fairlead demo: an overlay, DNS, templates and a load balancer on etcd")
             try:
-                async with Story(cluster, report).staged() as story:
+                async with Story(cluster, report, without).staged() as story:
                     await story.tell()
                     status = 0 if report.held else 1
                     report.close()
@@ -111,7 +111,7 @@ async def _main(keep: bool, outside: int) -> int:
     loop.add_reader(0, readable)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end)
-    return await demo(Console(), root=True, keep=keep, outside=outside)
+    return await demo(Console(), keep=keep, outside=outside)
 
 
 def main(argv: Sequence[str]) -> int:

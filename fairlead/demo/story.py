@@ -13,7 +13,6 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairlead.demo.cluster import (
@@ -28,77 +27,24 @@ from fairlead.demo.cluster import (
     absent,
 )
 from fairlead.demo.hosts import CommandFailed, Container, Host, Program
+from fairlead.demo.measure import Looks, Observed, admin_page, followed, gone, put
 from fairlead.demo.report import Failed, Report
 from fairlead.demo.user import Load, Place, Resolver, fetch, until
-from fairlead.errors import FairleadError, StoreError
+from fairlead.errors import StoreError
 from fairlead.etcd.client import connect
 from fairlead.etcd.options import Options
 from fairlead.etcd.store import Store
-from fairlead.etcd.types import Event, KeyRange, Revision, WatchRequest
-
-Looks = dict[str, Callable[[], Awaitable[bool]]]
+from fairlead.etcd.types import Event, KeyRange, Revision
 
 START_TIMEOUT = 20.0  # seconds; Python and its modules on a busy machine
-FOLLOW_TIMEOUT = 10.0
-
-
-@dataclass(slots=True)
-class Observed:
-    """All changes in etcd with the moment at which a watch of ours had them."""
-
-    store: Store
-    events: list[tuple[float, Event]] = field(default_factory=list)
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def run(self, start: Revision) -> None:
-        """Watch until cancelled; a broken watch goes on where it stood."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                request = WatchRequest(KeyRange.prefix(b""), start=start)
-                async with self.store.watch(request) as watching:
-                    async for answer in watching:
-                        now = loop.time()
-                        self.events += [(now, event) for event in answer.events]
-                        start = Revision(max(start, answer.header.revision + 1))
-                        self._more.set()
-            except StoreError:
-                await asyncio.sleep(0.1)
-
-    async def after(
-        self, begin: int, wanted: Callable[[Event], bool], what: str, timeout: float
-    ) -> float:
-        """Return when the first wanted event from number `begin` on arrived.
-
-        Raises:
-            Failed: none came within `timeout` seconds.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    for moment, event in self.events[begin:]:
-                        if wanted(event):
-                            return moment
-                    self._more.clear()
-                    await self._more.wait()
-        except TimeoutError:
-            raise Failed(f"no etcd event within {timeout:g} s: {what}") from None
-
-
-def gone(key: str) -> Callable[[Event], bool]:
-    """Return whether an event is the end of `key`."""
-    return lambda event: event.deleted and event.kv.key == key.encode()
-
-
-def put(key: str) -> Callable[[Event], bool]:
-    """Return whether an event is a put of `key`."""
-    return lambda event: not event.deleted and event.kv.key == key.encode()
 
 
 class Story:
     """The demo, step by step."""
 
-    def __init__(self, cluster: Cluster, report: Report) -> None:
+    def __init__(self, cluster: Cluster, report: Report, without: str = "") -> None:
+        """Prepare it; `without` says why there are no hosts, where there are none."""
+        self.without = without
         self.cluster = cluster
         self.report = report
         self.store: Store
@@ -120,9 +66,7 @@ class Story:
             await self._overlay()
             await self._containers()
         else:
-            self.report.leave_out(
-                "the overlay, containers and taking a host away: need root (network namespaces)"
-            )
+            self.report.leave_out(f"the overlay, containers and taking a host away: {self.without}")
             net = self.cluster.layout.etcd.host.rsplit(".", 1)[0]
             for number, name in enumerate(HOSTS, start=11):
                 self.cluster.web(name, self.cluster.root, f"{net}.{number}")
@@ -463,7 +407,7 @@ class Story:
         socket = self.cluster.sockets / "vulcand-a.sock"
 
         async def look() -> bool:
-            state = json.loads(await _admin(socket, "/debug/state"))
+            state = json.loads(await admin_page(socket, "/debug/state"))
             pool = state["state"]["lb"]["backends"]["web"]
             return any(server["address"] == str(web.at) for server in pool.values()) is present
 
@@ -501,25 +445,8 @@ class Story:
         event_timeout: float = START_TIMEOUT,
     ) -> None:
         """Act, and note how long after the etcd event each look held."""
-        begin = len(self.observed.events)
-        limit = event_timeout + FOLLOW_TIMEOUT
-        seen: dict[str, asyncio.Task[float]] = {}
-        moment = 0.0
-        failure: BaseException | None = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for name, look in looks.items():
-                    seen[name] = tasks.create_task(until(look, f"{name} after {event}", limit))
-                await act()
-                moment = await self.observed.after(begin, wanted, event, event_timeout)
-        except* (FairleadError, OSError) as group:
-            failure = group
-        while isinstance(failure, BaseExceptionGroup):
-            failure = failure.exceptions[0]
-        if failure is not None:
-            raise Failed(str(failure)) from failure
         self.report.figures(
-            event, {name: max(0.0, (task.result() - moment) * 1000) for name, task in seen.items()}
+            event, await followed(self.observed, event, wanted, act, looks, event_timeout)
         )
 
     @contextlib.asynccontextmanager
@@ -601,23 +528,6 @@ async def _listens(web: Web) -> bool:
 
 async def _kill(web: Web) -> None:
     os.kill(web.server_pid(), signal.SIGKILL)
-
-
-async def _admin(socket: Path, page: str) -> str:
-    """Return a page of a daemon's admin socket."""
-    try:
-        reader, writer = await asyncio.open_unix_connection(str(socket))
-    except OSError as error:
-        raise Failed(f'"{socket}": {error.strerror}') from error
-    try:
-        writer.write(f"GET {page} HTTP/1.0\r\nHost: admin\r\n\r\n".encode())
-        answer = await reader.read()
-    finally:
-        writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if b" 200 " not in head.split(b"\r\n", 1)[0]:
-        raise Failed(f'"{socket}" answered {head[:60]!r}')
-    return body.decode()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

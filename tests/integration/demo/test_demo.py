@@ -129,14 +129,19 @@ def test_kept_it_can_be_looked_at() -> None:
     assert ours() <= there
 
 
-def test_without_root_it_says_what_it_left_out() -> None:
-    """No namespaces, loopback only; for root a user namespace that maps nobody takes it away."""
-    rootless = ["unshare", "--user", "--"] if os.geteuid() == 0 else []
+WITHOUT = {
+    "a user without rights": ["unshare", "--user", "--"],
+    "root in a container": ["setpriv", "--bounding-set=-sys_admin", "--"],
+}
+
+
+@pytest.mark.parametrize("who", WITHOUT)
+def test_without_namespaces_it_says_what_it_left_out(who: str) -> None:
+    """Loopback only; run as root, another user is made by taking the rights away."""
+    less = WITHOUT[who] if os.geteuid() == 0 else []
     there = ours()
-    done = subprocess.run(
-        [*rootless, FAIRLEAD, "demo"], capture_output=True, text=True, check=False
-    )
-    if rootless and "unshare failed" in done.stderr:
+    done = subprocess.run([*less, FAIRLEAD, "demo"], capture_output=True, text=True, check=False)
+    if "unshare failed" in done.stderr:
         pytest.skip("no user namespaces here")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "left out the overlay" in done.stdout
