@@ -8,6 +8,7 @@ tests/integration/etcd/test_faults.py proves the same of the mirror, change by c
 """
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -44,9 +45,10 @@ async def equal(it, *numbers):
                 for prefix in prefixes:
                     answer = await client.range(Range(KeyRange.prefix(prefix.encode())))
                     fresh += answer.count
-                for told in it.daemons[name].page("/status")["mirrors"]:
-                    if told["name"] == mirror and (told["keys"] != fresh or told["stale_seconds"]):
-                        differs.append((name, told, fresh))
+                mirrors = it.daemons[name].page("/status")["mirrors"]
+                (told,) = [told for told in mirrors if told["name"] == mirror]
+                if told["keys"] != fresh or told["stale_seconds"]:
+                    differs.append((name, told, fresh))
             took = loop.time() - begun
             if not differs:
                 return took
@@ -59,7 +61,7 @@ async def equal(it, *numbers):
 def reloaded_once(it, contents):
     """Each content of the file was followed by one reload; none came twice in a row."""
     told = (it.home / "reloads-web").read_text().split("--\n")[:-1]
-    for before, after in zip(told, told[1:], strict=False):
+    for before, after in pairwise(told):
         assert before != after, "a reload without a change"
     assert told[-1] == contents
 
