@@ -9,6 +9,6 @@
     netlink, subnet file ─► observe ──────────────────────────┘
 
 `allocate` chooses this host's subnet and `lease` gets, keeps and regains it; `uplink` finds the
-interface that faces the other hosts; `kernel` is the only
-module with netlink sockets, whose messages `rtnetlink` packs and parses.
+interface that faces the other hosts; `kernel`
+and `netlink` speak with the kernel in messages that `rtnetlink` packs and parses.
 """

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from fairlead.errors import ActionError
 from flannelpy import rtnetlink
-from flannelpy.kernel import Kernel, KernelError, index_of
+from flannelpy.kernel import Kernel, index_of
+from flannelpy.netlink import KernelError
 from flannelpy.parts import Part
 from flannelpy.plan import Action, Delete, Put, Remake
 from flannelpy.state import Address, Fdb, File, Link, Neighbour, Object, Route

@@ -13,7 +13,8 @@ from pathlib import Path
 from fairlead.errors import ActionError
 from flannelpy import rtnetlink
 from flannelpy.backends import Hop, Underlay
-from flannelpy.kernel import Kernel, KernelError, index_of, name_of
+from flannelpy.kernel import Kernel, index_of, name_of
+from flannelpy.netlink import KernelError
 from flannelpy.rtnetlink import PERMANENT, PROTO_KERNEL, RawNeighbour, RawRoute, Reply
 from flannelpy.state import (
     PROTO_OURS,

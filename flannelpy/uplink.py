@@ -23,7 +23,8 @@ import re2
 
 from fairlead.errors import FairleadError
 from flannelpy.backends import Uplink
-from flannelpy.kernel import Kernel, KernelError, name_of
+from flannelpy.kernel import Kernel, name_of
+from flannelpy.netlink import KernelError
 from flannelpy.state import IPAddress, IPInterface
 
 _TEMPORARY, _DADFAILED, _DEPRECATED, _PERMANENT = 0x01, 0x08, 0x20, 0x80  # IFA_F_*
