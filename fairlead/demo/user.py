@@ -60,7 +60,10 @@ class Resolver(asyncio.DatagramProtocol):
             waiting.set_result(answer)
 
     def error_received(self, exc: Exception) -> None:
-        """A refused port: the question runs into its timeout."""
+        """Tell those who wait: nobody listens there."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(Failed(f"DNS: {exc}"))
 
     async def ask(self, name: str, kind: str = "A", timeout: float = 1.0) -> list[str]:
         """Return the answer's data as text, sorted; NXDOMAIN and no data are an empty list.

@@ -80,6 +80,15 @@ async def test_no_answer_is_a_failure() -> None:
             await asks.ask("web.example.org", timeout=0.05)
 
 
+async def test_nobody_listening_is_told_at_once() -> None:
+    async with resolver(lambda _question: None) as asks:
+        host, port = asks._transport.get_extra_info("peername")  # type: ignore[union-attr]
+    asks = await Resolver.open(Place(host, port))
+    with pytest.raises(Failed, match="refused"):
+        await asks.ask("web.example.org", timeout=5)
+    asks.close()
+
+
 @asynccontextmanager
 async def http(answer: bytes) -> AsyncIterator[Place]:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
