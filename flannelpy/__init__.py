@@ -3,12 +3,14 @@
 
 ::
 
-    <prefix>/config ──► records ─► backends.build ─┐
-    <prefix>/subnets ─► Mirror ─► records ─► desired.Overlay ─┐
-                                                              ├─► plan ─► apply ─► netlink, subnet file
-    netlink, subnet file ─► observe ──────────────────────────┘
+    <prefix>/config ──► sources ─► identity: uplink, backends.build ─► node.host ─┐
+                           │            tenure: lease.acquire, keeper ─► node.held ├─► desired.Overlay
+    <prefix>/subnets/* ────┴─► records, one lease at a time ──────────────────────┘        │
+                                                                         plan ─► apply ─► netlink, file
+    netlink, subnet file ─► observe, watch ───────────────────────────────┘
 
-`allocate` chooses this host's subnet and `lease` gets, keeps and regains it; `uplink` finds the
-interface that faces the other hosts; `kernel`
-and `netlink` speak with the kernel in messages that `rtnetlink` packs and parses.
+`daemon` wires these in the order of the start. `allocate` chooses this host's subnet, `lease`
+gets it by a transaction, `keeper` renews it, `tenure` regains it; `uplink` finds the interface
+that faces the other hosts; `kernel` and `netlink` speak with the kernel in messages that
+`rtnetlink` packs and parses.
 """

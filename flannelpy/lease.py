@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Get, keep and regain this host's subnet (specs/flannel.md §6, §7).
+"""Get and regain this host's subnet (specs/flannel.md §6).
 
 ::
 
     acquire: list ─► allocate.choose ─► one guarded transaction ─► Held
                  ▲                              │ lost the race, etcd away: again, with jitter
                  └──────────────────────────────┘
-    keep:    renew at expiry − margin; told by the mirror when the key changes; ends when it is lost
 
-Where the original ends the process (a lost race, one etcd error at the wrong moment: traps T3,
-T6), this tries again for ever. A renewal extends the etcd lease in place and so is no event for
-the peers, and a restart that finds its lease as it left it writes nothing at all.
+Where the original ends the process (a lost race: trap T3), this tries again for ever. A restart
+that finds its lease as it left it writes nothing at all. `keeper` renews what is got here.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -30,7 +27,6 @@ from fairlead.etcd.types import (
     Compare,
     Delete,
     KeyRange,
-    KeyValue,
     LeaseID,
     Put,
     Result,
@@ -43,7 +39,6 @@ from flannelpy.keys import Subnets
 from flannelpy.records import Attributes, Lease, NetworkConfig, decode_lease, encode_attributes
 
 TTL = 86400  # seconds; a constant of the original
-RETRY = 60.0  # seconds between tries to renew, as the original
 EXHAUSTED_RETRY = 10.0  # seconds before looking again for a free subnet
 RACES = 3  # after so many lost races choose among all free subnets, not only the first hundred
 
@@ -221,87 +216,6 @@ class Leases:
             await self.store.revoke(lease)
         except StoreError as error:  # it holds no key and runs out by itself
             self.log.warning("unused etcd lease not revoked", lease=lease, reason=str(error))
-
-
-class Keeper:
-    """Renews a lease until it is lost. The mirror tells `note` of the key; one `run` at a time."""
-
-    def __init__(self, leases: Leases, held: Held) -> None:
-        self.held = held
-        self._leases = leases
-        self._clock = leases.clock
-        self._lost: str | None = None
-        self._woken = asyncio.Event()
-
-    def note(self, kv: KeyValue | None, revision: Revision) -> None:
-        """Take note of our key as of `revision`: as it is now, or None: deleted."""
-        if revision <= self.held.revision:
-            return  # from before we wrote it
-        if kv is None:
-            self._lost = "its key was deleted, or ran out"
-        elif kv.lease != self.held.lease:
-            # an operator put it under another lease, or under none: a reservation now
-            expires = float("inf") if kv.lease == NO_LEASE else self._clock.monotonic()
-            self.held = replace(self.held, lease=kv.lease, revision=revision, expires=expires)
-        else:
-            self.held = replace(self.held, revision=revision)
-        if kv is not None and kv.value != self.held.value:
-            # written back it would only be written over again: a human has to look
-            self._leases.log.error(
-                "somebody else wrote our lease; do two hosts have the same PublicIP?",
-                key=kv.key,
-                value=kv.value,
-                ours=self.held.value,
-            )
-        self._woken.set()
-
-    @property
-    def due(self) -> float:
-        """When to renew next, on the monotonic clock."""
-        return self.held.expires - self._leases.margin
-
-    async def run(self) -> str:
-        """Renew when it is time; return why the lease is lost."""
-        retry = 0.0
-        while self._lost is None:
-            wait = max(self.due - self._clock.monotonic(), retry)
-            if wait > 0 and not await self._sleep(wait):
-                retry = 0.0
-                continue
-            retry = await self._renew()
-        return self._lost
-
-    async def _sleep(self, seconds: float) -> bool:
-        """Return True when the time is up, False when woken before."""
-        self._woken.clear()
-        if self._lost is not None:
-            return False
-        waiter = asyncio.ensure_future(self._woken.wait())
-        waits: list[asyncio.Future[object]] = [waiter]  # type: ignore[list-item]
-        if seconds != float("inf"):
-            waits.append(asyncio.ensure_future(self._clock.sleep(seconds)))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return not waiter.done()
-        finally:
-            for each in waits:
-                each.cancel()
-
-    async def _renew(self) -> float:
-        """Extend the etcd lease; return how long to wait at least before the next try."""
-        begun = self._clock.monotonic()
-        try:
-            ttl = await self._leases.store.keep_alive(self.held.lease)
-        except LeaseLost:
-            self._lost = "its etcd lease is gone"
-            return 0.0
-        except StoreError as error:
-            self._leases.log.warning("lease not renewed; trying again", reason=str(error))
-            return RETRY
-        self.held = replace(self.held, expires=begun + ttl)
-        self._leases.log.info("Lease renewed, new expiration", seconds=ttl)
-        # a lease shorter than the margin (an operator's) is renewed at a third of its time
-        return min(ttl / 3, RETRY) if ttl <= self._leases.margin else 0.0
 
 
 def provisional(config: NetworkConfig, leases: Iterable[Lease], wish: Wish) -> Held | None:

@@ -10,8 +10,9 @@ from fairlead.etcd.errors import Unavailable
 from fairlead.etcd.types import KeyRange, LeaseID, Revision
 from fairlead.testing.etcd import fake_etcd
 from flannelpy.allocate import Wish
+from flannelpy.keeper import Keeper
 from flannelpy.keys import Subnets
-from flannelpy.lease import TTL, Keeper, Leases, OutOfSubnets
+from flannelpy.lease import TTL, Leases, OutOfSubnets
 from flannelpy.records import Attributes, parse_config
 
 CONFIG = parse_config(b'{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}')

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who this host is: its uplink, the backend on it, its MACs, its former subnet."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from fairlead.log import Log
+from flannelpy import backends, observe, subnet_env, uplink
+from flannelpy.allocate import Wish, is_ours
+from flannelpy.backends import Backend, Host, Underlay, Uplink
+from flannelpy.config import Config
+from flannelpy.kernel import Kernel
+from flannelpy.keys import Subnets
+from flannelpy.records import FieldError, Lease, NetworkConfig
+from flannelpy.sources import StartError
+from flannelpy.state import Territory, mac_text
+
+
+async def find(
+    kernel: Kernel, config: Config, network: NetworkConfig, leases: Iterable[Lease], log: Log
+) -> Host:
+    """Return what the backend builds on; MACs are kept (trap T15), new ones are random.
+
+    Raises:
+        UplinkError: no interface faces the other hosts.
+        StartError: the backend cannot be built.
+    """
+    ours = await find_uplink(kernel, config, network, log)
+    fresh = bytes((secrets.randbits(8) & 0xFC | 0x02, *secrets.token_bytes(5)))  # local, unicast
+    about = Host(network, ours, fresh_mac=mac_text(int.from_bytes(fresh)))
+    backend = build(about)
+    macs = _macs_of_lease(network, backend, leases)
+    for dev in backend.devices:
+        there = await kernel.interface(dev)
+        if there is not None and there.link.tunnel is not None:
+            macs[dev] = there.mac
+    return replace(about, macs=macs, underlay=await underlay(kernel, about))
+
+
+async def find_uplink(kernel: Kernel, config: Config, network: NetworkConfig, log: Log) -> Uplink:
+    """Return the interface that the command line, or the kernel, leads to."""
+    found = await uplink.find(
+        kernel,
+        uplink.Request(
+            config.iface,
+            config.iface_regex,
+            config.can_reach,
+            config.public_ip,
+            config.public_ipv6,
+            network.v4 is not None,
+            network.v6 is not None,
+        ),
+    )
+    log.info(
+        "interface chosen",
+        name=found.name,
+        address=found.v4 or found.v6,
+        public=found.ext_v4 or found.ext_v6,
+    )
+    return found
+
+
+def build(about: Host) -> Backend:
+    """Return the backend.
+
+    Raises:
+        StartError: the configuration names none that we have, or one of its options is wrong.
+    """
+    try:
+        return backends.build(about)
+    except FieldError as error:
+        raise StartError(f"network configuration: {error}") from error
+
+
+async def underlay(kernel: Kernel, about: Host) -> Underlay:
+    """Return how hosts are reached without the overlay."""
+    families = ((4, about.config.v4), (6, about.config.v6))
+    versions = tuple(number for number, half in families if half is not None)
+    return await observe.underlay(kernel, Territory(build(about).devices, ()), versions)
+
+
+def wish(backend: Backend, previous: Subnets | None) -> Wish:
+    """Return who asks for a lease."""
+    attributes = backend.attributes()
+    return Wish(attributes.public_ip, attributes.public_ipv6, previous)
+
+
+def previous(config: Config, log: Log) -> Subnets | None:
+    """Return the subnet of the last run, from the subnet file."""
+    try:
+        text = Path(config.subnet_file).read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("subnet file not read", reason=str(error))
+        return None
+    found, problems = subnet_env.previous(text)
+    for problem in problems:
+        log.warning("previous subnet not used", reason=problem)
+    return found
+
+
+def _macs_of_lease(
+    network: NetworkConfig, backend: Backend, leases: Iterable[Lease]
+) -> dict[str, str]:
+    """Return the MACs that our lease advertises: after a reboot peers need not relearn them."""
+    who = wish(backend, None)
+    for lease in leases:
+        if is_ours(network, lease, who) and lease.attributes.backend_type == backend.type:
+            return backend.identity(lease.attributes)
+    return {}

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This host's part in one overlay: what it is, what it holds, and so what it should have.
+
+::
+
+    network, host, held ─► build ─► Overlay ◄─ leases, one by one
+                                       │ keys whose wish may differ
+                                       ▼
+                                   loop.dirty
+
+A change of who the host is (its subnet, its uplink, the underlay) builds the overlay anew and
+marks everything; a peer's change costs that peer's objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from fairlead.errors import ActionError
+from fairlead.life import Runtime
+from fairlead.reconcile import Guard, Loop, Pass, Scope
+from flannelpy import apply, identity, observe, plan, subnet_env
+from flannelpy.backends import Backend, Host
+from flannelpy.config import Config
+from flannelpy.desired import Overlay
+from flannelpy.kernel import Kernel
+from flannelpy.lease import Held
+from flannelpy.plan import Action
+from flannelpy.sources import Sources
+from flannelpy.state import File, HostState, Key, Kind
+
+
+class Node:
+    """One host in one overlay.
+
+    Attributes:
+        host: what its backend builds on.
+        held: its lease, as last acquired.
+        overlay: what should be there.
+        loop: keeps what is there at that.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        runtime: Runtime,
+        kernel: Kernel,
+        sources: Sources,
+        host: Host,
+        held: Held,
+    ) -> None:
+        self._config = config
+        self._log = runtime.log
+        self._kernel = kernel
+        self._sources = sources
+        self._standing = 0  # our routes, as last seen
+        self.host = host
+        self.held = held
+        self.backend: Backend
+        self.overlay: Overlay
+        self.loop: Loop[HostState, Action] = Loop(
+            name="overlay",
+            desired=lambda scope: self.overlay.within(_keys(scope)),
+            observe=self._observe,
+            plan=plan.host_state,
+            apply=self._apply,
+            resync=config.resync or None,
+            guard=Guard(plan.withdraws, lambda: self._standing, runtime.max_removals),
+            observed=self._passed,
+            clock=runtime.clock,
+        )
+        self._build()
+        sources.on_leases = self._leases_told
+
+    def adopt(self, held: Held) -> None:
+        """Go on with another lease."""
+        before, self.held = self.held, held
+        if held.subnets != before.subnets:
+            self._log.warning("another subnet", was=str(before.subnets), now=str(held.subnets))
+            self._rebuild()
+
+    def become(self, host: Host) -> None:
+        """Go on with another uplink, underlay or network configuration."""
+        self.host = host
+        self._rebuild()
+
+    async def look_around(self) -> None:
+        """Decide anew who is a direct neighbour, from the host's own routes."""
+        underlay = await identity.underlay(self._kernel, self.host)
+        if underlay != self.host.underlay:
+            self.become(replace(self.host, underlay=underlay))
+
+    def _rebuild(self) -> None:
+        self._build()
+        self.loop.dirty.mark_all()
+
+    def _build(self) -> None:
+        network, subnets = self.host.config, self.held.subnets
+        self.backend = identity.build(self.host)
+        env = subnet_env.SubnetEnv(
+            network.v4.network if network.v4 else None,
+            subnets.v4,
+            network.v6.network if network.v6 else None,
+            subnets.v6,
+            self.backend.mtu,
+            self._config.ip_masq,
+        )
+        file = File(self._config.subnet_file, env.render())
+        self.overlay = Overlay(network, self.backend, subnets, (file,))
+        for key in self._sources.leases:
+            self._take_in(key)
+
+    def _leases_told(self, touched: Iterable[bytes]) -> None:
+        marks: set[Key] = set()
+        for key in touched:
+            marks |= self._take_in(key)
+        self.loop.dirty.mark(marks)
+
+    def _take_in(self, key: bytes) -> set[Key]:
+        lease = self._sources.lease(key)
+        before = self.overlay.ignored.get(key)
+        marks = self.overlay.update(key, lease)
+        reason = self.overlay.ignored.get(key)
+        shown = key.decode("utf-8", "backslashreplace")
+        if reason is not None and reason != before:
+            self._log.warning("lease ignored", key=shown, reason=reason)
+        elif marks:
+            what = "Subnet removed" if lease is None else "Subnet added"
+            self._log.info(what, key=shown)
+        return marks
+
+    async def _observe(self, scope: Scope) -> HostState:
+        state = await observe.host_state(self._kernel, self.overlay.territory, _keys(scope))
+        if scope is None:
+            self._standing = sum(key.kind == Kind.ROUTE for key in state)
+        return state
+
+    async def _apply(self, actions: Sequence[Action]) -> Sequence[ActionError]:
+        return await apply.carry_out(self._kernel, actions)
+
+    def _passed(self, loop: str, done: Pass[object]) -> None:
+        if done.scope is not None and any(map(plan.makes_link, done.plan)):
+            self.loop.dirty.mark_all()  # a new device is empty
+
+    async def own_part(self) -> None:
+        """Make device, addresses and subnet file.
+
+        Raises:
+            ActionError: one of them is refused for good.
+        """
+        while True:
+            done = await self.loop.once(self.overlay.own_keys)
+            if not done.failures:
+                break
+            for error in done.failures:
+                self._log.error("refused", action=error.action, reason=error.reason)
+            hopeless = [error for error in done.failures if not error.transient]
+            if hopeless:
+                raise hopeless[0]
+            await self.loop.clock.sleep(self.loop.backoff.next())
+        self.loop.backoff.reset()
+        self._log.info("Wrote subnet file to " + self._config.subnet_file, mtu=self.backend.mtu)
+
+
+def _keys(scope: Scope) -> frozenset[Key] | None:
+    """Return a scope as keys: nothing else is ever marked."""
+    return None if scope is None else frozenset(key for key in scope if isinstance(key, Key))
