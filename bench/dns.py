@@ -64,13 +64,14 @@ def ours(port: int, names: int) -> None:
     import uvloop
 
     from fairlead.etcd.types import KeyValue, Revision
-    from skydns import config, keys, records
+    from skydns import keys, records
     from skydns.compiled import Answers
+    from skydns.policy import Policy
     from skydns.server import Server
     from skydns.state import Served
 
     async def main() -> None:
-        answers = Answers(Served(), config.Policy(frozenset(keys.zones(ZONE))), time.monotonic)
+        answers = Answers(Served(), Policy(frozenset(keys.zones(ZONE))), time.monotonic)
         for at in range(names):
             key = b"/skydns/test/skydns/n%d" % at
             kv = KeyValue(

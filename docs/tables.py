@@ -6,7 +6,7 @@ A document marks where a table goes, and of what::
 
     <!-- table: metrics -->                     the shared metric families
     <!-- table: errors -->                      the error tree
-    <!-- table: flags skydns.cli:SETTINGS -->   the settings of a program
+    <!-- table: flags skydns.settings:SETTINGS -->   the settings of a program
     <!-- end -->
 
 tests/unit/fairlead/test_docs.py fails while a table is not what this program would write.

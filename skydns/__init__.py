@@ -4,6 +4,7 @@
 ::
 
     etcd ─► keys, records ─► desired ─► plan ─► apply ─► state.Index
-                                                           │ answer (pure), message
+      │                                                    │ answer (pure), message
+      └─► stored ─► live ─► policy, upstream               ▼
     datagram ─► fastpath ─► compiled.Answers: ready? ──────┴─► reply; forward when not ours
 """

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from skydns import keys, names, rrs
-from skydns.config import Apex, Own, Policy
+from skydns.policy import Apex, Own, Policy
 from skydns.records import Service
 from skydns.rrs import RR, Question
 from skydns.state import Served

@@ -1,181 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""skydns's flags and variables → Config (specs/skydns.md §13.3)."""
+"""`skydns`: the program."""
 
 from __future__ import annotations
 
-import ipaddress
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from fairlead import __version__
 from fairlead.daemon import Program
 from fairlead.daemon import main as run
-from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
-from fairlead.flags import Kind, Setting, Settings, Values, common
-from skydns import keys
-from skydns.addresses import parse_server
+from fairlead.flags import Values
+from skydns.config import Config, configure
+from skydns.settings import SETTINGS
 
 if TYPE_CHECKING:
     from fairlead.life import Runtime
-    from skydns.daemon import Config
-
-_PRIVATE: Final = (
-    "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
-    "169.254.0.0/16", "fc00::/7", "fe80::/10",
-)  # fmt: skip
-_UNBUILT: Final = "it is not built yet"
-_V3: Final = "etcd is always spoken to by its v3 API"
-
-
-def _checked(parse: Callable[[str], object]) -> Callable[[Any], str | None]:
-    """Make a check of a parser that raises ValueError."""
-
-    def check(value: Any) -> str | None:
-        try:
-            for element in value if isinstance(value, tuple) else (value,):
-                if element:
-                    parse(element)
-        except ValueError as error:
-            return str(error)
-        return None
-
-    return check
-
-
-def _mailbox(text: str) -> object:
-    from skydns.config import mailbox
-
-    return mailbox(text)
-
-
-def _path(text: str) -> object:
-    if not keys.clean(text):
-        raise ValueError("the prefix is empty: the whole store would be read as names")
-    return text
-
-
-SETTINGS: Final = Settings(
-    "skydns",
-    (
-        Setting("domain", default="skydns.local.", env="SKYDNS_DOMAIN", check=_checked(keys.zones),
-            help="Zones to be authoritative for: names and CIDRs (their reverse zones), comma separated."),
-        Setting("addr", default="127.0.0.1:53", env="SKYDNS_ADDR", check=_checked(parse_server),
-            help="Address to answer on, IP:port, UDP and TCP."),
-        Setting("nameservers", Kind.COMMA, env="SKYDNS_NAMESERVERS", check=_checked(parse_server),
-            help="Servers to ask about other names, IP:port, comma separated; empty: those of /etc/resolv.conf."),
-        Setting("no-rec", Kind.BOOL, False, "Refuse names that are not in our zones.", env=""),
-        Setting("machines", Kind.COMMA, ("http://127.0.0.1:2379",), env="ETCD_MACHINES", help="URLs of etcd, comma separated."),
-        Setting("tls-key", env="ETCD_TLSKEY", help="File of the client certificate's key for etcd."),
-        Setting("tls-pem", env="ETCD_TLSPEM", help="File of the client certificate for etcd."),
-        Setting("ca-cert", env="ETCD_CACERT", help="File of the certificates that may sign etcd's."),
-        Setting("username", env="ETCD_USERNAME", help="User for etcd."),
-        Setting("password", env="ETCD_PASSWORD", secret=True, help="The user's password."),
-        Setting("local", env="", help="Name that is looked up for local.dns.<zone>."),
-        Setting("hostmaster", env="", check=_checked(_mailbox), help="Mail address in the SOA; empty: hostmaster of the zone."),
-        Setting("rtimeout", Kind.DURATION, 2.0, "Time a name server gets to answer.", env=""),
-        Setting("round-robin", Kind.BOOL, True, "Let the addresses of an answer take turns in being first.", env=""),
-        Setting("ns-rotate", Kind.BOOL, True, "Begin with another name server each time.", env=""),
-        Setting("ndots", Kind.INT, 2, "Names with fewer labels are not asked of the name servers.", env="SKYDNS_NDOTS"),
-        Setting("path-prefix", default="skydns", env="SKYDNS_PATH_PREFIX", check=_checked(_path), help="Prefix of the keys in etcd."),
-        Setting("version", Kind.BOOL, False, "Print the version and exit.", env=""),
-        Setting("compat", default="coredns", choices=("coredns", "skydns", "strict"), ours=True, env="",
-            help="Whose answers to give where the originals differ."),
-        Setting("forward-from", Kind.COMMA, _PRIVATE, ours=True, env="",
-            help="Networks whose queries are passed on to the name servers, comma separated CIDRs."),
-        Setting("etcd3", Kind.BOOL, False, "The store's v3 API.", env="", ignored=_V3),
-        Setting("discover", Kind.BOOL, False, "Follow the members of etcd.", env="", ignored="name the members with -machines"),
-        Setting("dnssec", env="", help="Base name of a key pair.", refused=_UNBUILT),
-        Setting("stubzones", Kind.BOOL, False, "Stub zones from etcd.", env="", refused=_UNBUILT),
-        Setting("systemd", Kind.BOOL, False, "Sockets from systemd.", env="SKYDNS_SYSTEMD", refused=_UNBUILT),
-        Setting("scache", Kind.INT, 10000, "Signatures kept.", env="", refused="there are no signatures: -dnssec is not built yet"),
-        Setting("rcache", Kind.INT, 0, "Replies of name servers kept.", env="", refused=_UNBUILT),
-        Setting("rcache-ttl", Kind.INT, 60, "How long they are kept.", env="", refused=_UNBUILT),
-        Setting("verbose", Kind.BOOL, False, "Log every query.", env="", refused=_UNBUILT),
-        Setting("kubernetes", Kind.BOOL, False, "Names of a cluster.", env="", refused="it is gone since SkyDNS 2.1"),
-        Setting("master", env="", help="The cluster's API.", refused="it is gone since SkyDNS 2.1"),
-        Setting("prometheus-port", env="PROMETHEUS_PORT", ours=True, help="Port of the metrics.",
-            refused="use -admin-addr 127.0.0.1:PORT; its page is /metrics"),
-        *common(),
-    ),
-    bad_env_fatal=False,
-    summary="A DNS server that answers from service records in etcd.",
-)  # fmt: skip
-
-
-def configure(values: Values) -> Config:
-    """Check across settings; opens nothing.
-
-    Raises:
-        ConfigErrors: all faults.
-    """
-    from skydns.config import PROFILES, Policy, mailbox
-    from skydns.daemon import Config
-    from skydns.forward import Upstream
-    from skydns.names import from_text
-
-    faults: list[ConfigError] = []
-
-    def take(name: str, parse: Callable[[Any], Any], default: Any) -> Any:
-        try:
-            return parse(values[name])
-        except ValueError as error:
-            faults.append(values.error(name, str(error)))
-            return default
-
-    profile = PROFILES[values.text("compat").lower()]
-    zones = take("domain", keys.zones, ())
-    if not zones and not faults:
-        faults.append(values.error("domain", "no zone is named"))
-    policy = Policy(
-        zones=frozenset(zones),
-        profile=profile,
-        ttl=profile.ttl,
-        min_ttl=profile.min_ttl,
-        hostmaster=take("hostmaster", mailbox, b""),
-        local=take("local", lambda text: from_text(text).lower() if text else b"", b""),
-        rotate=values.flag("round-robin"),
-    )
-    upstream = Upstream(
-        servers=take("nameservers", lambda many: tuple(map(parse_server, many)), ()),
-        timeout=values.seconds("rtimeout"),
-        rotate=values.flag("ns-rotate"),
-        ndots=values.number("ndots"),
-        clients=take(
-            "forward-from",
-            lambda many: tuple(map(partial(ipaddress.ip_network, strict=False), many)),
-            (),
-        ),
-    )
-    if upstream.timeout <= 0:
-        faults.append(values.error("rtimeout", "must be more than 0"))
-    if bool(values.text("tls-key")) != bool(values.text("tls-pem")):
-        faults.append(values.error("tls-key", "-tls-key and -tls-pem go together"))
-    etcd = Options(
-        endpoints=values.many("machines"),
-        user=values.text("username"),
-        password=values.text("password"),
-        ca=values.text("ca-cert"),
-        cert=values.text("tls-pem"),
-        key=values.text("tls-key"),
-    )
-    try:
-        etcd.parsed()
-    except ConfigError as error:
-        faults.append(values.error("machines", error.reason))
-    address = take("addr", parse_server, ("127.0.0.1", 53))
-    if faults:
-        raise ConfigErrors(tuple(faults))
-    return Config(
-        policy=policy,
-        prefix=keys.clean(values.text("path-prefix")),
-        address=tuple(address),
-        upstream=upstream,
-        recursion=not values.flag("no-rec"),
-        etcd=etcd,
-    )
 
 
 async def _serve(config: Config, runtime: Runtime) -> None:

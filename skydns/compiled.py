@@ -37,8 +37,8 @@ from typing import Final, NamedTuple
 
 from skydns import keys, message, names, rrs
 from skydns.answer import Forward, Reply, answer, zone_of
-from skydns.config import Policy
 from skydns.message import Body, Query
+from skydns.policy import Policy
 from skydns.rrs import Question
 from skydns.state import Served
 

@@ -13,10 +13,9 @@ options do not go on, the server's OPT does not come back.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import dnslib
@@ -27,6 +26,7 @@ from skydns.answer import Reply
 from skydns.compiled import Answers, Ask
 from skydns.message import Query
 from skydns.rrs import RR
+from skydns.upstream import Upstream
 
 MOST_ASKED: Final = 1000  # questions under way; more get SERVFAIL at once
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
@@ -43,31 +43,6 @@ class Sent(NamedTuple):
     rclass: int
     flags: int
     do: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """What decides how we ask.
-
-    Attributes:
-        timeout: seconds a server gets.
-        rotate: begin with another server each time.
-        ndots: names with fewer labels are not asked for.
-        clients: networks whose queries are passed on.
-    """
-
-    servers: tuple[Server, ...]
-    timeout: float = 2.0
-    rotate: bool = True
-    ndots: int = 2
-    clients: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-
-    def serves(self, host: str) -> bool:
-        """Say whether a client's address lies in the networks we ask for."""
-        address = ipaddress.ip_address(host.partition("%")[0])
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.clients)
 
 
 class Forwarder:

@@ -82,6 +82,15 @@ def from_text(text: str) -> bytes:
     return from_labels(labels)
 
 
+def mailbox(text: str) -> bytes:
+    """Return an RNAME: the `@` of an address counts as a dot; "" stays b"".
+
+    Raises:
+        ValueError: not a name.
+    """
+    return from_text(text.replace("@", ".", 1)) if text else b""
+
+
 def labels(wire: bytes) -> Iterator[bytes]:
     """Yield the labels of a name, leftmost first, without the root's."""
     at = 0

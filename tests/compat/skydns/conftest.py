@@ -7,8 +7,9 @@ import dns.rcode
 import pytest
 
 from fairlead.etcd.types import KeyValue, LeaseID, Revision
-from skydns import config, keys, names, records
+from skydns import keys, names, records
 from skydns.compiled import Answers
+from skydns.policy import PROFILES, Policy
 from skydns.state import Served
 
 
@@ -21,8 +22,8 @@ class Server:
         self.prefix = keys.clean(prefix)
         self.served = Served(start_serial=7)
         self.now = 1000.0
-        chosen = config.PROFILES[profile]
-        self.policy = config.Policy(
+        chosen = PROFILES[profile]
+        self.policy = Policy(
             frozenset(keys.zones(zones)), profile=chosen,
             **{"ttl": chosen.ttl, "min_ttl": chosen.min_ttl, "rotate": False} | policy,
         )  # fmt: skip

@@ -140,11 +140,12 @@ SEEDS = [
 @given(seed=st.sampled_from(SEEDS), edits=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, 60), tail=st.binary(max_size=20), udp=st.booleans())  # fmt: skip
 def test_no_packet_raises(seed, edits, cut, tail, udp):
-    from skydns import config, keys
+    from skydns import keys
     from skydns.compiled import Answers
+    from skydns.policy import Policy
     from skydns.state import Served
 
-    answers = Answers(Served(), config.Policy(frozenset(keys.zones("skydns.test"))), lambda: 0.0)
+    answers = Answers(Served(), Policy(frozenset(keys.zones("skydns.test"))), lambda: 0.0)
     answers.loaded = True
     data = bytearray(seed)
     for at, octet in edits:

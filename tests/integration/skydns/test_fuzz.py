@@ -7,8 +7,9 @@ import time
 import pytest
 
 from fairlead.etcd.types import KeyValue, Revision
-from skydns import config, keys, records
+from skydns import keys, records
 from skydns.compiled import Answers
+from skydns.policy import PROFILES, Policy
 from skydns.state import Served
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -78,9 +79,7 @@ def test_mutated_packets(profile):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    policy = config.Policy(
-        frozenset(keys.zones("z.test,10.0.0.0/8")), profile=config.PROFILES[profile]
-    )
+    policy = Policy(frozenset(keys.zones("z.test,10.0.0.0/8")), profile=PROFILES[profile])
     answers = Answers(Served(), policy, time.monotonic)
     answers.loaded = True
     for path, value in STORED.items():

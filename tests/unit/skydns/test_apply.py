@@ -5,8 +5,9 @@ import contextlib
 from fairlead.etcd.types import LeaseID, Revision
 from fairlead.testing.clock import ManualClock
 from fairlead.testing.etcd import fake_etcd
-from skydns import apply, config, desired, keys, names, observe, plan
+from skydns import apply, desired, keys, names, observe, plan
 from skydns.compiled import Answers
+from skydns.policy import PROFILES, Policy
 from skydns.records import Service
 from skydns.state import Served
 
@@ -25,9 +26,7 @@ def service(label, octet=1, lease=0):
 
 def publisher(clock=lambda: 0.0):
     at = {"revision": 5}
-    answers = Answers(
-        Served(), config.Policy(frozenset([ZONE]), profile=config.PROFILES["strict"]), clock
-    )
+    answers = Answers(Served(), Policy(frozenset([ZONE]), profile=PROFILES["strict"]), clock)
     return apply.Publisher(answers, lambda: Revision(at["revision"])), at
 
 

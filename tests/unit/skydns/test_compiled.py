@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.etcd.types import KeyValue, Revision
-from skydns import config, keys, records
+from skydns import keys, records
 from skydns.compiled import Answers
+from skydns.policy import PROFILES, Policy
 from skydns.state import Index, Served
 
 LABEL = st.sampled_from(["a", "b", "dns", "apex", "ns", "*"])
@@ -37,9 +38,7 @@ PACKETS = [dns.message.make_query(*question.split(), id=7).to_wire() for questio
 
 
 def server(profile):
-    policy = config.Policy(
-        frozenset(keys.zones("z.test")), profile=config.PROFILES[profile], rotate=False
-    )
+    policy = Policy(frozenset(keys.zones("z.test")), profile=PROFILES[profile], rotate=False)
     answers = Answers(Served(), policy, lambda: 0.0)
     answers.loaded = True
     return answers

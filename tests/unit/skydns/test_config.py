@@ -6,13 +6,17 @@ import pytest
 from fairlead.errors import ConfigErrors, RecordError
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.flags import UsageError
-from skydns import addresses, cli, config, keys, names
+from skydns import addresses, config, keys, names, stored
+from skydns.policy import Policy
+from skydns.settings import SETTINGS
 
-POLICY = config.Policy(frozenset(keys.zones("skydns.local")))
+POLICY = Policy(frozenset(keys.zones("skydns.local")))
 
 
 def decode(value):
-    return config.decode(KeyValue(b"/skydns/config", value.encode(), Revision(1), Revision(5), 1))
+    return stored.decode(
+        b"/skydns", KeyValue(b"/skydns/config", value.encode(), Revision(1), Revision(5), 1)
+    )
 
 
 @pytest.mark.parametrize(("value", "field", "merged"), [
@@ -28,7 +32,7 @@ def decode(value):
     ('{"path-prefix":"x","etcd3":true,"unknown":[1]}', "ttl", 300),
 ])  # fmt: skip
 def test_the_key_wins_over_the_flags(value, field, merged):
-    assert getattr(config.merge(POLICY, decode(value)), field) == merged
+    assert getattr(stored.merge(POLICY, decode(value)), field) == merged
 
 
 @pytest.mark.parametrize(("value", "reason"), [
@@ -54,11 +58,11 @@ def test_trap_2_ndot_and_ndots():
 
 
 def test_what_needs_a_restart_is_named():
-    assert config.different(None, decode('{"dns_addr":"127.0.0.1:54","ttl":5}')) == ("dns_addr",)
+    assert stored.different(None, decode('{"dns_addr":"127.0.0.1:54","ttl":5}')) == ("dns_addr",)
 
 
 def configured(*argv, **environ):
-    return cli.configure(cli.SETTINGS.parse(argv, environ))
+    return config.configure(SETTINGS.parse(argv, environ))
 
 
 def test_flags_and_variables():
@@ -105,7 +109,7 @@ def test_what_is_not_built_is_refused_by_name(flag):
 
 @pytest.mark.parametrize("flag", ["-etcd3", "-discover"])
 def test_what_has_no_effect_is_said(flag):
-    values = cli.SETTINGS.parse((flag,), {})
+    values = SETTINGS.parse((flag,), {})
     assert flag in values.warnings[0]
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from skydns import config, keys
+from skydns import keys
 from skydns.addresses import Server as Upstream
 from skydns.compiled import Answers, Seen
 from skydns.forward import Forwarder
 from skydns.forward import Upstream as Servers
 from skydns.metrics import Collected
+from skydns.policy import Policy
 from skydns.server import Server
 from skydns.state import Served
 
@@ -17,7 +18,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "skydns.md"
 
 
 def text():
-    answers = Answers(Served(), config.Policy(frozenset(keys.zones("z.test"))), lambda: 0.0)
+    answers = Answers(Served(), Policy(frozenset(keys.zones("z.test"))), lambda: 0.0)
     server = Server(
         answers, Forwarder(Servers((Upstream("192.0.2.1", 53),))), host="127.0.0.1", port=53
     )

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What decides answers: profile, flags and the store's `config` key, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from skydns import records
+
+
+class Apex(Enum):
+    """Where A and AAAA of a zone's own name come from (§5.1, 1; §16)."""
+
+    TREE = "every record below it"
+    FALLBACK = "`dns/apex`, else every record below it"
+    ONLY = "`dns/apex` or nothing; the apex is never expanded"
+
+
+class Own(Enum):
+    """What a name that has both a record and children answers with (§3.3)."""
+
+    CHILDREN = "the records below"
+    FIRST = "its own record"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One column of the table in §16.
+
+    Attributes:
+        ttl: seconds, for records that set none.
+        min_ttl: seconds negative answers may be kept; the SOA's minimum.
+        flatten: several aliases, or an alias beside addresses, become addresses; else the
+            lowest key's alias is the one that counts.
+        least_weight: SRV weights below are lifted to it.
+        refuse_any: ANY is refused; else answered as RFC 8482 says.
+        always_ra: RA is set in every answer; else only when forwarding.
+        least_lease, most_lease: what a lease counts as at least and at most, in seconds (§4.1).
+        links: aliases followed in a row; more: NODATA, in `strict` SERVFAIL.
+    """
+
+    name: str
+    ttl: int = 300
+    min_ttl: int = 30
+    apex: Apex = Apex.FALLBACK
+    catch_all: bool = False
+    own: Own = Own.CHILDREN
+    flatten: bool = True
+    least_weight: int = 1
+    refuse_any: bool = False
+    always_ra: bool = False
+    least_lease: int = 30
+    most_lease: int = 86400
+    links: int = 16
+    strict: bool = False
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    "coredns": Profile("coredns"),
+    "skydns": Profile(
+        "skydns", ttl=3600, min_ttl=60, apex=Apex.TREE, flatten=False, least_weight=0,
+        refuse_any=True, always_ra=True, least_lease=1, most_lease=records.MOST_TTL, links=8,
+    ),
+    "strict": Profile(
+        "strict", apex=Apex.ONLY, catch_all=True, own=Own.FIRST, least_lease=1, strict=True,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything `answer` needs to know beside the records.
+
+    Attributes:
+        zones: folded names we are authoritative for.
+        ttl: seconds, for records that set none.
+        priority: for records that set none.
+        hostmaster: RNAME of every SOA; b"": `hostmaster.` and the zone.
+        local: the name looked up for `local.dns.<zone>`, folded; b"": none.
+        rotate: the addresses of an answer take turns in being first.
+        forwarding: there are servers to ask about names that are not ours.
+        chasing: there are servers to ask about aliases that lead out of our zones (`no_rec` ends
+            the one and not the other, §9.1).
+        addresses: ours, packed, for the NS record of a zone that has none in the store.
+        version: the text answered for `version.bind`; "": refused.
+        host: the text answered for `hostname.bind` and `id.server`; "": refused.
+    """
+
+    zones: frozenset[bytes]
+    profile: Profile = PROFILES["coredns"]
+    ttl: int = 300
+    min_ttl: int = 30
+    priority: int = 10
+    hostmaster: bytes = b""
+    local: bytes = b""
+    rotate: bool = True
+    forwarding: bool = False
+    chasing: bool = False
+    addresses: tuple[bytes, ...] = ()
+    version: str = "Fairlead"
+    host: str = ""
