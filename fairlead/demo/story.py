@@ -382,7 +382,8 @@ class Story:
 
     def _dns_says(self, wanted: list[str]) -> Callable[[], Awaitable[bool]]:
         async def look() -> bool:
-            return await self.dns.ask(NAME) == wanted
+            # short: while nobody listens the kernel says so only a few times a second
+            return await self.dns.ask(NAME, timeout=0.25) == wanted
 
         return look
 
