@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -23,14 +24,15 @@ from fairlead.life import Runtime
 from fairlead.log import LEVELS as NUMBERS
 from lb import keys, records
 from lb.catalog import Catalog
-from lb.cli import LEVELS
 from lb.config import Config
 from lb.keys import Kind, Ref
 from lb.plane import Plane
 from lb.records import Invalid, Record
+from lb.settings import LEVELS
 
 _BODY_LIMIT: Final = 4 << 20
 _SEEN: Final = 5.0  # seconds until a write is back through the mirror
+_FOLLOWED: Final = 1.0  # seconds until the data plane has taken it over
 _EMPTY_ID: Final = {
     Kind.HOST: "hostname can not be empty",
     Kind.LISTENER: "listener id can not be empty",
@@ -219,7 +221,9 @@ class Api:
                     await self._mirrors[root].at_least(revision)
         except TimeoutError:
             raise Refused(503, "written, but not seen back from etcd yet") from None
-        await self._followed()
+        with suppress(TimeoutError):  # in etcd it is, whatever keeps the data plane
+            async with asyncio.timeout(_FOLLOWED):
+                await self._followed()
 
     def _key(self, ref: Ref) -> bytes:
         """Return where to write: over the key in force, else under the root in use."""

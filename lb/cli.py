@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vulcand's flags → Config (specs/vulcand.md §12). What is not built is refused by name."""
+"""vulcand's command line."""
 
 from __future__ import annotations
 
@@ -7,150 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from fairlead import daemon
-from fairlead.errors import ConfigError, ConfigErrors
-from fairlead.etcd.options import Options
-from fairlead.flags import Kind, Setting, Settings, Values, common
-from lb.config import Config
-from lb.keys import ROOTS
+from lb.config import Config, configure
+from lb.settings import SETTINGS
 
 if TYPE_CHECKING:
     from fairlead.life import Runtime
     from fairlead.log import Render
-
-_SOON: Final = "is not built yet"
-_V2: Final = "concerns etcd's v2 API only and has no effect"
-LEVELS: Final = {
-    "panic": "error",
-    "fatal": "error",
-    "error": "error",
-    "warn": "warning",
-    "warning": "warning",
-    "info": "info",
-    "debug": "debug",
-    "trace": "debug",
-}
-"""vulcand's severities → our log's levels."""
-
-
-def _port(value: int) -> str | None:
-    return None if 0 <= value <= 65535 else "must lie between 0 and 65535"
-
-
-def _positive(value: float) -> str | None:
-    return None if value > 0 else "must be positive"
-
-
-def _severity(value: str) -> str | None:
-    return None if value.lower() in LEVELS else f"is none of {', '.join(LEVELS)}"
-
-
-def _v3(value: int) -> str | None:
-    return None if value == 3 else "only etcd's v3 API is spoken; see `fairlead import-v2`"
-
-
-def _log(value: str) -> str | None:
-    return f'"{value}" {_SOON}; use console or json' if value in ("syslog", "logstash") else None
-
-
-def _engine(value: str) -> str | None:
-    return (
-        None if value == "etcd" else f'"{value}" {_SOON}; use -etcd-embedded for a store of our own'
-    )
-
-
-SETTINGS: Final = Settings(
-    "vulcand",
-    (
-        Setting("etcd", Kind.LIST, (), "etcd endpoints; repeat, or separate by commas. Default: http://127.0.0.1:2379."),
-        Setting("etcdApiVer", Kind.INT, 3, "Version of etcd's API: 3.", check=_v3),
-        Setting("etcdKey", Kind.STR, "vulcand", "Root of our keys, taken literally. When not given, both /vulcand and vulcand are read."),
-        Setting("etcdCaFile", help="File of the CA that signed etcd's certificate."),
-        Setting("etcdCertFile", help="File of the client certificate for etcd."),
-        Setting("etcdKeyFile", help="File of the client certificate's key."),
-        Setting("etcdUsername", help="User name for etcd."),
-        Setting("etcdPassword", help="Password for etcd.", secret=True),
-        Setting("etcdInsecureSkipVerify", Kind.BOOL, False, "Do not verify etcd's certificate."),
-        Setting("etcdEnableTLS", Kind.BOOL, False, "Speak TLS to endpoints without a scheme."),
-        Setting("etcdDebug", Kind.BOOL, False, "Had the Go client log more.", ignored="concerns the Go client only; use -logSeverity=debug"),
-        Setting("etcdConsistency", Kind.STR, "STRONG", "Consistency of v2 reads.", ignored=_V2),
-        Setting("etcdSyncIntervalSeconds", Kind.INT, 0, "Interval of v2 member syncs.", ignored=_V2),
-        Setting("engine", Kind.STR, "etcd", "Where the configuration comes from: etcd.", check=_engine),
-        Setting("interface", help="Address of the built-in listener; empty: every address."),
-        Setting("port", Kind.INT, 8181, "Port of the built-in listener.", check=_port),
-        Setting("apiInterface", help="Address of the admin API; empty: every address."),
-        Setting("apiPort", Kind.INT, 8182, "Port of the admin API.", check=_port),
-        Setting("default-listener", Kind.BOOL, True, "Open the built-in listener."),
-        Setting("pidPath", help="File to write the process id to."),
-        Setting("certPath", help="Had no effect in the original.", ignored="had no effect in the original either"),
-        Setting("log", Kind.STR, "console", "How log lines look: console, json.", check=_log),
-        Setting("logSeverity", Kind.STR, "WARN", "Least severity that is logged: panic, fatal, error, warn, info, debug, trace.", check=_severity),
-        Setting("serverMaxHeaderBytes", Kind.INT, 1 << 20, "Longest head of a request.", unit="bytes", check=_positive),
-        Setting("serverReadTimeout", Kind.DURATION, 60.0, "Longest wait for a client's next bytes, and for a server's first.", aliases=("readTimeout",), check=_positive),
-        Setting("serverWriteTimeout", Kind.DURATION, 60.0, "Longest time without progress while a response is sent.", aliases=("writeTimeout",), check=_positive),
-        Setting("endpointDialTimeout", Kind.DURATION, 5.0, "Longest time to connect to a server.", check=_positive),
-        Setting("endpointReadTimeout", Kind.DURATION, 50.0, "Longest wait for a server's first byte; when not given, -serverReadTimeout.", check=_positive),
-        Setting("sealKey", help="Key of sealed certificates.", secret=True, refused=_SOON),
-        Setting("statsdAddr", help="Address of statsd.", refused=_SOON + "; metrics are on the admin socket"),
-        Setting("statsdPrefix", help="Prefix of statsd names.", refused=_SOON),
-        Setting("trustForwardHeader", Kind.BOOL, False, "Keep the X-Forwarded-… fields that clients send."),
-        Setting("memProfileRate", Kind.INT, 0, "Concerned Go's profiler.", ignored="concerns Go's profiler only"),
-        Setting("enableJaegerTracing", Kind.BOOL, False, "Jaeger tracing.", refused=_SOON),
-        Setting("debugJaegerTracing", Kind.BOOL, False, "Jaeger tracing.", refused=_SOON),
-        Setting("aliases", help="Aliases of route expressions.", refused=_SOON),
-        *common(drop=("log-level",)),
-    ),
-    summary="An HTTP load balancer configured by etcd keys or an API.",
-)  # fmt: skip
-
-
-def configure(values: Values) -> Config:
-    """Return the checked configuration; raises ConfigErrors with every fault."""
-    faults: list[ConfigError] = []
-    root = values.text("etcdKey").rstrip("/")
-    if values.given("etcdKey") and not root:
-        faults.append(values.error("etcdKey", "must not be empty"))
-    tls = values.flag("etcdEnableTLS")
-    endpoints = tuple(
-        f"https://{endpoint}" if tls and "://" not in endpoint else endpoint
-        for endpoint in values.many("etcd")
-    ) or (f"http{'s' if tls else ''}://127.0.0.1:2379",)
-    options = Options(
-        endpoints=endpoints,
-        user=values.text("etcdUsername"),
-        password=values.text("etcdPassword"),
-        ca=values.text("etcdCaFile"),
-        cert=values.text("etcdCertFile"),
-        key=values.text("etcdKeyFile"),
-        insecure_skip_verify=values.flag("etcdInsecureSkipVerify"),
-    )
-    if bool(options.cert) != bool(options.key):
-        given = "etcdCertFile" if options.cert else "etcdKeyFile"
-        faults.append(values.error(given, "certificate and key go together"))
-    if faults:
-        raise ConfigErrors(tuple(faults))
-    read_timeout = values.seconds("serverReadTimeout")
-    return Config(
-        etcd=options,
-        roots=(root,) if values.given("etcdKey") else ROOTS,
-        listen=_address(values, "interface", "port") if values.flag("default-listener") else None,
-        api=_address(values, "apiInterface", "apiPort"),
-        pid_path=values.text("pidPath"),
-        log=values.text("log"),
-        log_level=LEVELS[values.text("logSeverity").lower()],
-        max_header_bytes=values.number("serverMaxHeaderBytes"),
-        read_timeout=read_timeout,
-        write_timeout=values.seconds("serverWriteTimeout"),
-        dial_timeout=values.seconds("endpointDialTimeout"),
-        endpoint_read_timeout=values.seconds("endpointReadTimeout")
-        if values.given("endpointReadTimeout")
-        else read_timeout,
-        trust_forward=values.flag("trustForwardHeader"),
-    )
-
-
-def _address(values: Values, host: str, port: str) -> str:
-    name = values.text(host)
-    return f"{f'[{name}]' if ':' in name and name[:1] != '[' else name}:{values.number(port)}"
 
 
 async def _serve(config: Config, runtime: Runtime) -> int | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
+from fairlead.flags import Values
 from lb.keys import ROOTS
+from lb.settings import LEVELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +37,53 @@ class Config:
     dial_timeout: float = 5.0
     endpoint_read_timeout: float = 60.0
     trust_forward: bool = False
+
+
+def configure(values: Values) -> Config:
+    """Return the checked configuration; raises ConfigErrors with every fault."""
+    faults: list[ConfigError] = []
+    root = values.text("etcdKey").rstrip("/")
+    if values.given("etcdKey") and not root:
+        faults.append(values.error("etcdKey", "must not be empty"))
+    tls = values.flag("etcdEnableTLS")
+    endpoints = tuple(
+        f"https://{endpoint}" if tls and "://" not in endpoint else endpoint
+        for endpoint in values.many("etcd")
+    ) or (f"http{'s' if tls else ''}://127.0.0.1:2379",)
+    options = Options(
+        endpoints=endpoints,
+        user=values.text("etcdUsername"),
+        password=values.text("etcdPassword"),
+        ca=values.text("etcdCaFile"),
+        cert=values.text("etcdCertFile"),
+        key=values.text("etcdKeyFile"),
+        insecure_skip_verify=values.flag("etcdInsecureSkipVerify"),
+    )
+    if bool(options.cert) != bool(options.key):
+        given = "etcdCertFile" if options.cert else "etcdKeyFile"
+        faults.append(values.error(given, "certificate and key go together"))
+    if faults:
+        raise ConfigErrors(tuple(faults))
+    read_timeout = values.seconds("serverReadTimeout")
+    return Config(
+        etcd=options,
+        roots=(root,) if values.given("etcdKey") else ROOTS,
+        listen=_address(values, "interface", "port") if values.flag("default-listener") else None,
+        api=_address(values, "apiInterface", "apiPort"),
+        pid_path=values.text("pidPath"),
+        log=values.text("log"),
+        log_level=LEVELS[values.text("logSeverity").lower()],
+        max_header_bytes=values.number("serverMaxHeaderBytes"),
+        read_timeout=read_timeout,
+        write_timeout=values.seconds("serverWriteTimeout"),
+        dial_timeout=values.seconds("endpointDialTimeout"),
+        endpoint_read_timeout=values.seconds("endpointReadTimeout")
+        if values.given("endpointReadTimeout")
+        else read_timeout,
+        trust_forward=values.flag("trustForwardHeader"),
+    )
+
+
+def _address(values: Values, host: str, port: str) -> str:
+    name = values.text(host)
+    return f"{f'[{name}]' if ':' in name and name[:1] != '[' else name}:{values.number(port)}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lb import cli, predicate
+from lb import predicate, settings
 from lb.route.parse import parse
 from lb.vctl.commands import COMMANDS, NOT_BUILT
 
@@ -16,16 +16,21 @@ OPTIONS = TEXT.partition("## Options")[2].partition("## Commands")[0]
 
 def test_every_flag_of_the_original_is_described_and_no_other() -> None:
     described = set(re.findall(r"`-([A-Za-z-]+)`", OPTIONS))
-    known = {s.name for s in cli.SETTINGS.all} | {a for s in cli.SETTINGS.all for a in s.aliases}
+    known = {s.name for s in settings.SETTINGS.all} | {
+        a for s in settings.SETTINGS.all for a in s.aliases
+    }
     assert described <= known
-    assert {s.name for s in cli.SETTINGS.all if not s.ours} <= described
+    assert {s.name for s in settings.SETTINGS.all if not s.ours} <= described
 
 
 def test_defaults_are_the_programs() -> None:
     rows = dict(re.findall(r"^\| `-(\w+)`[^|]*\| ([^|]*?) \|", OPTIONS, re.MULTILINE))
     assert rows["endpointDialTimeout"] == "5s"
-    assert cli.SETTINGS.by_name["endpointDialTimeout"].default == 5.0
-    assert int(rows["serverMaxHeaderBytes"]) == cli.SETTINGS.by_name["serverMaxHeaderBytes"].default
+    assert settings.SETTINGS.by_name["endpointDialTimeout"].default == 5.0
+    assert (
+        int(rows["serverMaxHeaderBytes"])
+        == settings.SETTINGS.by_name["serverMaxHeaderBytes"].default
+    )
 
 
 def test_verbs_and_their_flags() -> None:
@@ -52,6 +57,6 @@ def test_routes_and_predicates_in_the_text_parse() -> None:
 
 
 def test_metric_names() -> None:
-    source = (Path(__file__).parents[3] / "lb" / "daemon.py").read_text()
+    source = (Path(__file__).parents[3] / "lb" / "metrics.py").read_text()
     for name in set(re.findall(r"`(lb_\w+)", TEXT)):
         assert f'"{name.removesuffix("_total")}"' in source

@@ -13,13 +13,13 @@ import pytest
 
 from fairlead.errors import ConfigErrors
 from fairlead.flags import UsageError
-from lb import cli
+from lb import config, settings
 from lb.vctl import main, views
 from lb.vctl.commands import COMMANDS, NOT_BUILT
 
 
-def configure(*argv: str) -> cli.Config:
-    return cli.configure(cli.SETTINGS.parse(argv, {}))
+def configure(*argv: str) -> config.Config:
+    return config.configure(settings.SETTINGS.parse(argv, {}))
 
 
 def test_flags_become_config() -> None:

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people are told of objects and data plane: the condition `objects`, /debug/state."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fairlead.life import Runtime
+from lb import desired
+from lb.catalog import Catalog
+from lb.plane import Plane
+
+
+class Judge:
+    """Keeps the condition `objects`: what is served otherwise than its keys say.
+
+    To look at all objects costs 10 ms at 10,000 frontends, so it is done once for the changes of
+    a while, not for each.
+    """
+
+    def __init__(self, runtime: Runtime, catalog: Catalog) -> None:
+        self._runtime = runtime
+        self._catalog = catalog
+        self._due: asyncio.TimerHandle | None = None
+
+    def soon(self) -> None:
+        """Look within a quarter of a second."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(0.25, self._look)
+
+    def _look(self) -> None:
+        self._due = None
+        found = desired.problems(self._catalog)
+        some = "; ".join(f"{ref}: {why}" for ref, why in sorted(found.items())[:5])
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+        self._runtime.health.set("objects", not found, some + more)
+        if found:
+            self._runtime.log.warning("objects are not served as written", why=some + more)
+
+
+def state(plane: Plane, catalog: Catalog) -> object:
+    """Return what /debug/state shows of us."""
+    return {
+        "problems": {str(ref): why for ref, why in sorted(desired.problems(catalog).items())},
+        "listeners": {n: f"{v.spec.network} {v.spec.address}" for n, v in plane.listeners.items()},
+        "frontends": {
+            n: {"route": v.spec.route, "backend": v.spec.pool} for n, v in plane.frontends.items()
+        },
+        "backends": {
+            n: {
+                s.spec.id: {"address": s.spec.authority, "active": s.active, "idle": len(s.idle)}
+                for s in v.servers.values()
+            }
+            for n, v in plane.pools.items()
+        },
+        "clients": plane.clients(),
+    }
