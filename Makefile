@@ -51,6 +51,10 @@ docs: setup ## tables of the documents, from the code
 bench: setup ## figures beside a peer or the bare client in the same run
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
+dist: setup ## the wheel, in dist/
+	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	@ls dist
+
 clean: ## remove what was built
 	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
