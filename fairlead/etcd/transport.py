@@ -230,5 +230,8 @@ def tls_reason(error: ssl.SSLError | ssl.CertificateError, options: Options) -> 
     if refused or "unknown ca" in text:
         return f"the server refuses our certificate ({error})"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not good: {error.verify_message}"
+        words = error.verify_message
+        dated = "expired" in words or "not yet valid" in words
+        hint = "; renew it, or is this host's clock wrong?" if dated else ""
+        return f"the server's certificate is not good: {words}{hint}"
     return str(error)

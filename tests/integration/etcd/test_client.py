@@ -157,11 +157,11 @@ async def test_a_login_without_auth_enabled_goes_on_without_a_token() -> None:
 
 @contextmanager
 def certificates(base: Path) -> Iterator[None]:
-    """Write ca.pem, server.pem/.key for 127.0.0.1, client.pem/.key and other-ca.pem."""
+    """Write ca.pem, server and expired (.pem, .key) for 127.0.0.1, client, and other-ca.pem."""
     now = datetime.datetime.now(datetime.UTC)
 
     def make(
-        name: str, issuer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None
+        name: str, issuer: tuple[x509.Name, ec.EllipticCurvePrivateKey] | None, hours: int = 24
     ) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -173,7 +173,7 @@ def certificates(base: Path) -> Iterator[None]:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(hours=hours))
             .add_extension(
                 x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True
             )
@@ -201,6 +201,7 @@ def certificates(base: Path) -> Iterator[None]:
 
     ca = make("ca", None)
     make("server", ca)
+    make("expired", ca, hours=-1)
     make("client", ca)
     make("other-ca", None)
     yield
@@ -256,6 +257,19 @@ async def test_tls(tmp_path: Path) -> None:
             rotated.write_bytes((tmp_path / "ca.pem").read_bytes())
             assert await client.get(b"a") is not None, "files are read for each new connection"
         async with connected(replace(options, ca="", insecure_skip_verify=True)) as client:
+            assert await client.get(b"a") is not None
+
+
+async def test_an_expired_server_certificate_is_refused_and_a_new_one_taken(tmp_path: Path) -> None:
+    async with tls_etcd(tmp_path, client_cert=False) as options:
+        good = {end: (tmp_path / f"server.{end}").read_bytes() for end in ("pem", "key")}
+        for end in good:  # etcd reads the files at each handshake
+            (tmp_path / f"server.{end}").write_bytes((tmp_path / f"expired.{end}").read_bytes())
+        async with connected(options) as client:
+            with pytest.raises(TLSFailed, match="certificate has expired; renew it"):
+                await client.get(b"a")
+            for end, body in good.items():
+                (tmp_path / f"server.{end}").write_bytes(body)
             assert await client.get(b"a") is not None
 
 

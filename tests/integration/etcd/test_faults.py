@@ -21,7 +21,7 @@ from fairlead.etcd.mirror import Changes, Mirror
 from fairlead.etcd.observer import Observer
 from fairlead.etcd.options import Options
 from fairlead.etcd.types import KeyRange, KeyValue
-from fairlead.testing.etcd import Cluster, real_etcd
+from fairlead.testing.etcd import Cluster, free_ports, real_etcd
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -230,6 +230,36 @@ async def test_restore_from_an_older_snapshot(tmp_path: Path, busy: bool) -> Non
         await r.equal()
         assert r.told[b"/p/a"].value == b"0"
         assert b"/p/b" not in r.told
+
+
+async def test_restore_of_many_keys_that_has_passed_our_revision(tmp_path: Path) -> None:
+    """As many keys as before, more than one page of them, and no header that tells."""
+    async with rig() as r:
+        for n in range(2500):
+            await r.other.put(b"/p/%d" % n, b"0")
+        saved = tmp_path / "saved.db"
+        await r.cluster.snapshot(saved)
+        await r.write("/p/7", "1")
+        await r.write("/p/2400", "1")
+        await r.equal()
+        # where nobody finds it, it goes on past our revision, and its term past ours
+        node = r.cluster.nodes[0]
+        endpoint, node.endpoint = node.endpoint, f"http://127.0.0.1:{free_ports(1)[0]}"
+        await r.cluster.restore(saved)
+        for n in range(20):
+            await r.cluster.etcdctl("put", f"/q/{n}", "1")
+        for _ in range(2):
+            await node.kill()
+            await node.start()
+            await node.healthy()
+        await node.kill()
+        node.endpoint = endpoint
+        await node.start()
+        await node.healthy()
+        took = await r.equal()
+        assert r.resyncs.reasons == ["start", "lost"], "no header told"
+        assert r.told[b"/p/7"].value == r.told[b"/p/2400"].value == b"0"
+        print(f"equal after {took:.1f} s")
 
 
 async def test_lease_session_survives_a_restart_longer_than_its_ttl() -> None:

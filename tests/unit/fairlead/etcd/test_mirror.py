@@ -218,6 +218,25 @@ async def test_a_restored_store_that_has_passed_our_revision_is_found_out() -> N
         assert r.notes.resyncs == ["start", "lost"]
 
 
+@pytest.mark.parametrize("many", [2, 40], ids=["one page", "several pages"])
+@pytest.mark.parametrize("what", ["other revision", "same revision, other value"])
+async def test_a_restored_store_of_as_many_keys_is_found_out(many: int, what: str) -> None:
+    """It has passed our revision, the count fits, and no header tells."""
+    keys = [f"/p/{n:02}" for n in range(many)]
+    async with rig(*keys, checks=Checks(page_keys=10)) as r:
+        saved = r.store.faults.snapshot()
+        await r.store.put(b"/p/01", b"before")
+        await r.clock.settle()
+        assert dict(r.changed())["/p/01"] == "before"
+        r.store.faults.restore(saved)
+        if what == "other revision":
+            await r.store.put(b"/q", b"1")
+        await r.store.put(b"/p/01", b"after")
+        await r.store.put(b"/q", b"1")
+        await r.clock.advance(10)
+        assert r.changed() == [("/p/01", "after")]
+
+
 @pytest.mark.parametrize("new_cluster", [False, True])
 async def test_a_restored_older_store_is_listed_again(new_cluster: bool) -> None:
     async with rig("/p/a") as r:

@@ -92,14 +92,17 @@ async def test_writing_many_keys_does_not_stall_the_loop(tmp_path: Path) -> None
         for n in range(100_000)
     ]
     file = Snapshot(tmp_path / "names.state")
-    writing = asyncio.create_task(file.save("names", RANGES, many, Revision(9)))
-    worst = 0.0
-    while not writing.done():
-        before = time.perf_counter()
-        await asyncio.sleep(0.001)
-        worst = max(worst, time.perf_counter() - before - 0.001)
-    await writing
+    stood = []
+    for _ in range(5):  # the best: what the machine's scheduler adds is not ours
+        writing = asyncio.create_task(file.save("names", RANGES, many, Revision(9)))
+        worst = 0.0
+        while not writing.done():
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            worst = max(worst, time.perf_counter() - before - 0.001)
+        await writing
+        stood.append(worst)
     loaded = file.load("names", RANGES)
     assert loaded is not None
     assert loaded.kvs == tuple(many)
-    assert worst < 0.2, f"the loop stood still for {worst * 1e3:.0f} ms"  # 8 ms on a quiet machine
+    assert min(stood) < 0.02, f"the loop stood still for {min(stood) * 1e3:.0f} ms"
