@@ -30,6 +30,7 @@ times Caddy's; 0.45 to 0.51 of nginx's when no two heads are alike (`--vary`).
 from __future__ import annotations
 
 import re
+from operator import ne
 from typing import Final
 
 from fairlead.errors import RemoteProtocolError
@@ -69,8 +70,8 @@ def _names(*names: str) -> bytes:
     ).encode()
 
 
-_REQUEST_SPECIAL: Final = re.compile(
-    rb"\r\n(?=[CcEeHhKkPpTtUuXx])("
+_SPECIAL_NAME: Final = (
+    rb"(?:"
     + _names(
         "connection",
         "content-length",
@@ -88,7 +89,11 @@ _REQUEST_SPECIAL: Final = re.compile(
     )
     + rb"|[Xx][-_](?:[Ff][Oo][Rr][Ww][Aa][Rr][Dd][Ee][Dd][-_](?:"
     + _names("for", "proto", "host", "port", "server")
-    + rb")|[Rr][Ee][Aa][Ll][-_][Ii][Pp])):"
+    + rb")|[Rr][Ee][Aa][Ll][-_][Ii][Pp]))"
+)
+_REQUEST_SPECIAL: Final = re.compile(rb"\r\n(?=[CcEeHhKkPpTtUuXx])(" + _SPECIAL_NAME + rb"):")
+_PLAIN_LINE: Final = re.compile(
+    rb"(?!" + _SPECIAL_NAME + rb":)" + _TCHAR + rb"++:[\t -~\x80-\xff]*+"
 )
 _RESPONSE_SPECIAL: Final = re.compile(
     rb"\r\n(?=[CcDdKkPpTtUu])("
@@ -136,7 +141,10 @@ class Fields:
         "keep_alive",
         "kept",
         "length",
+        "lines",
+        "nominated",
         "sized",
+        "special",
         "te",
         "upgrade",
     )
@@ -151,8 +159,12 @@ class Fields:
         self.keep_alive = False
         self.expect = False
         self.te = False
+        self.nominated = False  # a Connection field named fields of its own
         self.upgrade = b""
         self.forwarded: dict[bytes, list[bytes]] | None = None
+        # for `_like`: the block's lines, and which of them mean something to a proxy, last first
+        self.lines: list[bytes] | None = None
+        self.special: tuple[int, ...] = ()
 
     def value(self, name: str) -> bytes:
         """Return the first value of a field of any name, b"" when absent; for Header() routes."""
@@ -228,12 +240,24 @@ def parse_request(data: bytes, end: int, last: Fields | None = None) -> Request:
     Raises:
         RemoteProtocolError: refused; `hint` is the status.
     """
-    found = _REQUEST_HEAD.fullmatch(data, 0, end)
-    if found is None:
-        raise _refusal(data[:end])
-    method, target, digit, block = found.groups()
+    fields = None
+    at = -1
+    if last is not None:
+        at = data.find(b"\r\n")
+        block = data[at:end]
+        fields = last if last.block == block else _like(last, block)
+    if fields is not None:
+        found = _REQUEST_LINE.fullmatch(data, 0, at)
+        if found is None:
+            raise _refusal(data[:end])
+        method, target, digit = found.groups()
+    else:
+        found = _REQUEST_HEAD.fullmatch(data, 0, end)
+        if found is None:
+            raise _refusal(data[:end])
+        method, target, digit, block = found.groups()
+        fields = _read_fields(block)
     minor = 0 if digit == b"0" else 1
-    fields = last if last is not None and last.block == block else _read_fields(block)
     if minor:
         if fields.host is None:
             raise RemoteProtocolError("no Host field", 400)
@@ -366,7 +390,55 @@ def _read_fields(block: bytes) -> Fields:
         fields.te = b"te" in nominated and b"trailers" in te.lower()
         nominated -= _HOP
         if nominated:
+            fields.nominated = True
             fields.kept = _without(fields.kept, nominated)
+    return fields
+
+
+_MOST_NEW: Final = 3
+
+
+def _like(last: Fields, block: bytes) -> Fields | None:
+    """Return the fields of a block that differs from the last one by a few plain lines, else None.
+
+    About 2.5 µs where reading all of it takes 5.
+    """
+    before = last.lines
+    if before is None:
+        if last.nominated:
+            return None
+        before = last.lines = last.block.split(b"\r\n")
+        last.special = tuple(
+            i for i, line in enumerate(before) if i and not _PLAIN_LINE.fullmatch(line)
+        )[::-1]
+    lines = block.split(b"\r\n")
+    if len(lines) != len(before):
+        return None
+    differs = list(map(ne, lines, before))
+    if differs.count(True) > _MOST_NEW:
+        return None
+    at = -1
+    for _ in range(differs.count(True)):
+        at = differs.index(True, at + 1)
+        if at in last.special or not _PLAIN_LINE.fullmatch(lines[at]):
+            return None
+    fields = Fields.__new__(Fields)
+    fields.block = block
+    fields.lines = lines.copy()
+    for at in last.special:
+        del lines[at]
+    fields.kept = b"\r\n".join(lines)
+    fields.special = last.special
+    fields.host = last.host
+    fields.length = last.length
+    fields.sized = last.sized
+    fields.close = last.close
+    fields.keep_alive = last.keep_alive
+    fields.expect = last.expect
+    fields.te = last.te
+    fields.nominated = False
+    fields.upgrade = last.upgrade
+    fields.forwarded = last.forwarded
     return fields
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -58,7 +59,7 @@ class Contexts(Protocol):
 class LiveServer:
     """A server and its idle connections, the last used at the end."""
 
-    __slots__ = ("active", "host", "idle", "pool", "requests", "spec")
+    __slots__ = ("active", "gone", "host", "idle", "pool", "requests", "spec")
 
     def __init__(self, spec: Server, pool: LivePool) -> None:
         self.spec = spec
@@ -67,27 +68,25 @@ class LiveServer:
         self.idle: list[Any] = []
         self.active = 0
         self.requests = 0
+        self.gone = False  # the pool has it no more: its connections are not kept
 
     def retire(self) -> None:
         """Close what is idle; what is in flight finishes and is not kept."""
+        self.gone = True
         idle, self.idle = self.idle, []
         for connection in idle:
             connection.close()
-
-    @property
-    def live(self) -> bool:
-        """Whether the pool still has it, so that a connection is worth keeping."""
-        return self.pool.servers.get((self.spec.host, self.spec.port)) is self
 
 
 class LivePool:
     """A backend in use; `spec` is None while there is none and frontends wait for it."""
 
-    __slots__ = ("id", "robin", "servers", "spec")
+    __slots__ = ("id", "plain", "robin", "servers", "spec")
 
     def __init__(self, name: str) -> None:
         self.id = name
         self.spec: Pool | None = None
+        self.plain = True  # whose turn it is does not depend on the request
         self.servers: dict[tuple[str, int], LiveServer] = {}
         self.robin: RoundRobin[LiveServer] = RoundRobin()
 
@@ -173,6 +172,9 @@ class Plane:
         self.unrouted = 0
         self.refused = 0
         self.draining = False
+        self.version = (
+            0  # of all that decides where a request goes; memories of an older one are void
+        )
         self.contexts: Contexts | None = None
         self.samples: Samples = []
         self.on_samples: Callable[[Samples], None] | None = None
@@ -197,6 +199,7 @@ class Plane:
         before = self.frontends.get(spec.id)
         live = LiveFrontend(spec, self.pool(spec.pool), before.codes if before else {})
         self.frontends[spec.id] = live
+        self.version += 1
         self.index.put(spec.id, parse(spec.route), live)
         if before is not None and before.pool is not live.pool:
             self._forget(before.pool)
@@ -204,6 +207,7 @@ class Plane:
     def drop_frontend(self, name: str) -> None:
         """Forget a frontend."""
         live = self.frontends.pop(name)
+        self.version += 1
         self.index.remove(name)
         self._forget(live.pool)
 
@@ -219,6 +223,7 @@ class Plane:
     def sweep(self) -> None:
         """Close what is overdue, trim what is idle."""
         self.tick()
+        self.settle()
         for listener in (*self.listeners.values(), *self.retired):
             for client in tuple(listener.clients):
                 client.check(self.now)
@@ -227,6 +232,16 @@ class Plane:
         for pool in self.pools.values():
             for server in pool.servers.values():
                 self._trim(server, pool)
+
+    def settle(self) -> None:
+        """Count the attempts that have ended since the last time."""
+        samples, self.samples = self.samples, []
+        for (frontend, status), count in Counter(
+            zip(samples[::4], samples[2::4], strict=True)
+        ).items():
+            frontend.codes[status] = frontend.codes.get(status, 0) + count
+        if self.on_samples is not None and samples:
+            self.on_samples(samples)
 
     def _trim(self, server: LiveServer, pool: LivePool) -> None:
         """Keep `max_idle` connections of those that nobody used since the last sweep.

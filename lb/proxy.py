@@ -17,6 +17,8 @@ What is in flight keeps the frontend and the server it began with.
 from __future__ import annotations
 
 import asyncio
+from os import write as os_write
+from time import monotonic
 from typing import Final, cast
 
 from fairlead.errors import RemoteProtocolError
@@ -35,12 +37,13 @@ from lb.http1 import (
 from lb.plane import LiveFrontend, LiveListener, LivePool, LiveServer, Plane
 from lb.route.match import Query, host_subject
 from lb.state import Frontend
-from lb.upstream import Upstream, connect
+from lb.upstream import Upstream, connect, plain_fd
 
 HEAD, BODY, WAIT, TUNNEL, CLOSING = range(5)
 _PIPELINE: Final = 64 << 10  # bytes of requests read ahead before the client is made to wait
 _UNSENT: Final = 256 << 10  # bytes of body kept while a connection is made
 _LINGER: Final = 5.0  # seconds for the client to read our last words; as nginx's lingering_timeout
+_REMEMBERED: Final = 2.0  # seconds a connection remembers its last request
 _NOT_FOUND: Final = b'{"error":"not found"}'
 _JSON: Final = b"application/json"
 
@@ -49,21 +52,48 @@ _NO_REQUEST: Final = Request(b"GET", b"/", 1, Fields(), b"", b"/")
 _NO_FRONTEND: Final = LiveFrontend(Frontend("", "", ""), LivePool(""), {})
 
 
+class Ready:
+    """A request as this connection sent it last, all decided but the server.
+
+    A keep-alive client that asks the same again (a poll, a health check, a benchmark) costs one
+    comparison: 5 µs less than to read, route and rewrite its head. `wires`: what each server of
+    the pool gets.
+    """
+
+    __slots__ = ("data", "frontend", "method", "version", "wires")
+
+    def __init__(self, data: bytes, frontend: LiveFrontend, method: bytes, version: int) -> None:
+        self.data = data
+        self.frontend = frontend
+        self.method = method
+        self.version = version
+        self.wires: dict[LiveServer, bytes] = {}
+
+
+_NOTHING: Final = Ready(b"", _NO_FRONTEND, b"", -1)  # no bytes that come are equal to b""
+
+
 class Client(asyncio.Protocol):
     """See the module's words."""
 
     __slots__ = (
+        "_begun",
         "_buffer",
         "_busy",
         "_chunks",
         "_connecting",
+        "_fd",
         "_fields",
         "_frontend",
+        "_full",
         "_held",
         "_left",
         "_lines",
         "_lines_of",
+        "_matched",
         "_plane",
+        "_queued",
+        "_ready",
         "_replay",
         "_request",
         "_scanned",
@@ -83,6 +113,7 @@ class Client(asyncio.Protocol):
         "close_after",
         "listener",
         "sent_all",
+        "simple",
     )
 
     def __init__(self, plane: Plane, listener: LiveListener) -> None:
@@ -116,18 +147,27 @@ class Client(asyncio.Protocol):
         self._scanned = 0
         self.sent_all = True
         self.close_after = False
+        self.simple = False  # a usual response can go out by `answered`
+        self._ready = _NOTHING
+        self._matched: tuple[int, bytes, bytes, bytes, LiveFrontend] | None = None
+        self._fd = -1
+        self._queued = False  # the transport holds bytes that the socket did not take
+        self._full = False
+        self._begun = 0.0
 
     # asyncio's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is."""
         self._transport = cast(asyncio.Transport, transport)
+        self._fd = plain_fd(self._transport)
         self.address = forward.address(transport.get_extra_info("peername"))
         self.listener.clients.add(self)
         self._since = self._plane.now
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the server: nobody wants its answer."""
+        self._fd = -1
         self.listener.clients.discard(self)
         if self._state in (BODY, WAIT):
             self._count(499)
@@ -144,17 +184,34 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads slowly: so do we from the server."""
+        self._full = True
         if self._upstream is not None:
             self._upstream.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on."""
+        self._full = False
         if self._upstream is not None:
             self._upstream.transport.resume_reading()
+        elif self._state == HEAD and self._buffer and not self._busy:
+            self._advance()
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes of requests."""
         state = self._state
+        ready = self._ready
+        if (
+            data == ready.data
+            and state == HEAD
+            and not self._buffer
+            and ready.version == self._plane.version
+        ):
+            pool = ready.frontend.pool
+            if pool.plain and not self._full:
+                server = pool.robin.pick()
+                if server is not None and server.idle:
+                    self._same_again(ready, server)
+                    return
         if state == TUNNEL:
             if self._upstream is not None:
                 self._upstream.transport.write(data)
@@ -189,13 +246,52 @@ class Client(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of the response."""
         self._started = True
+        # straight to the socket when nothing is queued: 0.9 µs less than the transport's own queue
+        if self._fd >= 0 and not self._queued:
+            try:
+                sent = os_write(self._fd, data)
+            except OSError:  # full, or broken: the transport finds out which
+                sent = 0
+            if sent == len(data):
+                return
+            self._queued = True
+            data = data[sent:]
         self._transport.write(data)
+        if self._queued and not self._transport.get_write_buffer_size():
+            self._queued = False
+
+    def _same_again(self, ready: Ready, server: LiveServer) -> None:
+        """Send the request that this connection sent last once more; the hot path."""
+        self._state = WAIT
+        self._started = False
+        self._stale = False
+        self._tries = [server]
+        self.simple = True
+        upstream: Upstream = server.idle.pop()
+        self._upstream = upstream
+        self._begun = monotonic()
+        self._since = self._plane.now
+        wire = ready.wires.get(server)
+        if wire is None:
+            wire = ready.wires[server] = self._wire(server)
+        upstream.begin(self, ready.method, wire)
+
+    def answered(self, data: bytes, status: int, server: LiveServer) -> None:
+        """Send a whole response: a simple request's; the hot path."""
+        self._upstream = None
+        self._plane.samples.extend((self._frontend, server, status, monotonic() - self._begun))
+        self.write(data)
+        if self._held or self._buffer:
+            self.finished()
+            return
+        self._state = HEAD
+        self._since = self._plane.now
 
     def _advance(self) -> None:
         """Serve what `_buffer` holds, one request after the other, without recursion."""
         self._busy = True
         try:
-            while self._state == HEAD and self._buffer and self._head():
+            while self._state == HEAD and self._buffer and not self._full and self._head():
                 pass
         finally:
             self._busy = False
@@ -232,6 +328,9 @@ class Client(asyncio.Protocol):
         self._buffer = data[end + 4 :]
         self._request = request
         self._frontend = _NO_FRONTEND
+        self._ready = _NOTHING
+        self.simple = False
+        self._begun = monotonic()
         self._started = False
         self.sent_all = True
         self.close_after = (
@@ -242,13 +341,7 @@ class Client(asyncio.Protocol):
             self.sent_all = False
             self._total = 0
             self._chunks = Chunks() if length == CHUNKED else None
-        query = Query(request.method, host_subject(request.host), request.path, fields.value)
-        for check in self.listener.checks:
-            if not check(query):
-                plane.unrouted += 1
-                self._own(404, _NOT_FOUND, _JSON)
-                return True
-        frontend = plane.index.match(query)
+        frontend = self._route(request)
         if frontend is None:
             plane.unrouted += 1
             self._own(404, _NOT_FOUND, _JSON)
@@ -262,6 +355,10 @@ class Client(asyncio.Protocol):
             self._own(413)
             return True
         self._tail_for(request, frontend)
+        if not length and not self.close_after and request.minor and not frontend.on_any:
+            self.simple = True
+            if end + 4 == len(data) and not fields.upgrade and not plane.index.headers:
+                self._ready = Ready(data, frontend, request.method, plane.version)
         self._tries = []
         self._stale = False
         self._unsent = []
@@ -276,6 +373,36 @@ class Client(asyncio.Protocol):
             if rest:
                 self._body(rest)
         return True
+
+    def _route(self, request: Request) -> LiveFrontend | None:
+        """Return the frontend of a request; the connection's last answer where it must be the same."""
+        plane = self._plane
+        method, host, path = request.method, request.host, request.path
+        found = self._matched
+        if (
+            found is not None
+            and found[0] == plane.version
+            and found[1] == path
+            and found[2] == host
+            and found[3] == method
+        ):
+            return found[4]
+        query = Query(method, host_subject(host), path, request.fields.value)
+        for check in self.listener.checks:
+            if not check(query):
+                return None
+        frontend = plane.index.match(query)
+        if frontend is not None and not plane.index.headers and not self.listener.checks:
+            self._matched = plane.version, path, host, method, frontend
+        return frontend
+
+    def _wire(self, server: LiveServer) -> bytes:
+        """Return the head as a server gets it."""
+        request = self._request
+        host = request.host if self._frontend.spec.pass_host else server.host
+        return b"".join(
+            (request.method, b" ", request.target, b" HTTP/1.1\r\nHost: ", host, self._tail)
+        )
 
     def _tail_for(self, request: Request, frontend: LiveFrontend) -> None:
         """Set the part of the head that does not depend on the server.
@@ -360,17 +487,9 @@ class Client(asyncio.Protocol):
         self._begin(upstream)
 
     def _begin(self, upstream: Upstream) -> None:
-        request = self._request
         self._upstream = upstream
         self._since = self._plane.now
-        host = request.host if self._frontend.spec.pass_host else upstream.server.host
-        upstream.begin(
-            self,
-            request.method,
-            b"".join(
-                (request.method, b" ", request.target, b" HTTP/1.1\r\nHost: ", host, self._tail)
-            ),
-        )
+        upstream.begin(self, self._request.method, self._wire(upstream.server))
         if self._unsent:
             upstream.transport.write(b"".join(self._unsent))
             self._unsent = []
@@ -469,8 +588,7 @@ class Client(asyncio.Protocol):
             extra += b"\r\nConnection: close"
         elif not request.minor:
             extra += b"\r\nConnection: keep-alive"
-        codes = frontend.codes
-        codes[status] = codes.get(status, 0) + 1
+        self._plane.samples.extend((frontend, upstream.server, status, monotonic() - self._begun))
         return b"".join((response.line, response.kept, extra, b"\r\n\r\n"))
 
     def interim(self, response: Response) -> None:
@@ -590,8 +708,7 @@ class Client(asyncio.Protocol):
         self._reply(status, body, content_type, close=self.close_after)
 
     def _count(self, status: int) -> None:
-        codes = self._frontend.codes
-        codes[status] = codes.get(status, 0) + 1
+        self._plane.samples.extend((self._frontend, None, status, monotonic() - self._begun))
 
     def _reply(
         self, status: int, body: bytes | None, content_type: bytes = b"", *, close: bool
@@ -635,6 +752,13 @@ class Client(asyncio.Protocol):
         state = self._state
         limits = self._plane.limits
         waited = now - self._since
+        if state == HEAD and waited > _REMEMBERED and self._fields is not None:
+            self._fields = self._tail_of = self._lines_of = self._matched = None
+            self._ready = _NOTHING  # an idle connection is not to hold 4 KiB of memory
+            self._request = _NO_REQUEST
+            self._frontend = _NO_FRONTEND
+            self._tries = []
+            self._tail = b""
         if state == HEAD:
             if self.listener.closing and not self._buffer:
                 self._transport.close()

@@ -105,6 +105,7 @@ class _Entry(Generic[Target]):
     path: bytes | None
     checks: tuple[Check, ...]
     target: Target
+    headers: bool
 
     def __lt__(self, other: _Entry[Target]) -> bool:
         return self.order < other.order
@@ -126,8 +127,14 @@ class Index(Generic[Target]):
         self._hosts: dict[bytes | None, dict[bytes | None, list[_Entry[Target]]]] = {}
         self._suffixes: dict[int, int] = {}  # labels in a suffix in use → how many routes use it
         self._prefixes: dict[int, int] = {}  # slashes in a prefix in use → how many routes use it
+        self._headers = 0
         self._suffix_depths: tuple[int, ...] = ()
         self._prefix_depths: tuple[int, ...] = ()
+
+    @property
+    def headers(self) -> int:
+        """How many routes look at more than method, host and path."""
+        return self._headers
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -136,7 +143,14 @@ class Index(Generic[Target]):
         """File a route under `name`, in place of what that name had."""
         self.remove(name)
         host, path, rest = _file_under(route)
-        entry = _Entry((_descending(route.text), name), host, path, rest, target)
+        entry = _Entry(
+            (_descending(route.text), name),
+            host,
+            path,
+            rest,
+            target,
+            any(matcher.subject is Subject.HEADER for matcher in route.matchers),
+        )
         self._entries[name] = entry
         insort(self._hosts.setdefault(host, {}).setdefault(path, []), entry)
         self._count(entry, 1)
@@ -156,6 +170,8 @@ class Index(Generic[Target]):
         self._count(entry, -1)
 
     def _count(self, entry: _Entry[Target], step: int) -> None:
+        if entry.headers:
+            self._headers += step
         if entry.host is not None and entry.host[:1] == b".":
             depth = entry.host.count(b".")
             self._suffixes[depth] = self._suffixes.get(depth, 0) + step
