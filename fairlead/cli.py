@@ -38,6 +38,7 @@ _ELSEWHERE = {
         "command",
         "Build a three-host cluster here, use it, and report.",
     ),
+    "import-v2": ("fairlead.import_v2", "main", "Copy a dump of an etcd v2 store into etcd v3."),
 }
 
 

@@ -24,6 +24,7 @@ class Telemetry(Observer):
         self._metrics = metrics
         self._health = health
         self._stale: dict[str, str] = {}  # mirror → why
+        self._serving: set[str] = set()  # mirrors that have, or had, something to serve
         self.endpoint = ""
         self.leases: dict[int, str] = {}
 
@@ -47,6 +48,7 @@ class Telemetry(Observer):
 
     def synced(self, mirror: str, revision: Revision, reason: str, changes: int) -> None:
         """Count a list and say what it changed."""
+        self._serving.add(mirror)
         self._metrics.resyncs.labels(reason).inc()
         fields = {"mirror": mirror, "revision": revision, "reason": reason, "changes": changes}
         self._log.info("mirror synced", **fields)
@@ -55,7 +57,11 @@ class Telemetry(Observer):
         """Say that a mirror serves old data from now on."""
         self._stale[mirror] = reason
         self._health.set(ETCD_CONNECTED, False, f"mirror {mirror}: {reason}")
-        self._log.warning("etcd lost; the last state keeps serving", mirror=mirror, reason=reason)
+        if mirror in self._serving:
+            message = "etcd lost; the last state keeps serving"
+        else:
+            message = "etcd not reached yet"
+        self._log.warning(message, mirror=mirror, reason=reason)
 
     def following(self, mirror: str, revision: Revision) -> None:
         """Say that a mirror is in touch again."""
@@ -70,10 +76,15 @@ class Telemetry(Observer):
             fields = {"mirror": mirror, "path": path, "reason": problem}
             self._log.error("state file refused", **fields)
         else:
+            self._serving.add(mirror)
             old = round(age, 1)
             self._log.warning(
                 "serving from the state file", mirror=mirror, path=path, age_seconds=old
             )
+
+    def no_state_file(self, mirror: str, path: str) -> None:
+        """Say that there is nothing to serve until etcd answers."""
+        self._log.warning("no state file yet: nothing to serve from", mirror=mirror, path=path)
 
     def lease(self, lease: int, state: str) -> None:
         """Say what became of a lease; renewals are not worth a line."""

@@ -215,8 +215,7 @@ class Mirror:
             self._observer.state_file(self.name, str(snapshot.path), str(error))
             return
         if loaded is None:
-            problem = f'etcd does not answer, and there is no state file "{snapshot.path}" yet'
-            self._observer.state_file(self.name, str(snapshot.path), problem)
+            self._observer.no_state_file(self.name, str(snapshot.path))
             return
         if self._started.is_set():
             return

@@ -33,6 +33,9 @@ class Observer:
     def state_file(self, mirror: str, path: str, problem: str, age: float = 0.0) -> None:
         """Take note: the last-known-good file, `age` s old, is used (`problem` ""), or why not."""
 
+    def no_state_file(self, mirror: str, path: str) -> None:
+        """Take note: etcd does not answer, and no last-known-good file was written yet."""
+
     def lease(self, lease: int, state: str) -> None:
         """Take note of a session's lease: "granted", "kept", "lost", "regained"."""
 

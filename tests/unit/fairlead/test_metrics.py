@@ -79,8 +79,13 @@ def test_what_etcd_does_is_told_once() -> None:
     told.state_file("m", "/f", "is damaged")
     told.state_file("m", "/f", "", 61.25)
     told.lease(255, "lost")
-    assert [line.split(" ", 1)[1] for line in lines[-3:]] == [
+    told.stale("fresh", "refused")
+    told.no_state_file("fresh", "/g")
+    assert [line.split(" ", 1)[1] for line in lines[-5:]] == [
         'level=error msg="state file refused" mirror=m path=/f reason="is damaged"',
         'level=warning msg="serving from the state file" mirror=m path=/f age_seconds=61.2',
         'level=warning msg="lease lost" lease=ff',
+        'level=warning msg="etcd not reached yet" mirror=fresh reason=refused',
+        'level=warning msg="no state file yet: nothing to serve from" mirror=fresh path=/g',
     ]
+    assert 'msg="etcd lost; the last state keeps serving" mirror=m' in "".join(lines)
