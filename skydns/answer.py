@@ -188,6 +188,8 @@ class _Making:
                     found = [_HINFO._replace(owner=question.name)]
             case _:
                 found = self.existence(name)
+        if found is None and self.zone.endswith(b"\x04arpa\0") and self.auto_ptr(name, name):
+            found = []  # the name exists, if only by its PTR
         if self.failed and not found:
             return self._done(rrs.SERVFAIL, (), (), trouble=0)
         if found:
@@ -480,19 +482,30 @@ class _Making:
     def ptr(self, name: bytes, owner: bytes) -> list[RR] | None:
         """Return the names at the exact key and directly below it (§7); addresses are none."""
         self.reads[name] = None
-        if self.existence(name) is None:
-            return None
         node = self.served.index.node(name)
-        if node is None:
-            return []
-        services = list(node.own)
-        for _, child in sorted((node.children or {}).items())[:64]:
+        services = list(node.own) if node else []
+        for _, child in sorted((node.children or {}).items())[:64] if node else ():
             services += child.own
-        return [
+        found = [
             RR(owner, rrs.PTR, self.ttl(service), names=(service.target,))
             for service in services
             if service.target
         ]
+        return found or self.auto_ptr(name, owner) or self.existence(name)
+
+    def auto_ptr(self, name: bytes, owner: bytes) -> list[RR]:
+        """Return the name of the record that has this address: lexically the first (§7)."""
+        if not self.policy.auto_ptr or not (address := names.address_of(name)):
+            return []
+        shown = {
+            _target(service).lower(): service
+            for service in reversed(self.served.index.holders(address))
+            if zone_of(_target(service).lower(), self.policy)
+        }
+        if not shown:
+            return []
+        first = shown[min(shown, key=names.to_text)]
+        return [RR(owner, rrs.PTR, self.ttl(first), names=(_target(first),))]
 
     def ns(self, name: bytes, additional: list[RR]) -> list[RR] | None:
         """Return the zone's name servers (§5.6, trap 10); asked elsewhere: no data."""

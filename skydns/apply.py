@@ -15,6 +15,7 @@ from fairlead.errors import ActionError, StoreError
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import LeaseID, Revision
 from fairlead.reconcile import Pass
+from skydns import names
 from skydns.answer import zone_of
 from skydns.compiled import Answers
 from skydns.plan import Action, Publish
@@ -45,6 +46,13 @@ class Publisher:
         for action in plan:
             service = action.service
             name = service.name.lower()
+            if answers.loaded:  # the PTR of its address, and of the one it had
+                before = served.index.services.get(service.key)
+                changed += [
+                    names.reverse(each.address)
+                    for each in (service, before)
+                    if each is not None and each.address
+                ]
             self._let_go(service.key)
             if isinstance(action, Publish):
                 served.index.put(service)

@@ -33,6 +33,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from skydns import keys, message, names, rrs
@@ -40,6 +41,7 @@ from skydns.answer import Forward, Reply, answer, zone_of
 from skydns.message import Body, Query
 from skydns.policy import Policy
 from skydns.rrs import Question
+from skydns.signing import Signing
 from skydns.state import Served
 
 Cell = list[int]
@@ -150,6 +152,7 @@ class Answers:
         self.served = served
         self.policy = policy
         self.loaded = False
+        self.signing: Signing | None = None
         self._clock = clock
         self.ready: dict[bytes, tuple[Payload, Cell]] = {}
         self._near: dict[bytes, _Near] = {}
@@ -158,6 +161,7 @@ class Answers:
         self._absent: dict[tuple[bytes, int, int], Entry] = {}
         self._readers: dict[bytes, Entry | set[Entry]] = {}
         self._fading: set[Entry] = set()
+        self._sealed: dict[bytes, set[Entry]] = {}  # by zone: its serial is under a signature
         self._serials: dict[bytes, list[bytes]] = {}
         self._cells: dict[Seen, Cell] = {}
 
@@ -176,7 +180,7 @@ class Answers:
 
     def close(self, query: Query, reply: Reply, *, udp: bool) -> bytes:
         """Return the octets of a reply made elsewhere (by the name servers' help)."""
-        body = message.encode(query.name, reply)
+        body, _ = self._encoded(query.name, reply, query)
         return self._finish(body, query, udp)
 
     def _folded(self, data: bytes) -> bytes | None:
@@ -216,10 +220,16 @@ class Answers:
 
     def _careful(self, data: bytes, query: Query, udp: bool) -> bytes | Ask:
         """Answer a parsed query from what is kept, or make the answer."""
-        key = (query.name, query.rtype, query.rclass)
+        kind = query.rclass | (query.do + query.co) << 16 if self.signing else query.rclass
+        key = (query.name, query.rtype, kind)
         entry = self._kept.get(key) or self._absent.get(key)
         if entry is None:
-            made = answer(Question(*key), self.served, self.policy, self._clock())
+            question = Question(query.name, query.rtype, query.rclass)
+            made = answer(question, self.served, self.policy, self._clock())
+            if self.signing is not None and isinstance(made, Reply):
+                made = self.signing.complete(
+                    question, made, self.served, self.policy, self._clock()
+                )
             if isinstance(made, Forward):
                 if self.policy.forwarding:
                     return Ask(query, query.name, None)
@@ -231,7 +241,7 @@ class Answers:
                     made.zone, query.rtype, rrs.SERVFAIL, query.do, "auth", data, reply, udp
                 )
                 return reply
-            entry = self._keep(key, made)
+            entry = self._keep(key, made, query)
         if entry.reply is not None and self.policy.chasing:
             return Ask(query, entry.reply.outside, entry.reply)
         reply = self._finish(entry.body, query, udp)
@@ -262,10 +272,13 @@ class Answers:
 
     # ── keeping
 
-    def _keep(self, key: tuple[bytes, int, int], reply: Reply) -> Entry:
+    def _keep(self, key: tuple[bytes, int, int], reply: Reply, query: Query) -> Entry:
         """Keep an answer under its question."""
-        entry = Entry(key, message.encode(key[0], reply), reply)
-        if reply.rcode == rrs.NXDOMAIN or not reply.zone:
+        absent = reply.rcode == rrs.NXDOMAIN or not reply.zone
+        entry = Entry(key, *self._encoded(key[0], reply, query))
+        if key[2] >> 16:
+            self._sealed.setdefault(reply.zone, set()).add(entry)
+        if absent:
             # names that are not: as many as somebody cares to invent, so only the latest stay
             if len(self._absent) >= MOST_ABSENT:
                 self._drop(next(iter(self._absent.values())))
@@ -279,6 +292,16 @@ class Answers:
         if entry.expires != math.inf:
             self._fading.add(entry)
         return entry
+
+    def _encoded(self, name: bytes, reply: Reply, query: Query) -> tuple[Body, Reply]:
+        """Return a reply's octets, signed where that is wanted and we have the keys."""
+        if self.signing is None or not query.do or reply.zone not in self.signing.signers:
+            return message.encode(name, reply), reply
+        question = Question(name, query.rtype, query.rclass)
+        signed = self.signing.sign(
+            question, reply, self.served, self.policy, self._clock(), compact_ok=query.co
+        )
+        return replace(message.encode(name, signed), serial=0), signed
 
     def _read(self, name: bytes, entry: Entry) -> None:
         """Note that an entry depends on a name."""
@@ -388,6 +411,8 @@ class Answers:
             for rclass in (rrs.IN, rrs.ANY_CLASS):
                 if soa := self._kept.get((zone, rrs.SOA, rclass)):
                     self._drop(soa)
+            for sealed in self._sealed.pop(zone, ()):
+                self._drop(sealed)
         return dropped
 
     def sweep(self) -> None:
@@ -405,6 +430,7 @@ class Answers:
         self._absent.clear()
         self._readers.clear()
         self._fading.clear()
+        self._sealed.clear()
         self._serials.clear()
 
     def _drop(self, entry: Entry) -> None:
@@ -412,6 +438,8 @@ class Answers:
         self._kept.pop(entry.key, None)
         self._absent.pop(entry.key, None)
         self._fading.discard(entry)
+        if entry.key[2] >> 16 and (sealed := self._sealed.get(entry.zone)):
+            sealed.discard(entry)
         for key in entry.readies:
             self.ready.pop(key, None)
         for key in entry.nears:

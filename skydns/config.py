@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
@@ -17,6 +17,9 @@ from skydns.addresses import parse_server
 from skydns.policy import PROFILES, Policy
 from skydns.upstream import Upstream
 
+if TYPE_CHECKING:
+    from skydns.dnssec import Key
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -25,6 +28,8 @@ class Config:
     Attributes:
         policy: before what the `config` key sets.
         upstream: its `servers` may be empty: those of /etc/resolv.conf.
+        signing: keys of our zones, from the files of `-dnssec`.
+        signatures: how many are kept.
         recursion: false with `-no-rec`: names that are not ours are refused.
     """
 
@@ -34,6 +39,8 @@ class Config:
     upstream: Upstream
     recursion: bool
     etcd: Options
+    signing: tuple[Key, ...] = ()
+    signatures: int = 10000
 
 
 def configure(values: Values) -> Config:
@@ -63,6 +70,7 @@ def configure(values: Values) -> Config:
         hostmaster=take("hostmaster", names.mailbox, b""),
         local=take("local", lambda text: names.from_text(text).lower() if text else b"", b""),
         rotate=values.flag("round-robin"),
+        auto_ptr=values.flag("auto-ptr"),
     )
     upstream = Upstream(
         servers=take("nameservers", lambda many: tuple(map(parse_server, many)), ()),
@@ -92,6 +100,15 @@ def configure(values: Values) -> Config:
     except ConfigError as error:
         faults.append(values.error("machines", error.reason))
     address = take("addr", parse_server, ("127.0.0.1", 53))
+    signing: tuple[Key, ...] = ()
+    if bases := values.many("dnssec"):
+        from skydns import dnssec
+        from skydns.signing import load
+
+        try:
+            signing = load(bases, zones)
+        except dnssec.KeyFileError as error:
+            faults.append(values.error("dnssec", str(error)))
     if faults:
         raise ConfigErrors(tuple(faults))
     return Config(
@@ -100,5 +117,7 @@ def configure(values: Values) -> Config:
         address=tuple(address),
         upstream=upstream,
         recursion=not values.flag("no-rec"),
+        signing=signing,
+        signatures=max(values.number("scache"), 0),
         etcd=etcd,
     )

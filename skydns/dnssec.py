@@ -286,10 +286,12 @@ class Signer:
 
     Args:
         keys: at least one, all of one zone.
+        most: signatures kept.
     """
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[Key], most: int = MOST) -> None:
         self.zone = keys[0].zone
+        self._most = max(most, 1)
         self._keys = tuple(keys)
         entry = [key for key in keys if key.flags & _SEP]
         rest = [key for key in keys if not key.flags & _SEP]
@@ -307,6 +309,10 @@ class Signer:
             case 59:
                 return tuple(RR(self.zone, CDS, ttl, key.ds()) for key in self._for_keys)
         return ()
+
+    def ds(self, ttl: int) -> tuple[RR, ...]:
+        """Return the DS records that the zone above has for this one."""
+        return tuple(RR(self.zone, DS, ttl, key.ds()) for key in self._for_keys)
 
     def reply(
         self,
@@ -364,7 +370,7 @@ class Signer:
         made = self._made.get(place)
         if made is not None and now < made.renew:
             return made.rr._replace(owner=first.owner)
-        if len(self._made) >= MOST:
+        if len(self._made) >= self._most:
             self._made.pop(next(iter(self._made)))  # the oldest; what is asked for comes back
         labels = _labels(owner)
         expires = int(now) + AHEAD

@@ -13,7 +13,9 @@ from skydns import addresses, keys, names
 from skydns.addresses import parse_server, resolv_conf, without
 from skydns.compiled import Answers
 from skydns.config import Config
+from skydns.dnssec import Key, KeyFileError
 from skydns.forward import Forwarder
+from skydns.signing import Signing, load
 from skydns.stored import Stored, different, merge
 from skydns.upstream import Upstream
 
@@ -73,14 +75,37 @@ class Live:
         if stored.ns_rotate is not None:
             upstream = replace(upstream, rotate=stored.ns_rotate)
         self._upstream = replace(upstream, servers=without(servers, own(*self.address)))
+        self._sign(stored)
         self.changed()
         shown = ",".join(map(str, self._upstream.servers))
         self._runtime.log.info("name servers", servers=shown or "none")
         return Forwarder(self._upstream) if self._upstream.servers else None
 
+    def _sign(self, stored: Stored) -> None:
+        """Load the keys that are set now; those in force stay when a file is no good."""
+        given, answers = self._given, self._answers
+        keys_: tuple[Key, ...] = given.signing
+        if stored.dnssec:
+            zones = merge(given.policy, stored).zones
+            try:  # in the key a blank stands for "+", as in the original
+                keys_ = load((stored.dnssec.replace(" ", "+"),), zones)
+            except KeyFileError as error:
+                self._runtime.log.warning("keys of the config key refused", reason=str(error))
+                return
+        before = answers.signing.keys if answers.signing else ()
+        if tuple(key.rdata for key in keys_) == tuple(key.rdata for key in before):
+            return
+        most = given.signatures if stored.scache is None else max(stored.scache, 0)
+        answers.signing = Signing(keys_, self._runtime.clock.wall, most) if keys_ else None
+        answers.clear()
+        for key in keys_:
+            self._runtime.log.info("signing", zone=names.to_text(key.zone), key_tag=key.tag)
+
     def changed(self) -> None:
-        """Put the policy in force that follows from what is set now."""
+        """Put in force what follows from what is set now."""
         stored, answers = self.stored, self._answers
+        if self._started is not None or answers.loaded:
+            self._sign(stored or Stored())
         servers = bool(self._upstream.servers)
         recursion = self._given.recursion
         if stored is not None and stored.no_rec is not None:
@@ -108,7 +133,13 @@ class Live:
 
     def reload(self, given: Config) -> None:
         """Take over a new command line's policy (SIGHUP)."""
-        self._given = replace(self._given, policy=given.policy, recursion=given.recursion)
+        self._given = replace(
+            self._given,
+            policy=given.policy,
+            recursion=given.recursion,
+            signing=given.signing,
+            signatures=given.signatures,
+        )
         self.changed()
 
 

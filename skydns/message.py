@@ -40,6 +40,7 @@ _OPCODE: Final = 0x7800
 _NOTIFY: Final = 4
 _EDE: Final = 15  # RFC 8914
 _DO: Final = 0x8000
+_CO: Final = 0x4000  # RFC 9824 §5.1
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Query:
         size: the largest reply over UDP the client takes; 512 without EDNS.
         edns: the query had an OPT record.
         do: it wants DNSSEC records.
+        co: it takes NXDOMAIN together with a compact denial.
         plain: nothing in it but the question and an OPT without options, so that a reply may be
             kept under its octets.
     """
@@ -65,6 +67,7 @@ class Query:
     size: int = PLAIN_UDP
     edns: bool = False
     do: bool = False
+    co: bool = False
     plain: bool = True
 
 
@@ -110,6 +113,7 @@ def parse(data: bytes) -> Query | bytes | None:
         query.edns = True
         query.size = max(size, PLAIN_UDP)
         query.do = bool(ttl & _DO)
+        query.co = query.do and bool(ttl & _CO)
         query.plain &= start == at
         if ttl >> 16 & 0xFF:  # EDNS version: only 0 is known
             return _error(data, flags, rrs.BADVERS, question)

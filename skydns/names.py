@@ -18,6 +18,7 @@ ROOT = b"\0"
 MOST_LABEL = 63  # RFC 1035 §2.3.4
 MOST_NAME = 255
 
+_IP6 = b"\x03ip6\x04arpa\0"
 _PLAIN = frozenset(range(0x21, 0x7F)) - frozenset(b'."\\();@$')
 
 
@@ -89,6 +90,28 @@ def mailbox(text: str) -> bytes:
         ValueError: not a name.
     """
     return from_text(text.replace("@", ".", 1)) if text else b""
+
+
+def reverse(address: bytes) -> bytes:
+    """Return the name below in-addr.arpa or ip6.arpa that stands for an address's octets."""
+    if len(address) == 4:
+        parts = [b"%d" % octet for octet in reversed(address)]
+        return from_labels((*parts, b"in-addr", b"arpa"))
+    return b"".join(b"\x01%c" % digit for digit in reversed(address.hex().encode())) + _IP6
+
+
+def address_of(name: bytes) -> bytes:
+    """Return the address that a folded reverse name stands for, b"" when it stands for none."""
+    parts = list(labels(name))
+    if len(parts) == 6 and parts[4:] == [b"in-addr", b"arpa"]:
+        texts = parts[3::-1]
+        if all(part.isdigit() and part == b"%d" % int(part) and int(part) < 256 for part in texts):
+            return bytes(map(int, texts))
+    if len(parts) == 34 and parts[32:] == [b"ip6", b"arpa"]:
+        digits = b"".join(parts[31::-1])
+        if len(digits) == 32 and all(digit in b"0123456789abcdef" for digit in digits):
+            return bytes.fromhex(digits.decode())
+    return b""
 
 
 def labels(wire: bytes) -> Iterator[bytes]:

@@ -81,6 +81,7 @@ class Policy:
         hostmaster: RNAME of every SOA; b"": `hostmaster.` and the zone.
         local: the name looked up for `local.dns.<zone>`, folded; b"": none.
         rotate: the addresses of an answer take turns in being first.
+        auto_ptr: an address of a record answers PTR with the record's name.
         forwarding: there are servers to ask about names that are not ours.
         chasing: there are servers to ask about aliases that lead out of our zones (`no_rec` ends
             the one and not the other, §9.1).
@@ -97,6 +98,7 @@ class Policy:
     hostmaster: bytes = b""
     local: bytes = b""
     rotate: bool = True
+    auto_ptr: bool = False
     forwarding: bool = False
     chasing: bool = False
     addresses: tuple[bytes, ...] = ()

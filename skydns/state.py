@@ -45,6 +45,7 @@ class Index:
     def __init__(self) -> None:
         self._services: dict[bytes, Service] = {}
         self._nodes: dict[bytes, Node] = {names.ROOT: Node()}
+        self._owners: dict[bytes, bytes | tuple[bytes, ...]] = {}  # address → keys that hold it
         self.services: Mapping[bytes, Service] = MappingProxyType(self._services)
 
     def put(self, service: Service) -> None:
@@ -52,6 +53,12 @@ class Index:
         if service.key in self._services:
             self.remove(service.key)
         self._services[service.key] = service
+        if address := service.address:
+            held = self._owners.get(address)  # mostly one: a tuple for each would be 56 octets more
+            if held is None:
+                self._owners[address] = service.key
+            else:
+                self._owners[address] = (*_several(held), service.key)
         name = service.name.lower()
         node = self._grow(name)
         # two keys that differ only in letter case are one name (§1.1): in the order of keys
@@ -62,6 +69,12 @@ class Index:
         service = self._services.pop(key, None)
         if service is None:
             return
+        if service.address:
+            left = tuple(other for other in _several(self._owners[service.address]) if other != key)
+            if left:
+                self._owners[service.address] = left
+            else:
+                del self._owners[service.address]
         name = service.name.lower()
         node = self._nodes[name]
         node.own = tuple(other for other in node.own if other.key != key)
@@ -72,6 +85,11 @@ class Index:
             if node.children is not None:
                 del node.children[name[1 : 1 + name[0]]]
             name = above
+
+    def holders(self, address: bytes) -> list[Service]:
+        """Return the records whose host is this address, in the order of their keys."""
+        held = self._owners.get(address)
+        return [self._services[key] for key in sorted(_several(held))] if held else []
 
     def node(self, name: bytes) -> Node | None:
         """Return what stands at a folded name, None when nothing exists there or below."""
@@ -150,6 +168,11 @@ class Index:
             if known:
                 return made
             child = above
+
+
+def _several(held: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return keys as a tuple, be it one or more."""
+    return (held,) if isinstance(held, bytes) else held
 
 
 def _by_key(service: Service) -> bytes:

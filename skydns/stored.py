@@ -40,13 +40,14 @@ class Stored(msgspec.Struct, frozen=True):
     ndots: int | None = None
     rcache: int | None = None
     dnssec: str | None = None
+    scache: int | None = None
     systemd: bool | None = None
 
 
 RESTART: Final = ("dns_addr", "nameservers", "no_rec", "read_timeout", "ndot", "ns_rotate")
 """Fields that are read at the start only."""
 
-UNBUILT: Final = ("dnssec", "rcache", "systemd")
+UNBUILT: Final = ("rcache", "systemd")
 """Fields of the original whose work is not built: refused when they ask for it."""
 
 

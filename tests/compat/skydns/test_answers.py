@@ -7,6 +7,7 @@ import dns.flags
 import pytest
 
 from fairlead.etcd.types import LeaseID
+from skydns import names
 from skydns.answer import srv_weight
 
 
@@ -507,3 +508,28 @@ def test_a_name_that_comes_to_be_is_seen_at_once(server):
     s.put({"new": None, "n/x": None})
     assert s.answer("new A") == "NXDOMAIN"
     assert s.answer("n A") == ["n A 10.0.0.1"]
+
+
+def test_ptr_by_itself_from_addresses(server):
+    """§7: an explicit key, else lexically the first name that has the address."""
+    s = server(zones="skydns.test,10.0.0.0/24,2001:db8::/32", auto_ptr=True)
+    assert s.answer("9.0.0.10.in-addr.arpa. PTR") == "NXDOMAIN"
+    s.put({
+        "pool/x2": '{"host":"10.0.0.9"}',
+        "pool/x1": '{"host":"10.0.0.9"}',
+        "six": '{"host":"2001:db8::9"}',
+        "web/3f9a01bc": '{"host":"10.0.0.8","targetstrip":1}',
+        "both": '{"host":"10.0.0.7"}',
+        "/skydns/arpa/in-addr/10/0/0/7": '{"host":"said.example.org"}',
+    })  # fmt: skip
+    ask = lambda name: s.answer(f"{name}. PTR")[0].rpartition(" ")[2]  # noqa: E731
+    assert ask("9.0.0.10.in-addr.arpa") == "x1.pool.skydns.test."
+    assert ask("8.0.0.10.in-addr.arpa") == "web.skydns.test."
+    assert ask("7.0.0.10.in-addr.arpa") == "said.example.org."
+    assert ask(".".join("9" + "0" * 23 + "8bd01002") + ".ip6.arpa") == "six.skydns.test."
+    assert s.answer("9.0.0.10.in-addr.arpa. TXT") == []  # the name exists
+    s.put({"pool/x1": None})
+    s.answers.touch([names.reverse(bytes((10, 0, 0, 9)))])  # as `apply` does
+    assert ask("9.0.0.10.in-addr.arpa") == "x2.pool.skydns.test."
+    off = server({"x": '{"host":"10.0.0.9"}'}, zones="skydns.test,10.0.0.0/24")
+    assert off.answer("9.0.0.10.in-addr.arpa. PTR") == "NXDOMAIN"

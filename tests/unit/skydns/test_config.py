@@ -43,7 +43,6 @@ def test_the_key_wins_over_the_flags(value, field, merged):
     ('{"nameservers":[1]}', 'field "nameservers[0]"'),
     ('{"domain":"a..b"}', 'field "domain"'),
     ('{"dns_addr":"localhost:53"}', 'field "dns_addr"'),
-    ('{"dnssec":"Kx"}', 'field "dnssec": this is not built yet'),
     ('{"rcache":100}', 'field "rcache": this is not built yet'),
     ("{", "not JSON"),
 ])  # fmt: skip
@@ -91,10 +90,8 @@ def test_defaults():
 @pytest.mark.parametrize(
     "flag",
     [
-        "-dnssec=x",
         "-stubzones",
         "-systemd",
-        "-scache=1",
         "-rcache=1",
         "-rcache-ttl=1",
         "-verbose",
