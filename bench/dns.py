@@ -206,7 +206,8 @@ def main() -> None:
         serve(args.port, args.names)
         return
     if not shutil.which("dnsperf"):
-        raise SystemExit("dnsperf is not installed: make peers")
+        print("skipped: dnsperf is not installed: make peers")
+        return
     me = [sys.executable, __file__, "--names", str(args.names)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
