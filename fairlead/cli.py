@@ -180,7 +180,8 @@ def _status_table(told: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    # for a program reading on: one line a daemon, however much there is to say
+    console = Console(width=None if sys.stdout.isatty() else 4000, highlight=False)
     table = Table(box=None, pad_edge=False)
     for name in ("PROGRAM", "PID", "READY", "REVISION", "LAG", "RECORDS", "REJECTED", "WHY"):
         right = name in ("PID", "REVISION", "LAG", "RECORDS", "REJECTED")
