@@ -69,12 +69,21 @@ Choice = Reuse | Create | Exhausted
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What proves a lease ours under whatever address: the id of its etcd lease, granted to us."""
+
+    key: bytes
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """Who asks: what identifies this host among the leases, and what it had before."""
 
     public_ip: IPv4Address
     public_ipv6: IPv6Address | None = None
     previous: Subnets | None = None
+    mark: Mark | None = None
 
 
 def fits(config: NetworkConfig, subnets: Subnets) -> bool:
@@ -98,9 +107,21 @@ def _fits6(wanted: Range6 | None, has: IPv6Network | None) -> bool:
 
 def is_ours(config: NetworkConfig, lease: Lease, wish: Wish) -> bool:
     """Say whether a lease carries our public address; by IPv6 only in a v6-only network."""
+    if is_marked(lease, wish):
+        return True
     if config.v4 is None:
         return wish.public_ipv6 is not None and lease.attributes.public_ipv6 == wish.public_ipv6
     return wish.public_ip != NO_PUBLIC_IP and lease.attributes.public_ip == wish.public_ip
+
+
+def is_marked(lease: Lease, wish: Wish) -> bool:
+    """Say whether a lease is provably ours; a reservation is its PublicIP's alone."""
+    mark = wish.mark
+    return (
+        mark is not None
+        and not lease.is_reservation
+        and (lease.key, lease.lease) == (mark.key, mark.lease)
+    )
 
 
 def choose(
@@ -112,7 +133,8 @@ def choose(
         leases: every lease of the network, ours too.
         window: how many free subnets to choose from; a wider one after lost races.
     """
-    standing = sorted(leases, key=lambda lease: lease.key)
+    # what is provably ours comes first: two hosts that swap addresses keep their subnets
+    standing = sorted(leases, key=lambda lease: (not is_marked(lease, wish), lease.key))
     instead: list[Lease] = []
     keep4: IPv4Network | None = None
     for lease in standing:
@@ -129,13 +151,13 @@ def choose(
         return _complete(config, standing, keep4, gone, (pick, window))
     previous = wish.previous
     if previous is not None and fits(config, previous):
-        held = any(_same(lease.subnets, previous) for lease in standing)
+        held = any(same_subnet(lease.subnets, previous) for lease in standing)
         if not held:
             return Create(previous, "the subnet of the last run", gone)
     return _complete(config, standing, None, gone, (pick, window))
 
 
-def _same(one: Subnets, other: Subnets) -> bool:
+def same_subnet(one: Subnets, other: Subnets) -> bool:
     """Say whether two leases hold the same subnet, by IPv4 where there is one."""
     if one.v4 is not None or other.v4 is not None:
         return one.v4 == other.v4

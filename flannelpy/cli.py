@@ -12,7 +12,7 @@ from fairlead.daemon import Program
 from fairlead.daemon import main as run
 from fairlead.flags import Values
 from flannelpy.config import Config, configure
-from flannelpy.settings import SETTINGS
+from flannelpy.settings import LIVE, SETTINGS
 
 if TYPE_CHECKING:
     from fairlead.life import Runtime
@@ -38,7 +38,7 @@ PROGRAM = Program(
     serve=_serve,
     etcd=lambda config: config.etcd,
     early=_early,
-    live=frozenset({"log-level"}),
+    live=LIVE,
 )
 
 

@@ -39,6 +39,8 @@ class Config:
     reacquire: bool
     wait: bool
     resync: float
+    set_forwarding: bool
+    takeover_bridges: tuple[str, ...]
     healthz_ip: str
     healthz_port: int
 
@@ -103,6 +105,8 @@ def configure(values: Values) -> Config:
         reacquire=values.text("on-revoke").lower() == "reacquire",
         wait=values.text("on-exhausted").lower() == "wait",
         resync=values.seconds("resync"),
+        set_forwarding=values.flag("set-forwarding"),
+        takeover_bridges=values.many("takeover-bridge"),
         healthz_ip=values.text("healthz-ip"),
         healthz_port=port,
     )

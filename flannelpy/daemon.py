@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 from fairlead.life import Runtime
-from flannelpy import health, identity, kernel, metrics, watch
+from flannelpy import bridges, forwarding, health, identity, kernel, metrics
 from flannelpy.config import Config
+from flannelpy.memory import Memory
 from flannelpy.node import Node
 from flannelpy.sources import Sources
 from flannelpy.tenure import Tenure
+from flannelpy.watch import Watch
 
 
 async def serve(config: Config, runtime: Runtime) -> int:
@@ -24,18 +26,25 @@ async def serve(config: Config, runtime: Runtime) -> int:
         sources = Sources(runtime, config.prefix)
         await health.listen(config, runtime)
         network = await sources.network()
-        here = await identity.find(host, config, network, sources.leases.values(), runtime.log)
-        tenure = Tenure(config, runtime, sources)
+        uplink = await identity.find_uplink(host, config, network, runtime.log)
+        memory = Memory.of(runtime, config.prefix, await identity.card(host, uplink))
+        leases = sources.leases.values()
+        here = await identity.find(host, network, uplink, leases, memory.recall())
+        tenure = Tenure(config, runtime, sources, memory)
         node = Node(config, runtime, host, sources, here, await tenure.first(here))
         metrics.export(runtime, node, tenure)
         if runtime.planning:
             runtime.reconcile(node.loop)
             await runtime.ready()
+        forwarding.ensure(network, runtime.log, switch_on=config.set_forwarding)
         await node.own_part()
+        subnets = node.held.subnets
+        await bridges.look(host, network, subnets, config.takeover_bridges, runtime.log)
         await runtime.ready()  # before the peers, as the original: containers may start now
         runtime.reconcile(node.loop, sources.config_mirror, sources.mirror)
-        watching = watch.Watch(runtime, host, node)
+        watching = Watch(config, runtime, host, node, tenure)
         runtime.tasks.start("underlay", watching.underlay())
-        runtime.tasks.start("network configuration", watch.config(runtime, sources, node))
+        runtime.tasks.start("uplink", watching.uplink())
+        runtime.tasks.start("network configuration", watching.config(sources))
         with watching.listening():
             return await tenure.keep(node)

@@ -10,30 +10,32 @@ from pathlib import Path
 
 from fairlead.log import Log
 from flannelpy import backends, observe, subnet_env, uplink
-from flannelpy.allocate import Wish, is_ours
+from flannelpy.allocate import Mark, Wish, is_ours
 from flannelpy.backends import Backend, Host, Underlay, Uplink
 from flannelpy.config import Config
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
 from flannelpy.records import FieldError, Lease, NetworkConfig
 from flannelpy.sources import StartError
-from flannelpy.state import Territory, mac_text
+from flannelpy.state import IPAddress, Territory, mac_text
 
 
 async def find(
-    kernel: Kernel, config: Config, network: NetworkConfig, leases: Iterable[Lease], log: Log
+    kernel: Kernel,
+    network: NetworkConfig,
+    ours: Uplink,
+    leases: Iterable[Lease],
+    mark: Mark | None,
 ) -> Host:
     """Return what the backend builds on; MACs are kept (trap T15), new ones are random.
 
     Raises:
-        UplinkError: no interface faces the other hosts.
         StartError: the backend cannot be built.
     """
-    ours = await find_uplink(kernel, config, network, log)
     fresh = bytes((secrets.randbits(8) & 0xFC | 0x02, *secrets.token_bytes(5)))  # local, unicast
     about = Host(network, ours, fresh_mac=mac_text(int.from_bytes(fresh)))
     backend = build(about)
-    macs = _macs_of_lease(network, backend, leases)
+    macs = _macs_of_lease(network, backend, leases, wish(backend, None, mark))
     for dev in backend.devices:
         there = await kernel.interface(dev)
         if there is not None and there.link.tunnel is not None:
@@ -42,19 +44,12 @@ async def find(
 
 
 async def find_uplink(kernel: Kernel, config: Config, network: NetworkConfig, log: Log) -> Uplink:
-    """Return the interface that the command line, or the kernel, leads to."""
-    found = await uplink.find(
-        kernel,
-        uplink.Request(
-            config.iface,
-            config.iface_regex,
-            config.can_reach,
-            config.public_ip,
-            config.public_ipv6,
-            network.v4 is not None,
-            network.v6 is not None,
-        ),
-    )
+    """Return the interface that the command line, or the kernel, leads to.
+
+    Raises:
+        UplinkError: no interface faces the other hosts.
+    """
+    found = await uplink.find(kernel, _request(config, network))
     log.info(
         "interface chosen",
         name=found.name,
@@ -62,6 +57,36 @@ async def find_uplink(kernel: Kernel, config: Config, network: NetworkConfig, lo
         public=found.ext_v4 or found.ext_v6,
     )
     return found
+
+
+async def follow_uplink(
+    kernel: Kernel, config: Config, network: NetworkConfig, now: Uplink
+) -> Uplink:
+    """Return the same interface with the addresses and the MTU it has by now.
+
+    Raises:
+        UplinkError: it is gone, or has no usable address at the moment.
+    """
+    request = _request(config, network)
+    return uplink.again(request, await uplink.facts(kernel, request), now)
+
+
+def _request(config: Config, network: NetworkConfig) -> uplink.Request:
+    return uplink.Request(
+        config.iface,
+        config.iface_regex,
+        config.can_reach,
+        config.public_ip,
+        config.public_ipv6,
+        network.v4 is not None,
+        network.v6 is not None,
+    )
+
+
+async def card(kernel: Kernel, ours: Uplink) -> str:
+    """Return the MAC of the uplink, which a clone of this machine would not have."""
+    there = await kernel.interface(ours.name)
+    return "" if there is None else there.mac
 
 
 def build(about: Host) -> Backend:
@@ -83,10 +108,15 @@ async def underlay(kernel: Kernel, about: Host) -> Underlay:
     return await observe.underlay(kernel, Territory(build(about).devices, ()), versions)
 
 
-def wish(backend: Backend, previous: Subnets | None) -> Wish:
+def public(about: Host) -> IPAddress | None:
+    """Return the address that tells this host from others: IPv4's where there is IPv4."""
+    return about.uplink.ext_v4 if about.config.v4 is not None else about.uplink.ext_v6
+
+
+def wish(backend: Backend, previous: Subnets | None, mark: Mark | None) -> Wish:
     """Return who asks for a lease."""
     attributes = backend.attributes()
-    return Wish(attributes.public_ip, attributes.public_ipv6, previous)
+    return Wish(attributes.public_ip, attributes.public_ipv6, previous, mark)
 
 
 def previous(config: Config, log: Log) -> Subnets | None:
@@ -105,10 +135,9 @@ def previous(config: Config, log: Log) -> Subnets | None:
 
 
 def _macs_of_lease(
-    network: NetworkConfig, backend: Backend, leases: Iterable[Lease]
+    network: NetworkConfig, backend: Backend, leases: Iterable[Lease], who: Wish
 ) -> dict[str, str]:
     """Return the MACs that our lease advertises: after a reboot peers need not relearn them."""
-    who = wish(backend, None)
     for lease in leases:
         if is_ours(network, lease, who) and lease.attributes.backend_type == backend.type:
             return backend.identity(lease.attributes)

@@ -13,10 +13,19 @@ from dataclasses import replace
 
 from fairlead.errors import StoreError
 from fairlead.etcd.errors import LeaseLost
-from fairlead.etcd.types import NO_LEASE, KeyValue, Revision
+from fairlead.etcd.types import (
+    NO_LEASE,
+    Compare,
+    KeyValue,
+    Put,
+    Result,
+    Revision,
+    Target,
+)
 from flannelpy.lease import Held, Leases
 
 RETRY = 60.0  # seconds between tries to renew, as the original
+AGAIN = 1.0  # seconds between tries to write changed attributes: peers wait for them
 
 
 class Keeper:
@@ -24,6 +33,7 @@ class Keeper:
 
     def __init__(self, leases: Leases, held: Held) -> None:
         self.held = held
+        self._wanted = held.value
         self._leases = leases
         self._clock = leases.clock
         self._lost: str | None = None
@@ -41,7 +51,9 @@ class Keeper:
             self.held = replace(self.held, lease=kv.lease, revision=revision, expires=expires)
         else:
             self.held = replace(self.held, revision=revision)
-        if kv is not None and kv.value != self.held.value:
+        if kv is not None and kv.value == self._wanted:
+            self.held = replace(self.held, value=kv.value)  # our own put, seen before its answer
+        elif kv is not None and kv.value != self.held.value:
             # written back it would only be written over again: a human has to look
             self._leases.log.error(
                 "somebody else wrote our lease; do two hosts have the same PublicIP?",
@@ -50,6 +62,12 @@ class Keeper:
                 ours=self.held.value,
             )
         self._woken.set()
+
+    def want(self, value: bytes) -> None:
+        """Have the key say `value`: our attributes changed, the subnet stays ours."""
+        if value != self._wanted:
+            self._wanted = value
+            self._woken.set()
 
     @property
     def due(self) -> float:
@@ -60,6 +78,11 @@ class Keeper:
         """Renew when it is time; return why the lease is lost."""
         retry = 0.0
         while self._lost is None:
+            if self.held.value != self._wanted:
+                pause = await self._rewrite()
+                if pause:
+                    await self._sleep(pause)
+                continue
             wait = max(self.due - self._clock.monotonic(), retry)
             if wait > 0 and not await self._sleep(wait):
                 retry = 0.0
@@ -82,6 +105,25 @@ class Keeper:
         finally:
             for each in waits:
                 each.cancel()
+
+    async def _rewrite(self) -> float:
+        """Put our attributes under the same key and etcd lease; return when to try again."""
+        held, value = self.held, self._wanted
+        same = Compare(held.key, Target.MOD, Result.EQUAL, held.revision)
+        try:
+            done = await self._leases.store.txn((same,), (Put(held.key, value, held.lease),))
+        except LeaseLost:
+            self._lost = "its etcd lease is gone"
+            return 0.0
+        except StoreError as error:
+            self._leases.log.warning("lease not rewritten; trying again", reason=str(error))
+            return AGAIN
+        if not done.succeeded:
+            return AGAIN  # somebody wrote or deleted it: the mirror is about to tell
+        revision = max(self.held.revision, done.header.revision)
+        self.held = replace(self.held, value=value, revision=revision)
+        self._leases.log.info("lease rewritten, same subnet", subnet=str(held.subnets))
+        return 0.0
 
     async def _renew(self) -> float:
         """Extend the etcd lease; return how long to wait at least before the next try."""

@@ -21,12 +21,14 @@ from fairlead.errors import ActionError
 from fairlead.life import Runtime
 from fairlead.reconcile import Guard, Loop, Pass, Scope
 from flannelpy import apply, identity, observe, plan, subnet_env
+from flannelpy.allocate import same_subnet
 from flannelpy.backends import Backend, Host
 from flannelpy.config import Config
 from flannelpy.desired import Overlay
 from flannelpy.kernel import Kernel
 from flannelpy.lease import Held
 from flannelpy.plan import Action
+from flannelpy.records import Lease
 from flannelpy.sources import Sources
 from flannelpy.state import File, HostState, Key, Kind
 
@@ -38,6 +40,7 @@ class Node:
         host: what its backend builds on.
         held: its lease, as last acquired.
         overlay: what should be there.
+        duplicates: other hosts' leases with our public address, and the address.
         loop: keeps what is there at that.
     """
 
@@ -59,6 +62,7 @@ class Node:
         self.held = held
         self.backend: Backend
         self.overlay: Overlay
+        self.duplicates: dict[bytes, str] = {}
         self.loop: Loop[HostState, Action] = Loop(
             name="overlay",
             desired=lambda scope: self.overlay.within(_keys(scope)),
@@ -70,7 +74,7 @@ class Node:
             observed=self._passed,
             clock=runtime.clock,
         )
-        self._build()
+        self._build(told=False)
         sources.on_leases = self._leases_told
 
     def adopt(self, held: Held) -> None:
@@ -81,8 +85,19 @@ class Node:
             self._rebuild()
 
     def become(self, host: Host) -> None:
-        """Go on with another uplink, underlay or network configuration."""
+        """Go on with another uplink, underlay or network configuration.
+
+        Raises:
+            StartError: no backend can be built on it; nothing has changed.
+        """
+        identity.build(host)
         self.host = host
+        self._rebuild()
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with other settings."""
+        self._config = config
+        self.loop.resync = config.resync or None
         self._rebuild()
 
     async def look_around(self) -> None:
@@ -95,7 +110,7 @@ class Node:
         self._build()
         self.loop.dirty.mark_all()
 
-    def _build(self) -> None:
+    def _build(self, *, told: bool = True) -> None:
         network, subnets = self.host.config, self.held.subnets
         self.backend = identity.build(self.host)
         env = subnet_env.SubnetEnv(
@@ -107,9 +122,10 @@ class Node:
             self._config.ip_masq,
         )
         file = File(self._config.subnet_file, env.render())
+        self.duplicates.clear()
         self.overlay = Overlay(network, self.backend, subnets, (file,))
         for key in self._sources.leases:
-            self._take_in(key)
+            self._take_in(key, new=not told)
 
     def _leases_told(self, touched: Iterable[bytes]) -> None:
         marks: set[Key] = set()
@@ -117,18 +133,38 @@ class Node:
             marks |= self._take_in(key)
         self.loop.dirty.mark(marks)
 
-    def _take_in(self, key: bytes) -> set[Key]:
+    def _take_in(self, key: bytes, *, new: bool = True) -> set[Key]:
         lease = self._sources.lease(key)
+        self._look_for_twin(key, lease)
         before = self.overlay.ignored.get(key)
         marks = self.overlay.update(key, lease)
         reason = self.overlay.ignored.get(key)
         shown = key.decode("utf-8", "backslashreplace")
         if reason is not None and reason != before:
             self._log.warning("lease ignored", key=shown, reason=reason)
-        elif marks:
+        elif marks and new:
             what = "Subnet removed" if lease is None else "Subnet added"
             self._log.info(what, key=shown)
         return marks
+
+    def _look_for_twin(self, key: bytes, lease: Lease | None) -> None:
+        """Shout when another subnet is leased to our public address: a cloned host, or NAT."""
+        was = self.duplicates.pop(key, None)
+        if lease is None or key == self.held.key or same_subnet(lease.subnets, self.held.subnets):
+            return
+        public = identity.public(self.host)
+        if public is None or public not in (
+            lease.attributes.public_ip,
+            lease.attributes.public_ipv6,
+        ):
+            return
+        self.duplicates[key] = str(public)
+        if was is None:
+            self._log.error(
+                "another lease has our public address: two hosts with one address, or a lease left behind",
+                key=key.decode("utf-8", "backslashreplace"),
+                address=public,
+            )
 
     async def _observe(self, scope: Scope) -> HostState:
         state = await observe.host_state(self._kernel, self.overlay.territory, _keys(scope))

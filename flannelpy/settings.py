@@ -134,6 +134,20 @@ OURS: Final = (
         ours=True,
     ),
     Setting(
+        "set-forwarding",
+        Kind.BOOL,
+        False,
+        "Switch on net.ipv4.ip_forward, and net.ipv6.conf.all.forwarding in a network with IPv6.",
+        ours=True,
+    ),
+    Setting(
+        "takeover-bridge",
+        Kind.COMMA,
+        (),
+        "Bridges, e.g. cni0, from which to take the addresses of a subnet that this host no longer has.",
+        ours=True,
+    ),
+    Setting(
         "resync",
         Kind.DURATION,
         30.0,
@@ -149,3 +163,19 @@ SETTINGS: Final = Settings(
     bad_env_fatal=False,
     summary="Leases this host a subnet of the overlay and programs the routes to the others.",
 )
+
+LIVE: Final = frozenset(
+    {
+        "iface",
+        "iface-regex",
+        "iface-can-reach",
+        "public-ip",
+        "public-ipv6",
+        "subnet-lease-renew-margin",
+        "on-revoke",
+        "on-exhausted",
+        "resync",
+        "log-level",
+    }
+)
+"""What SIGHUP applies; the rest needs a restart."""

@@ -14,7 +14,9 @@ from flannelpy.backends import Host
 from flannelpy.config import Config
 from flannelpy.keeper import Keeper
 from flannelpy.lease import Held, Leases, provisional
+from flannelpy.memory import Memory
 from flannelpy.node import Node
+from flannelpy.records import encode_attributes
 from flannelpy.sources import Sources, StartError
 
 
@@ -25,8 +27,9 @@ class Tenure:
         known: etcd itself has said that the lease is ours.
     """
 
-    def __init__(self, config: Config, runtime: Runtime, sources: Sources) -> None:
+    def __init__(self, config: Config, runtime: Runtime, sources: Sources, memory: Memory) -> None:
         self._config = config
+        self._memory = memory
         self._runtime = runtime
         self._sources = sources
         self._keeper: Keeper | None = None
@@ -45,7 +48,8 @@ class Tenure:
     async def first(self, host: Host) -> Held:
         """Return our lease; from the last-known-good file while etcd is away."""
         backend = identity.build(host)
-        wish = identity.wish(backend, identity.previous(self._config, self._runtime.log))
+        previous = identity.previous(self._config, self._runtime.log)
+        wish = identity.wish(backend, previous, self._memory.recall())
         standing = self._sources.leases.values()
         if self._runtime.planning:
             choice = choose(host.config, standing, wish, min)
@@ -69,10 +73,12 @@ class Tenure:
         """Keep the lease and regain a lost one; return when -on-revoke says to end."""
         while True:
             if not self.known:
-                wish = identity.wish(node.backend, node.held.subnets)
+                wish = identity.wish(node.backend, node.held.subnets, self._memory.recall())
                 attributes = node.backend.attributes()
                 node.adopt(await self._leases.acquire(node.host.config, attributes, wish))
+            self._memory.keep(node.held.key, node.held.lease)
             self._keeper = keeper = Keeper(self._leases, node.held)
+            self.advertise(node)
             if self._sources.live:  # what happened to the key before there was a keeper
                 _, kv, revision = self._sources.as_stored(node.held.key)
                 keeper.note(kv, revision)
@@ -85,6 +91,16 @@ class Tenure:
             if not self._config.reacquire:
                 return 0
 
+    def advertise(self, node: Node) -> None:
+        """Have the lease say what this host is by now: its address, its MAC."""
+        if self._keeper is not None:
+            self._keeper.want(encode_attributes(node.backend.attributes()))
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with other settings."""
+        self._config = config
+        self._leases.margin, self._leases.wait = config.margin, config.wait
+
     def now(self, node: Node) -> Held:
         """Return the lease as its keeper has it."""
         return node.held if self._keeper is None else self._keeper.held
@@ -96,3 +112,4 @@ class Tenure:
         for key, kv, revision in changes:
             if key == keeper.held.key:
                 keeper.note(kv, revision)
+                self._memory.keep(key, keeper.held.lease)

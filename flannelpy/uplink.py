@@ -267,6 +267,20 @@ async def _default(kernel: Kernel, version: int) -> str | None:
     return name_of(best.ifindex) or ""
 
 
+def again(request: Request, facts: Facts, now: Uplink) -> Uplink:
+    """Return the uplink as it is by now: the same interface, and its addresses while they stand.
+
+    Raises:
+        UplinkError: it is gone, or has no usable address at the moment.
+    """
+    for nic in facts.nics:
+        if nic.name == now.name:
+            standing = (*usable(nic, 4), *usable(nic, 6))
+            kept = [it for it in (now.v4, now.v6) if it is not None and it in standing]
+            return _finish(request, nic, *kept)
+    raise UplinkError(f"{now.name} is gone")
+
+
 async def find(kernel: Kernel, request: Request) -> Uplink:
     """Return the uplink that the kernel and the command line lead to."""
     return choose(request, await facts(kernel, request))

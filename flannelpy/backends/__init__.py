@@ -123,6 +123,17 @@ class Backend(Protocol):
         ...
 
 
+def live_options(kind: str) -> frozenset[str]:
+    """Return the options of a type, in lower case, that may change while the daemon runs."""
+    if kind in _LATER or kind in _REMOVED or not _MODULE.fullmatch(kind):
+        return frozenset()
+    module = f"{__name__}.{kind.replace('-', '_')}"
+    if find_spec(module) is None:
+        return frozenset()
+    found: frozenset[str] = getattr(import_module(module), "LIVE", frozenset())
+    return found
+
+
 def build(host: Host) -> Backend:
     """Return the backend that the network configuration names.
 

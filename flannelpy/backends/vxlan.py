@@ -48,6 +48,9 @@ from flannelpy.state import (
 OVERHEAD_V4 = 50  # inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20
 OVERHEAD_V6 = 70  # the same with IPv6's 40; the kernel clamps to it at creation
 
+LIVE = frozenset({"mtu", "learning", "directrouting"})
+"""Options that one host can change by itself; the others name the tunnel, and peers must agree."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

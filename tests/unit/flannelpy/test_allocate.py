@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fairlead.etcd.types import LeaseID, Revision
 from flannelpy import allocate, keys
-from flannelpy.allocate import Create, Exhausted, Reuse, Wish, choose, free
+from flannelpy.allocate import Create, Exhausted, Mark, Reuse, Wish, choose, free
 from flannelpy.keys import Subnets
 from flannelpy.records import Attributes, Lease, parse_config
 
@@ -118,3 +118,18 @@ def test_an_ipv6_range_is_not_walked_to_its_end():
     taken = [lease("10.5.1.0/24", "192.0.2.9", "fd00::/17")]
     got = choose(config, taken, Wish(ME), first, allocate.CANDIDATES)
     assert str(got.subnets.v6) == "fd00:8000::/64"
+
+
+def test_a_marked_lease_is_ours_under_another_address_and_first_when_two_hosts_swap_theirs():
+    ours = lease("10.5.9.0/24", "192.0.2.7", etcd_lease=77)
+    theirs = lease("10.5.3.0/24", "192.0.2.1", etcd_lease=5)
+    wish = Wish(ME, mark=Mark(ours.key, 77))
+    assert choose(CONFIG, [theirs, ours], wish, first) == Reuse(ours)
+    wish = Wish(ME, mark=Mark(ours.key, 78))  # it was lost meanwhile, and is another's now
+    assert choose(CONFIG, [theirs, ours], wish, first) == Reuse(theirs)
+
+
+def test_a_mark_never_takes_a_reservation_of_another_address():
+    pinned = lease("10.5.9.0/24", "192.0.2.7", etcd_lease=0)
+    got = choose(CONFIG, [pinned], Wish(ME, mark=Mark(pinned.key, 0)), first)
+    assert isinstance(got, Create)

@@ -13,7 +13,7 @@ from flannelpy.allocate import Wish
 from flannelpy.keeper import Keeper
 from flannelpy.keys import Subnets
 from flannelpy.lease import TTL, Leases, OutOfSubnets
-from flannelpy.records import Attributes, parse_config
+from flannelpy.records import Attributes, encode_attributes, parse_config
 
 CONFIG = parse_config(b'{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}')
 TINY = parse_config(b'{"Network":"10.5.0.0/24","Backend":{"Type":"vxlan"}}')
@@ -233,3 +233,42 @@ async def test_two_hosts_with_one_public_ip_are_shouted_about():
         keeper.note(kv, kv.mod_revision)
         assert "same PublicIP" in it.log.lines[-1][0]
         assert keeper.held.lease == kv.lease
+
+
+MOVED = replace(MINE, public_ip=IPv4Address("192.0.2.9"))
+
+
+async def test_changed_attributes_are_written_under_the_same_key_and_etcd_lease():
+    async with fake_etcd() as store:
+        it = first(store)
+        held = await it.acquire(CONFIG, MINE, Wish(ME))
+        keeper = Keeper(it, held)
+        run = asyncio.ensure_future(keeper.run())
+        await asyncio.sleep(0)
+        keeper.want(encode_attributes(MOVED))
+        while keeper.held.value == held.value:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        kv = await store.get(held.key)
+        assert (kv.value, kv.lease, kv.version) == (encode_attributes(MOVED), held.lease, 2)
+        keeper.note(kv, kv.mod_revision)  # the mirror tells of our own put
+        assert not [line for line in it.log.lines if "somebody else" in line[0]]
+        run.cancel()
+
+
+async def test_changed_attributes_wait_for_etcd_and_keep_a_reservation_one():
+    async with fake_etcd() as store:
+        it = first(store)
+        await store.put(b"/n/subnets/10.5.9.0-24", VALUE)
+        held = await it.acquire(CONFIG, MINE, Wish(ME))
+        keeper = Keeper(it, held)
+        keeper.want(encode_attributes(MOVED))
+        store.faults.refuse = Unavailable("away")
+        run = asyncio.ensure_future(keeper.run())
+        while not it.clock.slept:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        store.faults.refuse = None
+        while keeper.held.value == held.value:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        kv = await store.get(held.key)
+        assert (kv.value, kv.lease) == (encode_attributes(MOVED), 0)
+        run.cancel()

@@ -3,7 +3,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 
 import pytest
 
-from flannelpy.uplink import Facts, Nic, OwnAddress, Request, UplinkError, choose, usable
+from flannelpy.uplink import Facts, Nic, OwnAddress, Request, UplinkError, again, choose, usable
 
 PERMANENT, TEMPORARY, DEPRECATED = 0x80, 0x01, 0x20
 
@@ -126,3 +126,20 @@ def test_order_of_addresses():
         "2001:db8::7",
         "fe80::1",
     ]
+
+
+def test_followed_uplink_keeps_its_address_while_that_stands_and_takes_the_best_after():
+    now = choose(Request(iface=("eth0",)), FACTS)
+    more = nic("eth0", 2, ("192.0.2.77/24", PERMANENT), ("192.0.2.1/24", PERMANENT), mtu=1400)
+    kept = again(Request(), Facts((LO, more)), now)
+    assert (shown(kept), kept.mtu) == ("eth0 192.0.2.1/24 192.0.2.1 None None", 1400)
+    moved = nic("eth0", 9, ("192.0.2.77/24", PERMANENT))
+    found = again(Request(iface=("192.0.2.1",)), Facts((moved,)), now)
+    assert (shown(found), found.index) == ("eth0 192.0.2.77/24 192.0.2.77 None None", 9)
+
+
+@pytest.mark.parametrize("nics", [(LO,), (LO, nic("eth0", 2))], ids=["gone", "no address"])
+def test_followed_uplink_that_is_not_usable_raises(nics):
+    now = choose(Request(iface=("eth0",)), FACTS)
+    with pytest.raises(UplinkError, match="eth0"):
+        again(Request(), Facts(nics), now)
