@@ -26,7 +26,7 @@ from flannelpy.netlink import KernelError
 from flannelpy.node import Node
 from flannelpy.rtnetlink import Reply
 from flannelpy.sources import Sources, StartError
-from flannelpy.state import Key, Kind
+from flannelpy.state import Key, Kind, Link
 from flannelpy.tenure import Tenure
 from flannelpy.uplink import UplinkError
 
@@ -77,19 +77,28 @@ class Watch:
                 key, thing = told
                 if overlay.wanted(key) != thing:
                     marks.add(key)
+                    if key.kind == Kind.ADDRESS:
+                        node.loop.dirty.mark_all()  # routes go with a device's last address
             elif reply.type in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
                 self._underlay_changed.set()
         node.loop.dirty.mark(marks)
 
     def _link(self, reply: Reply, marks: set[Key]) -> None:
         node = self._node
-        name = rtnetlink.parse_link(reply).name
+        raw = rtnetlink.parse_link(reply)
+        name = raw.name
         if name == node.host.uplink.name:
             node.loop.dirty.mark_all()  # routes go with a link, without a word
             self._uplink_changed.set()
         elif name in node.overlay.territory.devices:
-            if reply.type == rtnetlink.DELLINK:
-                node.loop.dirty.mark_all()
+            wanted = node.overlay.wanted(Key(Kind.LINK, name))
+            if (
+                reply.type == rtnetlink.DELLINK
+                or not raw.up
+                or not isinstance(wanted, Link)
+                or raw.mtu != wanted.mtu
+            ):
+                node.loop.dirty.mark_all()  # routes go with it, also when it is only down
             else:
                 marks.add(Key(Kind.LINK, name))
 

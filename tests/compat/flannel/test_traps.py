@@ -171,7 +171,7 @@ def test_t23_readers_do_not_depend_on_field_order():
     )
 
 
-LATER = {8: "firewall", 18: "extension backend", 24: "bridge takeover"}
+LATER = {8: "firewall", 18: "extension backend"}
 
 
 def test_every_trap_has_a_test_by_its_number():
