@@ -18,7 +18,7 @@ from flannelpy import rtnetlink
 from flannelpy.kernel import Kernel, index_of
 from flannelpy.netlink import KernelError
 from flannelpy.parts import Part
-from flannelpy.plan import Action, Delete, Put, Remake
+from flannelpy.plan import Action, Delete, Put, Remake, thing_of
 from flannelpy.state import Address, Fdb, File, Link, Neighbour, Object, Route
 
 _PUT: dict[type, Callable[..., bytes]] = {
@@ -44,11 +44,6 @@ async def carry_out(kernel: Kernel, plan: Sequence[Action]) -> list[ActionError]
         else:
             refused += await part.carry_out(list(run))
     return refused
-
-
-def thing_of(action: Action) -> Object:
-    """Return the object that an action puts or takes away."""
-    return action.gone if isinstance(action, Delete) else action.wanted
 
 
 def _part(kernel: Kernel, action: Action) -> Part | None:

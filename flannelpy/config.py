@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeVar
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
+from flannelpy.firewall.wanted import Policy
 
 T = TypeVar("T")
 
@@ -23,6 +24,8 @@ class Config:
         margin: seconds before its expiry to renew the lease.
         reacquire: get the subnet again when the lease is revoked; else end with status 0.
         wait: wait for a subnet when all are taken; else end with status 1.
+        firewall: which rules, in which flavour.
+        rules_resync: seconds between looks at iptables' rules.
         healthz_port: 0: no health server.
     """
 
@@ -36,6 +39,9 @@ class Config:
     subnet_file: str
     margin: float
     ip_masq: bool
+    firewall: Policy
+    blackhole: bool
+    rules_resync: float
     reacquire: bool
     wait: bool
     resync: float
@@ -79,6 +85,15 @@ def configure(values: Values) -> Config:
         faults.append(values.error("etcd-password", "needs -etcd-username beside it"))
     for pattern, reason in _bad_patterns(values.many("iface-regex")):
         faults.append(values.error("iface-regex", f'"{pattern}": {reason}'))
+    excluded = []
+    for word in _split(values.many("masq-exclude")):
+        try:
+            excluded.append(ip_network(word))
+        except ValueError as error:
+            faults.append(values.error("masq-exclude", f"{error}; write e.g. 192.0.2.0/24"))
+    every = values.number("iptables-resync")
+    if every < 1:
+        faults.append(values.error("iptables-resync", "must be 1 or more"))
     options = Options(
         endpoints=values.many("etcd-endpoints"),
         user=values.text("etcd-username"),
@@ -102,6 +117,16 @@ def configure(values: Values) -> Config:
         subnet_file=values.text("subnet-file"),
         margin=60.0 * margin,
         ip_masq=values.flag("ip-masq"),
+        firewall=Policy(
+            masquerade=values.flag("ip-masq"),
+            random=not values.flag("ip-masq-fully-random-disable"),
+            forward=values.flag("iptables-forward-rules"),
+            guard=values.flag("vxlan-guard"),
+            exclude=tuple(excluded),
+            flavour=values.text("firewall").lower(),
+        ),
+        blackhole=values.flag("ip-blackhole-route"),
+        rules_resync=float(every),
         reacquire=values.text("on-revoke").lower() == "reacquire",
         wait=values.text("on-exhausted").lower() == "wait",
         resync=values.seconds("resync"),

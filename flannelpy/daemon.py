@@ -9,9 +9,13 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from fairlead.life import Runtime
 from flannelpy import bridges, forwarding, health, identity, kernel, metrics
+from flannelpy.blackhole import Blackholes
 from flannelpy.config import Config
+from flannelpy.firewall import host as firewall
 from flannelpy.memory import Memory
 from flannelpy.node import Node
 from flannelpy.sources import Sources
@@ -22,16 +26,20 @@ from flannelpy.watch import Watch
 async def serve(config: Config, runtime: Runtime) -> int:
     """Run until cancelled, or until the lease is revoked and -on-revoke=exit says so."""
     runtime.state("network", lambda: {"waiting": True})
-    async with kernel.connect() as host:
+    async with kernel.connect() as host, AsyncExitStack() as ends:
         sources = Sources(runtime, config.prefix)
         await health.listen(config, runtime)
         network = await sources.network()
         uplink = await identity.find_uplink(host, config, network, runtime.log)
         memory = Memory.of(runtime, config.prefix, await identity.card(host, uplink))
         leases = sources.leases.values()
-        here = await identity.find(host, network, uplink, leases, memory.recall())
+        here = await identity.find(
+            host, network, uplink, leases, memory.recall(), config.prefix, planning=runtime.planning
+        )
+        rules = ends.enter_context(await firewall.connect(config, network, runtime.log))
+        host.parts += (rules, Blackholes(host, network.ranges))
         tenure = Tenure(config, runtime, sources, memory)
-        node = Node(config, runtime, host, sources, here, await tenure.first(here))
+        node = Node(config, runtime, host, rules, sources, here, await tenure.first(here))
         metrics.export(runtime, node, tenure)
         if runtime.planning:
             runtime.reconcile(node.loop)
@@ -46,5 +54,7 @@ async def serve(config: Config, runtime: Runtime) -> int:
         runtime.tasks.start("underlay", watching.underlay())
         runtime.tasks.start("uplink", watching.uplink())
         runtime.tasks.start("network configuration", watching.config(sources))
-        with watching.listening():
+        mark = node.loop.dirty.mark
+        runtime.tasks.start("rules", rules.watch(config.rules_resync, mark, runtime.clock))
+        with watching.listening(), rules.listening(mark, node.loop.dirty.mark_all):
             return await tenure.keep(node)

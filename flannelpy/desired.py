@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from flannelpy.backends import Backend
+from flannelpy.firewall.wanted import Firewall
 from flannelpy.keys import Subnets
 from flannelpy.records import FieldError, Lease, NetworkConfig
 from flannelpy.state import HostState, IPNetwork, Key, Kind, Object, Territory
@@ -33,12 +34,20 @@ class Overlay:
         config: NetworkConfig,
         backend: Backend,
         subnets: Subnets,
-        files: Iterable[Object] = (),
+        extra: Iterable[Object] = (),
+        firewall: Firewall | None = None,
     ) -> None:
+        """Describe a host without peers.
+
+        Args:
+            extra: what else this host should have: the subnet file.
+            firewall: None: no rules.
+        """
         self._config = config
         self._backend = backend
         self._subnets = subnets
-        own = (*backend.own(subnets), *files)
+        self._firewall = firewall
+        own = (*backend.own(subnets), *extra)
         self._own = {thing.key: thing for thing in own}
         self._claims: dict[Key, dict[bytes, tuple[int, Object]]] = {}
         self._by_lease: dict[bytes, tuple[Key, ...]] = {}
@@ -58,8 +67,15 @@ class Overlay:
 
     @property
     def own_keys(self) -> frozenset[Key]:
-        """What is needed before any peer: device, addresses, subnet file."""
-        return frozenset(self._own)
+        """What is needed before any peer is programmed: device, addresses, rules, subnet file.
+
+        The peers' addresses are among it: when the guard goes up they are let in already.
+        """
+        admitted = {key for key in self._claims if key.kind == Kind.ELEMENT}
+        return frozenset((*self._own, *self._rules(), *admitted))
+
+    def _rules(self) -> Mapping[Key, Object]:
+        return {} if self._firewall is None else self._firewall.rules(self._subnets)
 
     @property
     def peers(self) -> int:
@@ -69,7 +85,7 @@ class Overlay:
     @property
     def size(self) -> int:
         """How many objects should be there."""
-        return len(self._own) + len(self._claims)
+        return len(self._own) + len(self._claims) + len(self._rules())
 
     def update(self, key: bytes, lease: Lease | None) -> set[Key]:
         """Take in a lease as it is now (None: gone); return the keys whose wish may differ."""
@@ -94,7 +110,9 @@ class Overlay:
         try:
             if not self._concerns(lease):
                 return {}
-            things = self._backend.peer(lease)
+            things = list(self._backend.peer(lease))
+            if self._firewall is not None:
+                things += self._firewall.peer(lease)
         except FieldError as error:
             self._ignored[lease.key] = str(error)
             return {}
@@ -127,12 +145,14 @@ class Overlay:
 
     def within(self, scope: Iterable[Key] | None) -> HostState:
         """Return what should be there under the keys of `scope`; None: everything."""
-        keys = (*self._own, *self._claims) if scope is None else scope
+        keys = (*self._own, *self._claims) if scope is None else frozenset(scope)
         state: dict[Key, Object] = {}
         for key in keys:
             thing = self.wanted(key)
             if thing is not None:
                 state[key] = thing
+        if scope is None or any(key.kind == Kind.RULES for key in keys):
+            state |= self._rules()  # few, and observed as a whole
         return state
 
     def wanted(self, key: Key) -> Object | None:

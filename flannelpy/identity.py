@@ -13,6 +13,7 @@ from flannelpy import backends, observe, subnet_env, uplink
 from flannelpy.allocate import Mark, Wish, is_ours
 from flannelpy.backends import Backend, Host, Underlay, Uplink
 from flannelpy.config import Config
+from flannelpy.firewall.wanted import suffix
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
 from flannelpy.records import FieldError, Lease, NetworkConfig
@@ -26,6 +27,9 @@ async def find(
     ours: Uplink,
     leases: Iterable[Lease],
     mark: Mark | None,
+    prefix: str,
+    *,
+    planning: bool = False,
 ) -> Host:
     """Return what the backend builds on; MACs are kept (trap T15), new ones are random.
 
@@ -33,7 +37,12 @@ async def find(
         StartError: the backend cannot be built.
     """
     fresh = bytes((secrets.randbits(8) & 0xFC | 0x02, *secrets.token_bytes(5)))  # local, unicast
-    about = Host(network, ours, fresh_mac=mac_text(int.from_bytes(fresh)))
+    about = Host(network, ours, fresh_mac=mac_text(int.from_bytes(fresh)), suffix=suffix(prefix))
+    try:
+        about = await backends.prepare(about, planning=planning)
+    except FieldError as error:
+        raise StartError(f"network configuration: {error}") from error
+    backends.equip(kernel, about)
     backend = build(about)
     macs = _macs_of_lease(network, backend, leases, wish(backend, None, mark))
     for dev in backend.devices:

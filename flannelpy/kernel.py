@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -45,6 +45,8 @@ class Kernel(Netlink):
         """Who observes and applies the kinds of objects that are no rtnetlink messages."""
         self.makers: tuple[Maker, ...] = ()
         """Who makes the devices that a program stands behind."""
+        self.ends = ExitStack()
+        """What is given back when the sockets are closed."""
 
     # --- links ---
 
@@ -167,7 +169,9 @@ async def connect() -> AsyncIterator[Kernel]:
     """Open the sockets to this network namespace's kernel."""
     with netlink.opened(netlink.ROUTE) as requests:
         requests.bind((0, 0))
-        yield Kernel(requests)
+        kernel = Kernel(requests)
+        with kernel.ends:
+            yield kernel
 
 
 @contextmanager

@@ -23,14 +23,16 @@ from fairlead.reconcile import Guard, Loop, Pass, Scope
 from flannelpy import apply, identity, observe, plan, subnet_env
 from flannelpy.allocate import same_subnet
 from flannelpy.backends import Backend, Host
+from flannelpy.blackhole import Blackhole
 from flannelpy.config import Config
 from flannelpy.desired import Overlay
+from flannelpy.firewall.host import Rulesets
 from flannelpy.kernel import Kernel
 from flannelpy.lease import Held
-from flannelpy.plan import Action
+from flannelpy.plan import Action, Delete, Put, Remake
 from flannelpy.records import Lease
 from flannelpy.sources import Sources
-from flannelpy.state import File, HostState, Key, Kind
+from flannelpy.state import File, HostState, Key, Kind, Object
 
 
 class Node:
@@ -49,6 +51,7 @@ class Node:
         config: Config,
         runtime: Runtime,
         kernel: Kernel,
+        rules: Rulesets,
         sources: Sources,
         host: Host,
         held: Held,
@@ -56,6 +59,7 @@ class Node:
         self._config = config
         self._log = runtime.log
         self._kernel = kernel
+        self._rulesets = rules
         self._sources = sources
         self._standing = 0  # our routes, as last seen
         self.host = host
@@ -123,9 +127,17 @@ class Node:
         )
         file = File(self._config.subnet_file, env.render())
         self.duplicates.clear()
-        self.overlay = Overlay(network, self.backend, subnets, (file,))
+        firewall = self._rulesets.firewall(self.host, self.backend.ports)
+        self.overlay = Overlay(
+            network, self.backend, subnets, (file, *self._blackholes()), firewall
+        )
         for key in self._sources.leases:
             self._take_in(key, new=not told)
+
+    def _blackholes(self) -> Iterable[Object]:
+        own = self.held.subnets
+        if self._config.blackhole:
+            yield from (Blackhole(it) for it in (own.v4, own.v6) if it is not None)
 
     def _leases_told(self, touched: Iterable[bytes]) -> None:
         marks: set[Key] = set()
@@ -191,12 +203,23 @@ class Node:
                 break
             for error in done.failures:
                 self._log.error("refused", action=error.action, reason=error.reason)
-            hopeless = [error for error in done.failures if not error.transient]
+            grave = [error for error in done.failures if self._grave(error)]
+            hopeless = [error for error in grave if not error.transient]
             if hopeless:
                 raise hopeless[0]
+            if not grave:
+                break  # as the original: tried again, but no reason to keep the overlay down
             await self.loop.clock.sleep(self.loop.backoff.next())
         self.loop.backoff.reset()
         self._log.info("Wrote subnet file to " + self._config.subnet_file, mtu=self.backend.mtu)
+
+    def _grave(self, error: ActionError) -> bool:
+        """Say whether there is no overlay without this; of the rules only when they masquerade."""
+        action = error.action
+        if not isinstance(action, Put | Remake | Delete):
+            return True
+        rules = plan.thing_of(action).key.kind in (Kind.RULES, Kind.ELEMENT)
+        return not rules or self._config.ip_masq
 
 
 def _keys(scope: Scope) -> frozenset[Key] | None:

@@ -34,10 +34,6 @@ class Part(Protocol):
         """Do these actions in order; return what was refused."""
         ...
 
-    def close(self) -> None:
-        """Give back what ends with this process."""
-        ...
-
 
 class Maker(Protocol):
     """Makes devices that a program stands behind."""

@@ -52,6 +52,11 @@ class Delete:
 Action = Put | Remake | Delete
 
 
+def thing_of(action: Action) -> Object:
+    """Return the object that an action puts or takes away."""
+    return action.gone if isinstance(action, Delete) else action.wanted
+
+
 def host_state(desired: HostState, actual: HostState) -> tuple[Action, ...]:
     """Return the actions that turn `actual` into `desired`; none when they agree."""
     puts: list[Action] = []

@@ -74,6 +74,11 @@ class NetworkConfig:
     backend: BackendConfig
     nftables: bool = False
 
+    @property
+    def ranges(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of the families that are on."""
+        return tuple(half.network for half in (self.v4, self.v6) if half is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:

@@ -22,6 +22,7 @@ from ipaddress import (
 from typing import NamedTuple
 
 from flannelpy.state import (
+    PROTO_OURS,
     Address,
     Fdb,
     IPAddress,
@@ -54,6 +55,7 @@ FIB_MATCH = 0x2000  # RTM_F_FIB_MATCH: the entry itself, not what it resolves to
 MAIN = 254  # RT_TABLE_MAIN
 LINK_SCOPE = 253  # RT_SCOPE_LINK
 PROTO_KERNEL = 2
+_BLACKHOLE = 6  # RTN_BLACKHOLE
 
 _HEADER = struct.Struct("=IHHII")
 _RTMSG = struct.Struct("=BBBBBBBBI")
@@ -284,6 +286,30 @@ def _route(route: Route, index: int, proto: int) -> bytes:
     return body if route.via is None else body + attribute(5, route.via.packed)
 
 
+def blackhole(dst: IPNetwork, metric: int, *, gone: bool) -> bytes:
+    """Create or delete a blackhole route of the main table with our protocol."""
+    body = _RTMSG.pack(
+        _family(dst.version), dst.prefixlen, 0, 0, MAIN, PROTO_OURS, 0, _BLACKHOLE, 0
+    )
+    body += attribute(1, dst.network_address.packed) + _u32(6, metric)
+    return message(DELROUTE if gone else NEWROUTE, 0 if gone else F_CREATE | F_REPLACE, body)
+
+
+def dump_blackholes(version: int) -> bytes:
+    """Ask for the main table's blackhole routes with our protocol."""
+    body = _RTMSG.pack(_family(version), 0, 0, 0, MAIN, PROTO_OURS, 0, _BLACKHOLE, 0)
+    return message(GETROUTE, F_DUMP, body)
+
+
+def parse_blackhole(reply: Reply, metric: int) -> IPNetwork | None:
+    """Return the destination of a blackhole route with this metric; None for any other route."""
+    family, length, _, _, _, proto, _, kind, _ = _RTMSG.unpack_from(reply.body)
+    has = attributes(reply.body, _RTMSG.size)
+    if (proto, kind, _number(has.get(6, _NOTHING))) != (PROTO_OURS, _BLACKHOLE, metric):
+        return None
+    return _network(family, bytes(has.get(1, b"")), length)
+
+
 def put_address(address: Address, index: int) -> bytes:
     """Add an address to a device."""
     return message(NEWADDR, F_CREATE | F_REPLACE, _address(address, index))
@@ -319,7 +345,7 @@ def get_route_to(address: IPAddress) -> bytes:
 def parse_way(reply: Reply) -> tuple[int, IPAddress | None]:
     """Return the device's index and the source address of an answer to `get_route_to`."""
     family = reply.body[0]
-    has = _attributes(reply.body, _RTMSG.size)
+    has = attributes(reply.body, _RTMSG.size)
     source = _ip(family, bytes(has[7])) if 7 in has else None  # RTA_PREFSRC
     return _number(has.get(4, _NOTHING)), source
 
@@ -384,11 +410,12 @@ def refusal(reply: Reply) -> tuple[int, str]:
     if not reply.flags & F_CAPPED:
         size = _U32.unpack_from(reply.body, 4)[0]
         at = 4 + size + (-size & 3)
-    words = _attributes(reply.body, at).get(1)
+    words = attributes(reply.body, at).get(1)
     return errno, "" if words is None else bytes(words).rstrip(b"\0").decode("utf-8", "replace")
 
 
-def _attributes(body: memoryview, at: int) -> dict[int, memoryview]:
+def attributes(body: memoryview, at: int) -> dict[int, memoryview]:
+    """Return the attributes from `at` on by number; of several with one number the last."""
     found = {}
     while at + 4 <= len(body):
         size, kind = _ATTR.unpack_from(body, at)
@@ -405,7 +432,7 @@ def parse_route(reply: Reply) -> RawRoute | None:
     family, length, _, tos, table, proto, _, kind, flags = _RTMSG.unpack_from(body)
     if family not in (INET, INET6) or kind != 1:
         return None
-    has = _attributes(body, _RTMSG.size)
+    has = attributes(body, _RTMSG.size)
     if 15 in has:
         table = _U32.unpack(has[15])[0]
     metric = _U32.unpack(has[6])[0] if 6 in has else 0
@@ -421,8 +448,8 @@ def parse_route(reply: Reply) -> RawRoute | None:
 def parse_link(reply: Reply) -> RawLink:
     """Return a link."""
     _, _, _, index, flags, _ = _IFINFOMSG.unpack_from(reply.body)
-    has = _attributes(reply.body, _IFINFOMSG.size)
-    info = _attributes(has.get(18, _NOTHING), 0)
+    has = attributes(reply.body, _IFINFOMSG.size)
+    info = attributes(has.get(18, _NOTHING), 0)
     mac = bytes(has.get(1, _NOTHING))
     kind = _string(info.get(1, _NOTHING))
     return RawLink(
@@ -438,14 +465,14 @@ def parse_link(reply: Reply) -> RawLink:
 
 
 def _ipip(data: memoryview) -> Ipip:
-    has = _attributes(data, 0)
+    has = attributes(data, 0)
     local = IPv4Address(bytes(has.get(2, bytes(4))))
     remote = IPv4Address(bytes(has.get(3, bytes(4))))
     return Ipip(local, remote if int(remote) else None)
 
 
 def _vxlan(data: memoryview) -> RawVxlan:
-    has = _attributes(data, 0)
+    has = attributes(data, 0)
     local: IPAddress | None = None
     if 4 in has:
         local = IPv4Address(bytes(has[4]))
@@ -477,7 +504,7 @@ def parse_neighbour(reply: Reply) -> RawNeighbour | None:
     family, _, _, index, state, _, _ = _NDMSG.unpack_from(reply.body)
     if family not in (INET, INET6, BRIDGE):
         return None
-    has = _attributes(reply.body, _NDMSG.size)
+    has = attributes(reply.body, _NDMSG.size)
     dst = bytes(has[1]) if 1 in has else b""
     mac = bytes(has[2]) if 2 in has else b""
     ip = _ip(INET if len(dst) == 4 else INET6, dst) if len(dst) in (4, 16) else None
@@ -489,7 +516,7 @@ def parse_address(reply: Reply) -> RawAddress | None:
     family, length, flags, scope, index = _IFADDRMSG.unpack_from(reply.body)
     if family not in (INET, INET6):
         return None
-    has = _attributes(reply.body, _IFADDRMSG.size)
+    has = attributes(reply.body, _IFADDRMSG.size)
     packed = bytes(has.get(2, has.get(1, b"")))  # the local end first: the other is the peer's
     if 8 in has:
         flags = _U32.unpack(has[8])[0]

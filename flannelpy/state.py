@@ -41,9 +41,10 @@ class Kind(IntEnum):
     FDB = 5
     PEER = 6  # a tunnel's entry for one peer (wireguard, udp)
     ROUTE = 7
-    RULES = 8
-    COMMAND = 9  # the operator's, for a subnet (extension)
-    FILE = 10
+    BLACKHOLE = 8
+    RULES = 9
+    COMMAND = 10  # the operator's, for a subnet (extension)
+    FILE = 11
 
 
 class Key(NamedTuple):

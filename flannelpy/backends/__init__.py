@@ -2,20 +2,22 @@
 """How packets get to the other hosts: one module per backend, found by its type's name.
 
 `Backend.Type` "host-gw" in the network configuration loads `flannelpy.backends.host_gw`, whose
-`build` returns a `Backend`. Adding one is one file. All of it is pure: a backend says which
-objects a host should have, never how they get there.
+`build` returns a `Backend`. Adding one is one file. A `Backend` is pure: it says which objects a
+host should have, never how they get there; kinds of objects of its own it brings with `equip`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from types import ModuleType
 from typing import Protocol
 
+from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
 from flannelpy.records import Attributes, FieldError, Lease, NetworkConfig
 from flannelpy.state import IPAddress, IPNetwork, Object
@@ -75,6 +77,8 @@ class Host:
     Attributes:
         macs: MAC by overlay device name, kept over restarts; a device not named here has none yet.
         fresh_mac: one to use for such a device; locally administered, unicast.
+        suffix: "" for the default network; tells the names of another's devices apart (trap T27).
+        prepared: what the backend's `prepare` returned.
     """
 
     config: NetworkConfig
@@ -82,6 +86,8 @@ class Host:
     underlay: Underlay = field(default_factory=Underlay)
     macs: Mapping[str, str] = field(default_factory=dict)
     fresh_mac: str = "0a:00:00:00:00:01"
+    suffix: str = ""
+    prepared: object = None
 
 
 class Backend(Protocol):
@@ -100,6 +106,11 @@ class Backend(Protocol):
     @property
     def devices(self) -> tuple[str, ...]:
         """The names of the overlay devices."""
+        ...
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        """By address family, the UDP port that only peers have business with: none, mostly."""
         ...
 
     def attributes(self) -> Attributes:
@@ -140,18 +151,47 @@ def build(host: Host) -> Backend:
     Raises:
         FieldError: the type is not one we have, or one of its options is wrong.
     """
-    name = host.config.backend.type
+    try:
+        made: Backend = _module(host.config).build(host)
+    except FieldError as error:
+        raise FieldError(f"Backend: {error}") from error
+    return made
+
+
+async def prepare(host: Host, *, planning: bool) -> Host:
+    """Return `host` with what its backend needs of the world before it can be built.
+
+    A backend's module may have a coroutine `prepare(host, planning=…)` for it; with `planning`
+    it must change nothing.
+
+    Raises:
+        FairleadError: it cannot be had.
+    """
+    module = _module(host.config)
+    if not hasattr(module, "prepare"):
+        return host
+    return replace(host, prepared=await module.prepare(host, planning=planning))
+
+
+def equip(kernel: Kernel, host: Host) -> None:
+    """Give `kernel` what observes and applies the backend's own kinds of objects.
+
+    A backend's module may have a function `equip(kernel, host)` for it.
+    """
+    module = _module(host.config)
+    if hasattr(module, "equip"):
+        module.equip(kernel, host)
+
+
+def _module(config: NetworkConfig) -> ModuleType:
+    name = config.backend.type
     if name in _REMOVED:
         raise FieldError(f'Backend.Type: "{name}" was removed from flannel in 0.20.0')
     if name in _LATER:
-        raise FieldError(f'Backend.Type: "{name}" is not built yet; vxlan, host-gw and alloc are')
+        raise FieldError(f'Backend.Type: "{name}" is not built yet')
     module = f"{__name__}.{name.replace('-', '_')}"
     if not _MODULE.fullmatch(name) or find_spec(module) is None:
         raise FieldError(
             f'Backend.Type: unknown backend "{name}"; vxlan and host-gw are the usual ones'
         )
-    try:
-        made: Backend = import_module(module).build(host)
-    except FieldError as error:
-        raise FieldError(f"Backend: {error}") from error
-    return made
+    return import_module(module)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from flannelpy.backends import Host
 from flannelpy.keys import Subnets
@@ -24,6 +24,7 @@ class Alloc:
     host: Host
     type: str = ""
     devices: tuple[str, ...] = ()
+    ports: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def mtu(self) -> int:

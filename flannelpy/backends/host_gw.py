@@ -8,8 +8,8 @@ For hosts on one segment: no tunnel, no overhead, no device of ours::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from flannelpy.backends import Host
 from flannelpy.keys import Subnets
@@ -40,6 +40,7 @@ class HostGw:
     host: Host
     type: str = "host-gw"
     devices: tuple[str, ...] = ()
+    ports: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def mtu(self) -> int:

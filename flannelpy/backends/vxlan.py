@@ -45,6 +45,7 @@ from flannelpy.state import (
     mac_text,
 )
 
+DEFAULT_PORT = 8472  # the kernel's, from before the number was assigned (trap T9)
 OVERHEAD_V4 = 50  # inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20
 OVERHEAD_V6 = 70  # the same with IPv6's 40; the kernel clamps to it at creation
 
@@ -117,6 +118,12 @@ class VxlanBackend:
         v4 = (self.dev4,) if self.host.config.v4 is not None else ()
         v6 = (self.dev6,) if self.host.config.v6 is not None else ()
         return v4 + v6
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        """The tunnel's, by family of the addresses outside."""
+        config, port = self.host.config, self.options.port or DEFAULT_PORT
+        return {n: port for n, half in ((4, config.v4), (6, config.v6)) if half is not None}
 
     @property
     def mtu(self) -> int:

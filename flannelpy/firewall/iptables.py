@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Final
 
@@ -30,6 +30,7 @@ from flannelpy.firewall.rules import (
     Rule,
     Verdict,
 )
+from flannelpy.state import Key, Kind
 
 _TARGETS: Final = {
     Verdict.RETURN: "RETURN",
@@ -76,26 +77,51 @@ class Rules:
     Attributes:
         jumps: how many rules of the parent lead to our chain; 1 is right.
         strange: something stands in our chain that we could not have written.
+        family: 4 or 6.
+        user: how many rules of Docker's own chain for the operator, DOCKER-USER, lead to our
+            chain; None: there is no such chain. Docker calls it before its own rules, which
+            since Docker 28 drop what is routed to a container.
+        user_at: where in it the operator's own rules end; 0: at its end.
     """
 
     place: Place
     rules: tuple[Rule, ...]
     jumps: int = 1
     strange: bool = False
+    family: int = 4
+    user: int | None = None
+    user_at: int = field(default=0, compare=False)
+
+    @property
+    def key(self) -> Key:
+        """Program, table and chain."""
+        name = f"{program(self.family)} {self.place.table} {self.place.chain}"
+        return Key(Kind.RULES, name, self.family)
 
     def __str__(self) -> str:
-        return f"{self.place.table} {self.place.chain} ({len(self.rules)} rules)"
+        place = self.place
+        return f"{program(self.family)} {place.table} {place.chain} ({len(self.rules)} rules)"
+
+
+def program(family: int) -> str:
+    """Return the name of the family's program."""
+    return "iptables" if family == 4 else "ip6tables"
+
+
+USER: Final = "DOCKER-USER"
 
 
 def render(wanted: Rules, there: Rules | None) -> str:
     """Return the input for `iptables-restore --noflush` that makes our chain `wanted`.
 
     A jump that stands keeps its place; superfluous ones are deleted; a missing one is appended,
-    where the original puts it.
+    where the original puts it. In Docker's chain it goes behind the operator's rules, whose
+    drops count, but before a last RETURN.
     """
     place = wanted.place
     jumps = 0 if there is None else there.jumps
     jump = _jump(place)
+    user = (0 if there is None else there.user or 0) if wanted.user else 1
     return "\n".join(
         [
             f"*{place.table}",
@@ -103,22 +129,55 @@ def render(wanted: Rules, there: Rules | None) -> str:
             *(f"-A {place.chain} {_line(rule, place.comment)}" for rule in wanted.rules),
             *[f"-D {jump}"] * max(0, jumps - 1),
             *[f"-A {jump}"] * (jumps == 0),
+            *[f"-D {_jump(place, USER)}"] * max(0, user - 1),
+            *[_into_user(wanted)] * (user == 0),
             "COMMIT",
             "",
         ]
     )
 
 
+def _into_user(wanted: Rules) -> str:
+    words = _jump(wanted.place, USER).removeprefix(USER)
+    return f"-I {USER} {wanted.user_at}{words}" if wanted.user_at else f"-A {USER}{words}"
+
+
 def remove(there: Rules) -> str:
     """Return the input that takes our chain and every jump to it away."""
     place = there.place
-    jump = _jump(place)
-    lines = [f"*{place.table}", *[f"-D {jump}"] * there.jumps]
+    lines = [f"*{place.table}", *[f"-D {_jump(place)}"] * there.jumps]
+    lines += [f"-D {_jump(place, USER)}"] * (there.user or 0)
     return "\n".join([*lines, f"-F {place.chain}", f"-X {place.chain}", "COMMIT", ""])
 
 
-def _jump(place: Place) -> str:
-    return f'{place.parent} -m comment --comment "{place.comment}" -j {place.chain}'
+def _jump(place: Place, parent: str = "") -> str:
+    return f'{parent or place.parent} -m comment --comment "{place.comment}" -j {place.chain}'
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """What Docker did to the filter table.
+
+    Attributes:
+        drops: FORWARD's policy is DROP.
+        user: there is a chain DOCKER-USER.
+        user_at: the number of its last rule, when that is a bare RETURN; else 0.
+    """
+
+    drops: bool = False
+    user: bool = False
+    user_at: int = 0
+
+
+def docker(saved: str) -> Docker:
+    """Return what the text of `iptables-save -t filter` says of Docker."""
+    lines = saved.splitlines()
+    user = [line for line in lines if line.startswith(f"-A {USER} ")]
+    return Docker(
+        any(line.startswith(":FORWARD DROP") for line in lines),
+        any(line.startswith(f":{USER} ") for line in lines),
+        len(user) if user and user[-1] == f"-A {USER} -j RETURN" else 0,
+    )
 
 
 def _line(rule: Rule, comment: str) -> str:
@@ -134,9 +193,10 @@ def _line(rule: Rule, comment: str) -> str:
     return " ".join(words)
 
 
-def parse(saved: str, place: Place) -> Rules | None:
+def parse(saved: str, place: Place, family: int = 4) -> Rules | None:
     """Return what stands in `place`, from the text of `iptables-save`; None: no chain of ours."""
     table, found, strange, jumps = "", False, False, 0
+    user: int | None = None
     rules: list[Rule] = []
     for line in saved.splitlines():
         if line.startswith("*"):
@@ -151,7 +211,11 @@ def parse(saved: str, place: Place) -> Rules | None:
             rules += [] if rule is None else [rule]
         elif line == f"-A {_jump(place)}":
             jumps += 1
-    return Rules(place, tuple(rules), jumps, strange) if found else None
+        elif line.startswith(f":{USER} "):
+            user = 0
+        elif line == f"-A {_jump(place, USER)}":
+            user = (user or 0) + 1
+    return Rules(place, tuple(rules), jumps, strange, family, user) if found else None
 
 
 def _read(words: Sequence[str]) -> Rule | None:
@@ -194,6 +258,23 @@ def _network(text: str) -> IPNetwork | None:
         return ip_network(text)
     except ValueError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """Rules that a daemon before 0.20 left; `inputs` for iptables-restore delete them."""
+
+    family: int
+    inputs: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        """They have no name of their own."""
+        return Key(Kind.RULES, f"{program(self.family)} before 0.20", self.family)
+
+    def __str__(self) -> str:
+        count = sum(text.count("\n-D ") for text in self.inputs)
+        return f"{program(self.family)} rules of flannel before 0.20 ({count})"
 
 
 def legacy(saved: str, network: IPNetwork) -> tuple[str, ...]:

@@ -10,8 +10,9 @@
 
 Tables and the first two chains have the original's names, so that each takes over the other's.
 `render` gives one transaction that makes the table so whatever it held, and leaves the set's
-elements alone; `parse` reads `nft -j list table` back into the same values, so that a rule
-deleted, added or changed by hand shows as a difference.
+elements alone: those are `elements`' business. `parse` reads `nft -j list table` back into the
+same values, so that a rule deleted, added or changed by hand shows as a difference. A daemon of
+another network has tables with a suffix of its own (trap T27).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from flannelpy.firewall.rules import KUBE_MARK, IPNetwork, Match, Rule, Verdict
+from flannelpy.state import Key, Kind
 
 PEERS: Final = "peers"
 
@@ -69,15 +71,22 @@ class Table:
     Attributes:
         family: 4 or 6, of the addresses it looks at.
         chains: sorted by name.
+        suffix: "" for the default network.
     """
 
     family: int
     chains: tuple[Chain, ...]
+    suffix: str = ""
 
     @property
     def name(self) -> str:
         """As the original names it."""
-        return f"flannel-ipv{self.family}"
+        return table_name(self.family, self.suffix)
+
+    @property
+    def key(self) -> Key:
+        """Family and name."""
+        return Key(Kind.RULES, f"nft {self.name}", self.family)
 
     @property
     def nft_family(self) -> str:
@@ -90,9 +99,15 @@ class Table:
         return f"table {self.nft_family} {self.name} ({chains}; {rules} rules)"
 
 
+def table_name(family: int, suffix: str = "") -> str:
+    """Return the name of our table."""
+    return f"flannel-ipv{family}{suffix}"
+
+
 def table(
     family: int,
     *,
+    suffix: str = "",
     postrtg: tuple[Rule, ...] = (),
     forward: tuple[Rule, ...] = (),
     guard: Guard | None = None,
@@ -103,7 +118,7 @@ def table(
         Chain("guard", INPUT, () if guard is None else (guard,)),
         Chain("postrtg", POSTROUTING, postrtg),
     ]
-    return Table(family, tuple(chain for chain in chains if chain.rules))
+    return Table(family, tuple(chain for chain in chains if chain.rules), suffix)
 
 
 def render(wanted: Table, there: Table | None) -> str:
@@ -122,7 +137,7 @@ def render(wanted: Table, there: Table | None) -> str:
         if keep.get(name) != hook
     ]
     type_ = "ipv4_addr" if wanted.family == 4 else "ipv6_addr"
-    lines.append(f"add set {where} {PEERS} {{ type {type_}; }}")
+    lines.append(f"add set {where} {PEERS} {{ type {type_}; flags timeout; }}")
     for chain in wanted.chains:
         hook = chain.hook
         lines += [
@@ -137,20 +152,11 @@ def render(wanted: Table, there: Table | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def remove(family: int) -> str:
+def remove(family: int, suffix: str = "") -> str:
     """Return the transaction that takes our table of `family` away, there or not."""
-    where = f"{Table(family, ()).nft_family} {Table(family, ()).name}"
+    gone = Table(family, (), suffix)
+    where = f"{gone.nft_family} {gone.name}"
     return f"add table {where}\ndelete table {where}\n"
-
-
-def element(verb: str, family: int, address: str) -> str:
-    """Return the line that adds or deletes one peer's address; O(1) in the number of peers.
-
-    Args:
-        verb: "add" or "delete"; adding one that is there does nothing.
-    """
-    found = Table(family, ())
-    return f"{verb} element {found.nft_family} {found.name} {PEERS} {{ {address} }}\n"
 
 
 def _rule(rule: Rule | Guard, family: str) -> str:
@@ -171,18 +177,17 @@ def _rule(rule: Rule | Guard, family: str) -> str:
 # ---------------------------------------------------------------------------- reading back
 
 
-def parse(listing: Mapping[str, Any], family: int) -> tuple[Table | None, frozenset[str]]:
-    """Return our table and its set's elements from the decoded `nft -j list …`.
+def parse(listing: Mapping[str, Any], family: int, suffix: str = "") -> Table | None:
+    """Return our table from the decoded `nft -j list …`; None: it is not there.
 
-    A table that is not in the listing is None. Rules we cannot read set `strange`, and sets
-    and chains of other names make a chain that equals none of ours, so that they differ.
+    Rules we cannot read set `strange`; a chain of another name is one more chain: both differ
+    from what we want.
     """
-    ours = Table(family, ())
+    ours = Table(family, (), suffix)
     found = False
     hooks: dict[str, Hook] = {}
     rules: dict[str, list[Rule | Guard]] = {}
     strange: set[str] = set()
-    peers: frozenset[str] = frozenset()
     for entry in listing.get("nftables", ()):
         for kind, body in entry.items():
             if kind == "table":
@@ -203,14 +208,12 @@ def parse(listing: Mapping[str, Any], family: int) -> tuple[Table | None, frozen
                     strange.add(body["chain"])
                 else:
                     rules.setdefault(body["chain"], []).append(rule)
-            elif kind == "set" and body.get("name") == PEERS:
-                peers = frozenset(map(str, body.get("elem", ())))
     if not found:
-        return None, frozenset()
+        return None
     chains = (
         Chain(name, hooks[name], tuple(rules[name]), name in strange) for name in sorted(hooks)
     )
-    return Table(family, tuple(chains)), peers
+    return Table(family, tuple(chains), suffix)
 
 
 def _where(ours: Table) -> tuple[str, str]:

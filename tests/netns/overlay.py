@@ -87,7 +87,9 @@ class Overlay:
 
     async def container(self, name):
         subnet = await self.subnet(name)
-        return await self.site.container(self.site[name], f"box-{name}", subnet)
+        env = subnet_env.values(await self.site[name].run("cat", "/run/flannel/subnet.env"))
+        mtu = int(env["FLANNEL_MTU"])
+        return await self.site.container(self.site[name], f"box-{name}", subnet, mtu=mtu)
 
     async def reaches(self, box, address, seconds=10.0):
         async def ping():

@@ -59,22 +59,21 @@ def test_all_faults_at_once():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "flag", ["-ip-masq", "-iptables-forward-rules=true", "-ip-blackhole-route", "-kube-subnet-mgr"]
-)
-def test_what_is_not_built_is_refused_by_name(flag):
-    with pytest.raises(ConfigErrors, match="not built"):
-        parse(flag)
-
-
 def test_kube_and_networks_are_refused_by_name():
-    for flag in ("-kube-api-url=x", "-networks=a,b", "-iptables-resync=5"):
+    for flag in ("-kube-api-url=x", "-networks=a,b"):
         with pytest.raises(UsageError, match=flag.split("=")[0]):
             parse(flag)
 
 
-def test_what_is_not_built_may_be_switched_off():
-    assert not parse("-ip-masq=false", "-iptables-forward-rules=false").ip_masq
+def test_firewall_flags_make_a_policy():
+    policy = parse("-ip-masq", "-masq-exclude=192.0.2.0/24,2001:db8::/32", "-vxlan-guard=false")
+    found = policy.firewall
+    assert (found.masquerade, found.random, found.forward, found.guard) == (True, True, True, False)
+    assert [str(it) for it in found.exclude] == ["192.0.2.0/24", "2001:db8::/32"]
+    assert parse("-iptables-resync=7").rules_resync == 7.0
+    for flag in ("-masq-exclude=192.0.2.1/24", "-iptables-resync=0"):
+        with pytest.raises(ConfigErrors, match=flag.split("=")[0]):
+            parse(flag)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules as they stand on the host: observed and applied by nft and the iptables programs.
+
+Whole tables and chains are `nft`'s and `iptables-restore`'s business, which are started only when
+something of ours stands or should stand there; the set's elements go by netlink. A program that
+is missing has nothing to clean up (trap T8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from itertools import groupby
+from typing import Never, TypeVar
+
+from fairlead.clock import Clock
+from fairlead.errors import ActionError
+from fairlead.log import Log
+from flannelpy import netlink, rtnetlink
+from flannelpy.backends import Host
+from flannelpy.config import Config
+from flannelpy.firewall import elements, iptables, nftables
+from flannelpy.firewall.elements import Element
+from flannelpy.firewall.iptables import Legacy, Rules
+from flannelpy.firewall.nftables import Table
+from flannelpy.firewall.wanted import Firewall, Policy, all_keys, suffix
+from flannelpy.netlink import KernelError, Netlink
+from flannelpy.plan import Action, Delete, Put, thing_of
+from flannelpy.records import NetworkConfig
+from flannelpy.rtnetlink import Reply
+from flannelpy.state import IPNetwork, Key, Kind, Object
+
+T = TypeVar("T")
+_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
+_IPTABLES = frozenset({"filter", "nat"})  # its tables are nftables' too on today's hosts
+_LIMIT = 10.0  # seconds; iptables waits for its lock
+
+
+class ToolError(ActionError):
+    """A program ended with another status than 0."""
+
+
+def tool(name: str) -> str | None:
+    """Return where a program lies: on PATH, or where the system's own are."""
+    return shutil.which(name) or shutil.which(name, path=_PATH)
+
+
+async def run(*argv: str, stdin: str = "") -> str:
+    """Run a program and return what it wrote.
+
+    Raises:
+        ToolError: it is missing, or refused.
+    """
+    where = tool(argv[0])
+    if where is None:
+        raise ToolError(argv[0], "not installed", transient=False)
+    given = os.memfd_create(argv[0])  # no pipe: a program may end before it has read all
+    with os.fdopen(given, "w+b") as file:
+        file.write(stdin.encode())
+        file.seek(0)
+        process = await asyncio.create_subprocess_exec(
+            where,
+            *argv[1:],
+            stdin=file,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    try:
+        async with asyncio.timeout(_LIMIT):
+            out, err = await process.communicate()
+    except TimeoutError as error:
+        raise ToolError(argv[0], f"no end within {_LIMIT:g} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        words = err.decode("utf-8", "replace").strip() or f"exit status {process.returncode}"
+        raise ToolError(argv[0], words.splitlines()[0])
+    return out.decode("utf-8", "replace")
+
+
+class Rulesets:
+    """The part of the host that the rules are."""
+
+    kinds = frozenset({Kind.RULES, Kind.ELEMENT})
+
+    def __init__(self, policy: Policy, suffix: str, netfilter: Netlink) -> None:
+        self._policy = policy
+        self._nft = False
+        self._suffix = suffix
+        self._netfilter = netfilter
+        self._places = iptables.places(suffix)
+        self._docker: dict[int, iptables.Docker] = {}
+        self._networks: dict[int, IPNetwork] = {}
+
+    def firewall(self, here: Host, ports: Mapping[int, int]) -> Firewall:
+        """Return the rules for this host as it is now."""
+        config = here.config
+        self._nft = flavour(self._policy, config)  # it may change while we run
+        self._networks = {
+            half.network.version: half.network for half in (config.v4, config.v6) if half
+        }
+        return Firewall(
+            self._policy,
+            config,
+            self._nft,
+            here.uplink.name,
+            ports,
+            self._suffix,
+            self._docker,  # shared: what is seen next counts
+        )
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        """Every key that a rule of ours can have, wanted or left by others."""
+        return all_keys(self._suffix)
+
+    async def watch(
+        self, every: float, mark: Callable[[frozenset[Key]], None], clock: Clock
+    ) -> Never:
+        """Mark the rules now and then: the old iptables tell nobody when theirs are changed."""
+        while True:
+            await clock.sleep(every)
+            if not self._nft or self._docker:
+                mark(self.keys)
+
+    @contextmanager
+    def listening(
+        self, mark: Callable[[frozenset[Key]], None], lost: Callable[[], None]
+    ) -> Iterator[None]:
+        """Mark our rules when somebody else changes the tables that hold them.
+
+        Args:
+            lost: called when anything may have changed.
+        """
+        ours = {nftables.table_name(version, self._suffix) for version in (4, 6)}
+
+        def heard(replies: Sequence[Reply]) -> None:
+            names = set()
+            for reply in replies:
+                name = elements.concerned(reply)
+                if reply.port == self._netfilter.port or not name:
+                    continue
+                if name in ours and elements.is_element(reply):
+                    lost()
+                    return
+                names.add(name)
+            if names & (ours | _IPTABLES):
+                mark(self.keys)
+
+        with netlink.changes(netlink.NETFILTER, elements.GROUP, heard, lost):
+            yield
+
+    # --- as it is ---
+
+    async def observe(self, keys: Collection[Key] | None) -> Sequence[Object]:
+        """Return our tables, chains and elements; of the rules always all, for they are few."""
+        found: list[Object] = []
+        if keys is None or any(key.kind == Kind.RULES for key in keys):
+            found += await self._tables()
+            found += await self._chains()
+        found += await self._elements(keys)
+        return found
+
+    async def _tables(self) -> list[Object]:
+        found: list[Object] = []
+        for version in (4, 6):
+            wanted = Table(version, (), self._suffix)
+            (there,) = await self._netfilter.ask([elements.get_table(wanted.name, version)])
+            if there is None:
+                continue
+            words = ("-j", "-t", "list", "table", wanted.nft_family, wanted.name)
+            table = nftables.parse(json.loads(await run("nft", *words)), version, wanted.suffix)
+            # one with nothing in it but the set is as good as none
+            if table is not None and table.chains:
+                found.append(table)
+        return found
+
+    async def _chains(self) -> list[Object]:
+        found: list[Object] = []
+        for version in (4, 6):
+            save = f"{iptables.program(version)}-save"
+            if tool(save) is None:
+                continue
+            try:
+                saved = await run(save)
+            except ToolError as error:
+                if version == 6:
+                    continue  # a kernel without IPv6
+                raise ActionError(f"observe {save}", error.reason) from error
+            self._docker[version] = iptables.docker(_table(saved, "filter"))
+            for place in self._places:
+                rules = iptables.parse(saved, place, version)
+                if rules is not None:
+                    found.append(rules)
+            if version in self._networks:
+                inputs = iptables.legacy(saved, self._networks[version])
+                found += [Legacy(version, inputs)] if inputs else []
+        return found
+
+    async def _elements(self, keys: Collection[Key] | None) -> list[Object]:
+        kernel, suffix = self._netfilter, self._suffix
+        if keys is None:
+            dumps = [
+                await kernel.dump(elements.dump(nftables.table_name(version, suffix), version))
+                for version in (4, 6)
+            ]
+            return [
+                it for replies in dumps for reply in replies for it in elements.parse(reply, suffix)
+            ]
+        asked = [Element(rtnetlink.key_ip(key), suffix) for key in keys if key.kind == Kind.ELEMENT]
+        replies = await kernel.ask([elements.get(it) for it in asked])
+        return [
+            it for reply in replies if reply is not None for it in elements.parse(reply, suffix)
+        ]
+
+    # --- as it should be ---
+
+    async def carry_out(self, actions: Sequence[Action]) -> Sequence[ActionError]:
+        """Make them so: elements by netlink, in transactions; the rest by the programs."""
+        refused: list[ActionError] = []
+        for batch, run_ in groupby(actions, _batch):
+            part = list(run_)
+            if batch is not None:
+                refused += self._change(part)
+                continue
+            for action in part:
+                try:
+                    await self._one(action)
+                except ActionError as error:
+                    refused.append(_refused(action, error))
+        return refused
+
+    def _change(self, actions: Sequence[Action]) -> list[ActionError]:
+        them = [it for it in map(thing_of, actions) if isinstance(it, Element)]
+        gone = isinstance(actions[0], Delete)
+        made = elements.make_set(them[0].table, them[0].address.version)
+        try:
+            for start in range(0, len(them), netlink.BATCH):
+                some = them[start : start + netlink.BATCH]
+                requests = elements.delete(some) if gone else made + elements.put(some)
+                self._netfilter.transaction(elements.begin(), requests, elements.end())
+        except KernelError as error:
+            if gone and error.absent:
+                return []
+            return [
+                ActionError(action, str(error), transient=error.transient) for action in actions
+            ]
+        return []
+
+    async def _one(self, action: Action) -> None:
+        match action:
+            case Put(Table() as wanted, there):
+                await run("nft", "-f", "-", stdin=nftables.render(wanted, _as(Table, there)))
+            case Delete(Table() as gone):
+                await run("nft", "-f", "-", stdin=nftables.remove(gone.family, gone.suffix))
+            case Put(Rules() as rules, there):
+                await _restore(rules.family, iptables.render(rules, _as(Rules, there)))
+            case Delete(Rules() as rules):
+                await _restore(rules.family, iptables.remove(rules))
+            case Delete(Legacy(family, inputs)):
+                for text in inputs:
+                    await _restore(family, text)
+            case _:
+                raise TypeError(action)
+
+
+def _as(kind: type[T], thing: Object | None) -> T | None:
+    return thing if isinstance(thing, kind) else None
+
+
+def _batch(action: Action) -> tuple[str, bool] | None:
+    """Return what makes changes of elements one transaction; None: no element."""
+    thing = thing_of(action)
+    return (thing.table, isinstance(action, Delete)) if isinstance(thing, Element) else None
+
+
+def _refused(action: Action, error: ActionError) -> ActionError:
+    refused = ActionError(action, f"{error.action}: {error.reason}", transient=error.transient)
+    refused.__cause__ = error
+    return refused
+
+
+async def _restore(family: int, text: str) -> None:
+    await run(f"{iptables.program(family)}-restore", "--noflush", "--wait", "5", stdin=text)
+
+
+def _table(saved: str, name: str) -> str:
+    """Return one table's part of what iptables-save wrote."""
+    return saved.partition(f"*{name}\n")[2].partition("\nCOMMIT")[0]
+
+
+# --- at start, and what changes ---
+
+
+def flavour(policy: Policy, config: NetworkConfig) -> bool:
+    """Say whether masquerade and forward rules are nftables', else iptables'."""
+    if policy.flavour == "auto":
+        return config.nftables or tool("iptables") is None
+    return policy.flavour == "nftables"
+
+
+_PROBE = """\
+add table ip flannel-probe
+add chain ip flannel-probe p { type nat hook postrouting priority 100; }
+add rule ip flannel-probe p masquerade fully-random
+"""
+
+
+async def random_fully(*, nft: bool) -> bool:
+    """Say whether kernel and tool can masquerade with fully random ports."""
+    try:
+        if nft:
+            await run("nft", "-c", "-f", "-", stdin=_PROBE)
+            return True
+        words = re.findall(r"\d+", await run("iptables", "--version"))
+    except ToolError:
+        return False
+    return [int(word) for word in words[:3]] >= [1, 6, 2]
+
+
+async def connect(
+    config: Config, network: NetworkConfig, log: Log
+) -> AbstractContextManager[Rulesets]:
+    """Look what this host can do, and open what speaks with its firewalls."""
+    policy = config.firewall
+    if policy.masquerade and policy.random and not await random_fully(nft=flavour(policy, network)):
+        log.info("no fully random ports for masquerading: kernel or tool is too old")
+        policy = replace(policy, random=False)
+    if policy.guard and tool("nft") is None:
+        log.warning(
+            "nft is not installed: anyone may send to the VXLAN port; apt-get install nftables"
+        )
+        policy = replace(policy, guard=False)
+    return _open(policy, suffix(config.prefix))
+
+
+@contextmanager
+def _open(policy: Policy, suffix: str) -> Iterator[Rulesets]:
+    with netlink.opened(netlink.NETFILTER) as requests:
+        requests.bind((0, 0))
+        yield Rulesets(policy, suffix, Netlink(requests))
