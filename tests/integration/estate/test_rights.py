@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.testing.etcd import etcdctl
+from fairlead.testing.etcd import etcdctl, real_etcd
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -123,3 +123,49 @@ async def test_no_right_is_idle(make_estate):
             await it.ctl("role", "grant-permission", daemon, right, *words)
             await program.start()
             await it.claim(program.ready)
+
+
+async def test_register_does_with_the_rights_that_the_document_says():
+    assert "needs `write` for the keys it puts under its lease" in DOC.read_text()
+    async with real_etcd() as cluster:
+        await cluster.etcdctl("user", "add", "root:secret-root")
+        await cluster.etcdctl("user", "grant-role", "root", "root")
+        await cluster.etcdctl("role", "add", "web")
+        await cluster.etcdctl("user", "add", "web:secret-web")
+        await cluster.etcdctl("user", "grant-role", "web", "web")
+        for right, key in (
+            ("write", "/skydns/org/example/web/"),
+            ("write", "/vulcand/backends/web/servers/"),
+            ("readwrite", "/vulcand/backends/web/backend"),
+        ):
+            await cluster.etcdctl("role", "grant-permission", "--prefix=true", "web", right, key)
+        await cluster.etcdctl("auth", "enable")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fairlead", "register", f"--endpoints={cluster.endpoints[0]}",
+            "--user=web:secret-web", "--id=w1", "--address=127.0.0.1", "--port=1", "--ttl=3s",
+            "--dns=web.example.org", "--backend=web", "--check=none", "--", "sleep", "60",
+        )  # fmt: skip
+        root = ("--user=root:secret-root", "get", "--prefix", "--keys-only", "/")
+
+        async def keys():
+            return set((await cluster.etcdctl(*root)).split())
+
+        try:
+            wanted = {
+                "/skydns/org/example/web/w1",
+                "/vulcand/backends/web/backend",
+                "/vulcand/backends/web/servers/w1",
+            }
+            for _ in range(100):
+                if (found := await keys()) == wanted:
+                    break
+                await asyncio.sleep(0.1)
+            assert found == wanted
+            process.terminate()
+            async with asyncio.timeout(10):
+                await process.wait()
+            assert await keys() == {"/vulcand/backends/web/backend"}
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
