@@ -2,8 +2,6 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-# once more on asyncio's own loop: uvloop is optional at run time
-LOOPBACK := $(addprefix tests/integration/,life skydns confd lb register estate/test_status.py)
 
 .PHONY: help setup peers demo test lint fmt unit contract compat integration netns vm bench docs dist clean
 .DEFAULT_GOAL := help
@@ -21,8 +19,7 @@ demo: setup ## the main job: three hosts, overlay, DNS, templates, load balancer
 	@$(BIN)/fairlead demo
 
 test: setup ## all that CI runs, but lint
-	$(PYTEST) tests
-	FAIRLEAD_UVLOOP=0 $(PYTEST) $(LOOPBACK)
+	@packaging/test.sh
 
 lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .
