@@ -16,7 +16,7 @@ async def carry_out(plane: Plane, action: Action) -> None:
     """
     match action:
         case PutPool(pool=pool):
-            plane.pool(pool.id).put(pool)
+            plane.pool(pool.id).put(pool, plane.now)
         case DropPool(id=name):
             plane.drop_pool(name)
         case PutFrontend(frontend=frontend):

@@ -12,10 +12,12 @@ round. With all weights 1 a round is the servers in the order given (vulcand's d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import reduce
+from hashlib import blake2b
 from math import gcd
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 Server = TypeVar("Server")
 
@@ -53,11 +55,18 @@ class RoundRobin(Generic[Server]):
 
     __slots__ = ("_at", "_round", "servers")
 
-    def __init__(self, servers: Sequence[Server] = (), weights: Sequence[int] = ()) -> None:
+    def __init__(
+        self, servers: Sequence[Server] = (), weights: Sequence[int] = (), start: int = 0
+    ) -> None:
         self.servers: tuple[Server, ...] = tuple(servers)
         order = turns(weights or [1] * len(self.servers))
         self._round: tuple[Server, ...] = tuple(self.servers[i] for i in order)
-        self._at = 0
+        self._at = start % len(self._round) if self._round else 0
+
+    @property
+    def at(self) -> int:
+        """Whose turn is next, for the one that takes over."""
+        return self._at
 
     def pick(self) -> Server | None:
         """Return the next server, None when none has a turn."""
@@ -78,3 +87,73 @@ class RoundRobin(Generic[Server]):
                 if server not in tried:
                     return server
         return self.pick()
+
+
+class Candidate(Protocol):
+    """What the choosers below look at."""
+
+    active: int
+    weight: int
+    key: bytes
+
+
+Some = TypeVar("Some", bound=Candidate)
+
+
+def least_active(servers: Sequence[Some], turn: int) -> Some | None:
+    """Return the server with the fewest requests under way for its weight; `turn` breaks ties."""
+    best: Some | None = None
+    count = len(servers)
+    for i in range(count):
+        server = servers[(turn + i) % count]
+        if server.weight and (
+            best is None or (server.active + 1) * best.weight < (best.active + 1) * server.weight
+        ):
+            best = server
+    return best
+
+
+def better_of_two(servers: Sequence[Some], turn: int) -> Some | None:
+    """Return the less busy of two servers that `turn` picks as if by chance."""
+    usable = [server for server in servers if server.weight]
+    if len(usable) < 2:
+        return usable[0] if usable else None
+    spread = (turn * 2654435761) & 0xFFFFFFFF  # Knuth's multiplicative hash
+    first = spread % len(usable)
+    second = (first + 1 + (spread >> 16) % (len(usable) - 1)) % len(usable)
+    return least_active((usable[first], usable[second]), 0)
+
+
+class Ring(Generic[Some]):
+    """Consistent hash: a server that comes or goes moves only its own share of the keys.
+
+    Each server has points on a circle in proportion to its weight; a key belongs to the first
+    point at or after its own. Points depend on `key` (host and port) only, so that every process
+    and every restart agrees.
+    """
+
+    POINTS: Final = 160  # a server of the largest weight; as ketama
+
+    def __init__(self, servers: Sequence[Some]) -> None:
+        most = max((server.weight for server in servers), default=0)
+        points = []
+        for server in servers:
+            share = -(-self.POINTS * server.weight // most) if most else 0
+            points += [(_place(b"%b#%d" % (server.key, i)), server) for i in range(share)]
+        points.sort(key=lambda point: (point[0], point[1].key))
+        self._places = [place for place, _ in points]
+        self._servers = [server for _, server in points]
+
+    def pick(self, key: bytes, usable: Callable[[Some], bool]) -> Some | None:
+        """Return the key's server, or the next on the circle that is usable."""
+        count = len(self._servers)
+        start = bisect_left(self._places, _place(key))
+        for i in range(count):
+            server = self._servers[(start + i) % count]
+            if usable(server):
+                return server
+        return None
+
+
+def _place(key: bytes) -> int:
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "big")

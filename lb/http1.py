@@ -30,6 +30,7 @@ times Caddy's; 0.45 to 0.51 of nginx's when no two heads are alike (`--vary`).
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from operator import ne
 from typing import Final
 
@@ -719,6 +720,19 @@ REASONS: Final = {
 }
 
 
+def status_line(status: int) -> bytes:
+    """Return the status line of a response of the proxy itself, without CRLF."""
+    return b"HTTP/1.1 %d %b" % (status, reason_of(status))
+
+
+def reason_of(status: int) -> bytes:
+    """Return the words for a status; "Status" for one that nobody registered."""
+    try:
+        return REASONS.get(status) or HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Status"
+
+
 def own_response(
     status: int,
     body: bytes | None = None,
@@ -728,19 +742,25 @@ def own_response(
     close: bool = False,
     minor: int = 1,
     head_only: bool = False,
+    fields: bytes = b"",
 ) -> bytes:
     """Return a whole response of the proxy itself (specs/vulcand.md §9); default body: the reason."""
-    reason = REASONS[status]
+    reason = reason_of(status)
     if body is None:
         body = reason
     connection = (
         b"\r\nConnection: close" if close else b"\r\nConnection: keep-alive" if not minor else b""
     )
-    return b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d%b%b\r\n\r\n%b" % (
+    if status in (204, 304):
+        return b"HTTP/1.1 %d %b%b%b%b\r\n\r\n" % (
+            status, reason, fields, b"\r\nDate: " + date if date else b"", connection,
+        )  # fmt: skip
+    return b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d%b%b%b\r\n\r\n%b" % (
         status,
         reason,
         content_type,
         len(body),
+        fields,
         b"\r\nDate: " + date if date else b"",
         connection,
         b"" if head_only else body,

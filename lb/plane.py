@@ -21,10 +21,13 @@ from typing import Any, Final, Protocol
 from fairlead.clock import SYSTEM, Clock
 from lb import predicate
 from lb.balance import RoundRobin
+from lb.middleware import Chain
+from lb.middleware.build import Links, build
+from lb.pool import LivePool, LiveServer
 from lb.predicate import Predicate
 from lb.route.match import Check, Index, check
 from lb.route.parse import parse
-from lb.state import Frontend, Listener, Pool, Server
+from lb.state import Frontend, Listener, Pool
 
 SWEEP: Final = 0.5
 """Seconds between two looks at what is overdue; timeouts are this coarse."""
@@ -56,85 +59,42 @@ class Contexts(Protocol):
         """Return what is spoken to the https servers of a pool."""
 
 
-class LiveServer:
-    """A server and its idle connections, the last used at the end."""
-
-    __slots__ = ("active", "gone", "host", "idle", "pool", "requests", "spec")
-
-    def __init__(self, spec: Server, pool: LivePool) -> None:
-        self.spec = spec
-        self.pool = pool
-        self.host = spec.authority.encode()
-        self.idle: list[Any] = []
-        self.active = 0
-        self.requests = 0
-        self.gone = False  # the pool has it no more: its connections are not kept
-
-    def retire(self) -> None:
-        """Close what is idle; what is in flight finishes and is not kept."""
-        self.gone = True
-        idle, self.idle = self.idle, []
-        for connection in idle:
-            connection.close()
-
-
-class LivePool:
-    """A backend in use; `spec` is None while there is none and frontends wait for it."""
-
-    __slots__ = ("id", "plain", "robin", "servers", "spec")
-
-    def __init__(self, name: str) -> None:
-        self.id = name
-        self.spec: Pool | None = None
-        self.plain = True  # whose turn it is does not depend on the request
-        self.servers: dict[tuple[str, int], LiveServer] = {}
-        self.robin: RoundRobin[LiveServer] = RoundRobin()
-
-    def put(self, spec: Pool) -> None:
-        """Take over a spec; servers that stay keep their connections if the settings do."""
-        before, self.spec = self.spec, spec
-        same = before is not None and _settings(before) == _settings(spec)
-        old, self.servers = self.servers, {}
-        for server in spec.servers:
-            place = server.host, server.port
-            kept = old.get(place)
-            if kept is not None and same and kept.spec.authority == server.authority:
-                kept.spec = server
-                self.servers[place] = old.pop(place)
-            else:
-                self.servers[place] = LiveServer(server, self)
-        self.robin = RoundRobin(tuple(self.servers.values()), [s.weight for s in spec.servers])
-        for gone in old.values():
-            gone.retire()
-
-    def drop(self) -> None:
-        """Have no servers."""
-        self.spec = None
-        old, self.servers = self.servers, {}
-        self.robin = RoundRobin()
-        for gone in old.values():
-            gone.retire()
-
-
-def _settings(pool: Pool) -> tuple[float, float, float, int]:
-    return pool.read_timeout, pool.dial_timeout, pool.keepalive, pool.max_idle
-
-
 class LiveFrontend:
     """A frontend in use and what it counts."""
 
-    __slots__ = ("codes", "hostname", "on_any", "pool", "predicate", "spec")
+    __slots__ = (
+        "chain",
+        "codes",
+        "hostname",
+        "links",
+        "on_any",
+        "pool",
+        "predicate",
+        "shares",
+        "spec",
+    )
 
-    def __init__(self, spec: Frontend, pool: LivePool, codes: dict[int, int]) -> None:
+    def __init__(self, spec: Frontend, pool: LivePool, before: LiveFrontend | None = None) -> None:
         self.spec = spec
         self.pool = pool
-        self.codes = codes
+        self.codes: dict[int, int] = before.codes if before else {}
+        self.shares: RoundRobin[LivePool] | None = None  # of a frontend with a Split
+        self.chain: Chain | None
+        self.links: Links
+        self.chain, self.links = build(
+            spec.id, spec.middlewares, before.links if before is not None else {}
+        )
         self.hostname = spec.hostname.encode("ascii", "replace")
         self.predicate: Predicate | None = None
         if spec.failover is not None:
             self.predicate = predicate.parse(spec.failover or predicate.DEFAULT)
         # a predicate of the user's may ask for any code; the default one for 502 and 504 only
         self.on_any = bool(spec.failover)
+
+
+def pools_of(frontend: LiveFrontend) -> tuple[LivePool, ...]:
+    """Return every pool that a frontend's requests may go to."""
+    return frontend.shares.servers if frontend.shares is not None else (frontend.pool,)
 
 
 class LiveListener:
@@ -172,15 +132,18 @@ class Plane:
         self.unrouted = 0
         self.refused = 0
         self.draining = False
-        self.version = (
-            0  # of all that decides where a request goes; memories of an older one are void
-        )
+        self.faults = 0
+        self.on_fault: Callable[[str, Exception], None] | None = None
+        # of all that decides where a request goes; what was remembered of an older one is void
+        self.version = 0
         self.contexts: Contexts | None = None
         self.samples: Samples = []
         self.on_samples: Callable[[Samples], None] | None = None
         self.now = 0.0
+        self._settled = 0.0
         self.date = b""
         self.tick()
+        self._settled = self.now
 
     def tick(self) -> None:
         """Read the clock."""
@@ -197,28 +160,37 @@ class Plane:
     def put_frontend(self, spec: Frontend) -> None:
         """Route by `spec` from the next request on; counters go on."""
         before = self.frontends.get(spec.id)
-        live = LiveFrontend(spec, self.pool(spec.pool), before.codes if before else {})
+        live = LiveFrontend(spec, self.pool(spec.pool), before)
+        if spec.policy.split:
+            own = 100 - sum(weight for _, weight in spec.policy.split)
+            pools = [live.pool, *(self.pool(name) for name, _ in spec.policy.split)]
+            live.shares = RoundRobin(pools, [own, *(w for _, w in spec.policy.split)])
         self.frontends[spec.id] = live
         self.version += 1
-        self.index.put(spec.id, parse(spec.route), live)
-        if before is not None and before.pool is not live.pool:
-            self._forget(before.pool)
+        self.index.put(spec.id, parse(spec.route), live, spec.policy.priority)
+        if before is not None:
+            self._forget(before)
 
     def drop_frontend(self, name: str) -> None:
         """Forget a frontend."""
         live = self.frontends.pop(name)
         self.version += 1
         self.index.remove(name)
-        self._forget(live.pool)
+        build(name, (), live.links)
+        self._forget(live)
 
     def drop_pool(self, name: str) -> None:
         """Forget a backend; frontends that point to it answer 503."""
-        self.pools[name].drop()
-        self._forget(self.pools[name])
+        pool = self.pools[name]
+        pool.drop()
+        if not any(pool in pools_of(frontend) for frontend in self.frontends.values()):
+            del self.pools[name]
 
-    def _forget(self, pool: LivePool) -> None:
-        if pool.spec is None and not any(f.pool is pool for f in self.frontends.values()):
-            self.pools.pop(pool.id, None)
+    def _forget(self, gone: LiveFrontend) -> None:
+        """Let go of empty pools that only this frontend asked for."""
+        for pool in pools_of(gone):
+            if pool.spec is None and not any(pool in pools_of(f) for f in self.frontends.values()):
+                self.pools.pop(pool.id, None)
 
     def sweep(self) -> None:
         """Close what is overdue, trim what is idle."""
@@ -233,9 +205,23 @@ class Plane:
             for server in pool.servers.values():
                 self._trim(server, pool)
 
+    def fault(self, what: str, error: Exception) -> None:
+        """Report a fault that cost one request, and count it."""
+        self.faults += 1
+        if self.on_fault is not None:
+            self.on_fault(what, error)
+
     def settle(self) -> None:
-        """Count the attempts that have ended since the last time."""
+        """Count the attempts that have ended since the last time, and judge servers by them."""
         samples, self.samples = self.samples, []
+        passed, self._settled = self.now - self._settled, self.now
+        by_pool: dict[LivePool, list[tuple[LiveServer, int]]] = {}
+        for server, status in zip(samples[1::4], samples[2::4], strict=True):
+            if server is not None and server.pool.judged:
+                by_pool.setdefault(server.pool, []).append((server, status))
+        for pool in self.pools.values():
+            if pool in by_pool or pool.restless:
+                pool.judge(by_pool.get(pool, ()), self.now, passed)
         for (frontend, status), count in Counter(
             zip(samples[::4], samples[2::4], strict=True)
         ).items():

@@ -8,10 +8,10 @@ vulcand's readers ignore them. In a backend's Settings:
     "HealthCheck": {"Type": "http"|"tcp", "Path": "/", "Interval": "2s", "Timeout": "1s", "Rise": 2, "Fall": 3, "Status": "200-399", "Host": "", "Port": 0},
     "OutlierDetection": {"Consecutive": 5, "Ejection": "10s", "MaxEjected": 50},
     "Retry": {"Budget": 20, "Minimum": 10},    percent of requests, and retries a second that are always allowed
-    "Rebalance": false,  "SlowStart": "30s",  "MaxConns": 0,  "HTTP2": false,  "SendProxy": "" | "v1" | "v2"
+    "Rebalance": true,  "SlowStart": "30s",  "MaxConns": 0,  "HTTP2": false,  "SendProxy": "" | "v1" | "v2"
 
 of a server: "Weight", "MaxConns", "Draining", "Backup"; of a frontend "Priority", and in its
-Settings "Split": [{"BackendId": "b2", "Weight": 10}].
+Settings "Split": [{"BackendId": "b2", "Weight": 10}]: percent of its requests; the rest is its own backend's.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class BackendPolicy:
     check: HealthCheck | None = None
     outliers: Outliers | None = None
     retry: Retry | None = None
-    rebalance: bool = False
+    rebalance: bool = True
     slow_start: float = 0.0
     max_conns: int = 0
     http2: bool = False
@@ -162,8 +162,8 @@ class _Fields:
     def text(self, name: str, zero: str = "") -> str:
         return str(self._get(name, str, zero))
 
-    def flag(self, name: str) -> bool:
-        return bool(self._get(name, bool, False))
+    def flag(self, name: str, zero: bool = False) -> bool:
+        return bool(self._get(name, bool, zero))
 
     def number(self, name: str, zero: int, low: int, high: int) -> int:
         value = int(self._get(name, int, zero))
@@ -221,7 +221,7 @@ def backend(settings: Mapping[str, Any]) -> BackendPolicy:
         _check(fields.object("HealthCheck")),
         _outliers(fields.object("OutlierDetection")),
         _retry(fields.object("Retry")),
-        fields.flag("Rebalance"),
+        fields.flag("Rebalance", True),
         fields.seconds("SlowStart", 0.0),
         fields.number("MaxConns", 0, 0, 1 << 20),
         fields.flag("HTTP2"),
@@ -318,7 +318,9 @@ def frontend(priority: int, settings: Mapping[str, Any]) -> FrontendPolicy:
         name = one.text("BackendId")
         if not name or "/" in name:
             raise ValueError("Settings.Split.BackendId: a backend's id is wanted")
-        split.append((name, one.number("Weight", 1, 0, 4096)))
+        split.append((name, one.number("Weight", 0, 0, 100)))
         one.end()
     fields.end()
+    if sum(weight for _, weight in split) > 100:
+        raise ValueError("Settings.Split: the weights are percents, together at most 100")
     return FrontendPolicy(priority, tuple(split))

@@ -19,13 +19,12 @@ from __future__ import annotations
 import asyncio
 from os import write as os_write
 from time import monotonic
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from fairlead.errors import RemoteProtocolError
 from lb import forward, http1, predicate
 from lb.http1 import (
     CHUNKED,
-    UNTIL_CLOSE,
     Chunks,
     Fields,
     Request,
@@ -34,7 +33,9 @@ from lb.http1 import (
     find_head,
     last_chunk,
 )
-from lb.plane import LiveFrontend, LiveListener, LivePool, LiveServer, Plane
+from lb.middleware import Answer, Exchange
+from lb.plane import LiveFrontend, LiveListener, Plane
+from lb.pool import LivePool, LiveServer, header_of
 from lb.route.match import Query, host_subject
 from lb.state import Frontend
 from lb.upstream import Upstream, connect, plain_fd
@@ -44,12 +45,25 @@ _PIPELINE: Final = 64 << 10  # bytes of requests read ahead before the client is
 _UNSENT: Final = 256 << 10  # bytes of body kept while a connection is made
 _LINGER: Final = 5.0  # seconds for the client to read our last words; as nginx's lingering_timeout
 _REMEMBERED: Final = 2.0  # seconds a connection remembers its last request
+_COLLECT: Final = 16 << 20  # bytes of a response that a link may ask to be collected
 _NOT_FOUND: Final = b'{"error":"not found"}'
 _JSON: Final = b"application/json"
 
 # what stands before a request is read or routed; its counts mean nothing
 _NO_REQUEST: Final = Request(b"GET", b"/", 1, Fields(), b"", b"/")
-_NO_FRONTEND: Final = LiveFrontend(Frontend("", "", ""), LivePool(""), {})
+_NO_FRONTEND: Final = LiveFrontend(Frontend("", "", ""), LivePool(""))
+
+
+def tls_facts(transport: asyncio.BaseTransport) -> dict[str, Any]:
+    """Return what the trace and access logs tell of a client's TLS (specs/vulcand.md §4.5)."""
+    tls = transport.get_extra_info("ssl_object")
+    cipher = transport.get_extra_info("cipher")
+    return {
+        "version": str(tls.version() or "").replace("TLSv1.", "TLS1") if tls else "",
+        "resume": bool(tls and tls.session_reused),
+        "cipher_suite": cipher[0] if cipher else "",
+        "server": getattr(tls, "server_name_sent", "") or "",
+    }
 
 
 class Ready:
@@ -77,11 +91,16 @@ class Client(asyncio.Protocol):
     """See the module's words."""
 
     __slots__ = (
+        "_after",
         "_begun",
         "_buffer",
         "_busy",
+        "_changing",
         "_chunks",
+        "_collected",
         "_connecting",
+        "_cookie",
+        "_exchange",
         "_fd",
         "_fields",
         "_frontend",
@@ -92,6 +111,7 @@ class Client(asyncio.Protocol):
         "_lines_of",
         "_matched",
         "_plane",
+        "_pool",
         "_queued",
         "_ready",
         "_replay",
@@ -104,6 +124,8 @@ class Client(asyncio.Protocol):
         "_state",
         "_tail",
         "_tail_of",
+        "_target",
+        "_tls",
         "_total",
         "_transport",
         "_tries",
@@ -130,6 +152,7 @@ class Client(asyncio.Protocol):
         self._request = _NO_REQUEST
         self._frontend = _NO_FRONTEND
         self._tail = b""
+        self._after = b""  # the part of it that links do not see
         self._tail_of: tuple[Fields, LiveFrontend, bytes] | None = None
         self._lines = b""
         self._lines_of: tuple[LiveFrontend, bytes] | None = None
@@ -154,6 +177,13 @@ class Client(asyncio.Protocol):
         self._queued = False  # the transport holds bytes that the socket did not take
         self._full = False
         self._begun = 0.0
+        self._pool = _NO_FRONTEND.pool
+        self._target = b"/"
+        self._cookie = b""
+        self._exchange: Exchange | None = None
+        self._collected: list[bytes] | None = None  # a body that a link will change
+        self._changing: tuple[Answer | None, bytes] = (None, b"")
+        self._tls: dict[str, Any] | None = None
 
     # asyncio's calls
 
@@ -161,6 +191,8 @@ class Client(asyncio.Protocol):
         """Note who it is."""
         self._transport = cast(asyncio.Transport, transport)
         self._fd = plain_fd(self._transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            self._tls = tls_facts(transport)
         self.address = forward.address(transport.get_extra_info("peername"))
         self.listener.clients.add(self)
         self._since = self._plane.now
@@ -169,8 +201,10 @@ class Client(asyncio.Protocol):
         """Let go of the server: nobody wants its answer."""
         self._fd = -1
         self.listener.clients.discard(self)
+        self._collected = None
         if self._state in (BODY, WAIT):
             self._count(499)
+            self._release()
         self._state = CLOSING
         self._let_go()
 
@@ -246,6 +280,9 @@ class Client(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of the response."""
         self._started = True
+        if self._collected is not None:
+            self._collect(data)
+            return
         # straight to the socket when nothing is queued: 0.9 µs less than the transport's own queue
         if self._fd >= 0 and not self._queued:
             try:
@@ -259,6 +296,11 @@ class Client(asyncio.Protocol):
         self._transport.write(data)
         if self._queued and not self._transport.get_write_buffer_size():
             self._queued = False
+
+    def write_interim(self, data: bytes) -> None:
+        """Send a head before the response's."""
+        self.write(data)
+        self._started = False
 
     def _same_again(self, ready: Ready, server: LiveServer) -> None:
         """Send the request that this connection sent last once more; the hot path."""
@@ -355,9 +397,24 @@ class Client(asyncio.Protocol):
             self._own(413)
             return True
         self._tail_for(request, frontend)
-        if not length and not self.close_after and request.minor and not frontend.on_any:
+        self._target = request.target
+        self._pool = frontend.pool
+        if frontend.shares is not None:
+            self._pool = frontend.shares.pick() or frontend.pool
+        if (
+            not length
+            and not self.close_after
+            and request.minor
+            and not frontend.on_any
+            and frontend.chain is None
+        ):
             self.simple = True
-            if end + 4 == len(data) and not fields.upgrade and not plane.index.headers:
+            if (
+                frontend.shares is None
+                and end + 4 == len(data)
+                and not fields.upgrade
+                and not plane.index.headers
+            ):
                 self._ready = Ready(data, frontend, request.method, plane.version)
         self._tries = []
         self._stale = False
@@ -368,7 +425,7 @@ class Client(asyncio.Protocol):
         self._try()
         if length and self._state == BODY:
             if fields.expect and request.minor and not self._buffer:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.write_interim(b"HTTP/1.1 100 Continue\r\n\r\n")
             rest, self._buffer = self._buffer, b""
             if rest:
                 self._body(rest)
@@ -401,7 +458,7 @@ class Client(asyncio.Protocol):
         request = self._request
         host = request.host if self._frontend.spec.pass_host else server.host
         return b"".join(
-            (request.method, b" ", request.target, b" HTTP/1.1\r\nHost: ", host, self._tail)
+            (request.method, b" ", self._target, b" HTTP/1.1\r\nHost: ", host, self._tail)
         )
 
     def _tail_for(self, request: Request, frontend: LiveFrontend) -> None:
@@ -433,14 +490,15 @@ class Client(asyncio.Protocol):
                 fields.forwarded,
                 client=self.address,
                 host=request.host,
-                tls=False,
+                tls=self._tls is not None,
                 trust=spec.trust_forward,
                 server=frontend.hostname,
                 websocket=websocket,
             )
             if plain:
                 self._lines, self._lines_of = forwarding, (frontend, request.host)
-        self._tail = b"".join((fields.kept, forwarding, framing, b"\r\n\r\n"))
+        self._after = forwarding + framing + b"\r\n\r\n"
+        self._tail = fields.kept + self._after
         # framing depends on the method too
         self._tail_of = (fields, frontend, request.host) if request.method == b"GET" else None
 
@@ -455,11 +513,16 @@ class Client(asyncio.Protocol):
 
     def _try(self) -> None:
         """Send the request to the next server."""
-        robin = self._frontend.pool.robin
-        server = robin.pick_other(self._tries) if self._tries else robin.pick()
+        if self._frontend.chain is not None and not self._enter():
+            return
+        pool = self._pool
+        server = pool.pick(self._tries, self._key)
         if server is None:
             self._own(503)
             return
+        if pool.policy.sticky is not None:
+            self._cookie = pool.cookie(server, self._key)
+            self.simple = self.simple and not self._cookie
         self._tries.append(server)
         idle = server.idle
         while idle:
@@ -469,9 +532,103 @@ class Client(asyncio.Protocol):
                 return
         self._connecting = self._plane.loop.create_task(self._connect(server), name="connect")
 
+    def _key(self, variable: str) -> bytes:
+        """Return what a variable (specs/vulcand.md §4.7) is in this request."""
+        request = self._request
+        match variable:
+            case "client.ip":
+                return self.address
+            case "request.host":
+                return request.host
+            case "request.path":
+                return request.path
+        return request.fields.value(header_of(variable))
+
+    # the frontend's chain
+
+    def _enter(self) -> bool:
+        """Run an attempt through the links; false when one of them answered."""
+        frontend, request = self._frontend, self._request
+        chain = frontend.chain
+        assert chain is not None  # noqa: S101  (the caller looked)
+        fields = request.fields
+        now = monotonic()
+        exchange = Exchange(
+            frontend.spec.id, request.method, request.target, request.minor, request.host,
+            fields.block, fields.kept, self.address, self._tls, fields.length, now, now,
+            len(self._tries) + 1,
+        )  # fmt: skip
+        self._exchange = exchange
+        try:
+            reply = chain.request(exchange)
+        except Exception as error:  # noqa: BLE001  (a link may be anybody's plug-in: its fault is one request's)
+            self._plane.fault(f'a middleware of frontend "{frontend.spec.id}"', error)
+            self._own(500)
+            return False
+        if reply is not None:
+            if not self.sent_all:
+                self.close_after = True
+            self._count(reply.status)
+            self._reply(
+                reply.status,
+                reply.body,
+                reply.content_type,
+                close=self.close_after,
+                fields=reply.fields,
+            )
+            return False
+        self._target = exchange.target
+        self._tail = exchange.fields + self._after
+        self._tail_of = None
+        return True
+
+    def _respond(self, answer: Answer) -> None:
+        """Run an answer outwards through the links that let the attempt pass."""
+        exchange, chain = self._exchange, self._frontend.chain
+        if exchange is None or chain is None:
+            return
+        exchange.now = monotonic()
+        try:
+            chain.response(exchange, answer)
+        except Exception as error:  # noqa: BLE001  (as in _enter)
+            self._plane.fault(f'a middleware of frontend "{exchange.frontend}"', error)
+
+    def _release(self) -> None:
+        """The attempt is over; links hear it once."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and self._frontend.chain is not None:
+            try:
+                self._frontend.chain.release(exchange)
+            except Exception as error:  # noqa: BLE001  (as in _enter)
+                self._plane.fault(f'a middleware of frontend "{exchange.frontend}"', error)
+
+    def _collect(self, data: bytes) -> None:
+        """Keep a piece of a body that a link will change."""
+        pieces = self._collected
+        if pieces is None:
+            return
+        pieces.append(data)
+        if sum(map(len, pieces)) > _COLLECT and self._upstream is not None:
+            self._collected = None
+            self._let_go()
+            self._started = False
+            self._own(502)
+
+    def _flush(self) -> bytes:
+        """Return the collected response, changed, whole."""
+        pieces, self._collected = self._collected or [], None
+        answer, head = self._changing
+        body = b"".join(pieces)
+        if answer is not None and answer.filter is not None:
+            try:
+                body = answer.filter(body)
+            except Exception as error:  # noqa: BLE001  (as in _enter)
+                self._plane.fault(f'a middleware of frontend "{self._frontend.spec.id}"', error)
+        return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
     async def _connect(self, server: LiveServer) -> None:
         try:
-            upstream = await connect(self._plane, server)
+            upstream = await connect(self._plane, server, self._transport)
         except TimeoutError:
             self._connecting = None
             self._failure(504, connected=False)
@@ -565,22 +722,28 @@ class Client(asyncio.Protocol):
         if (frontend.on_any or status in (502, 504)) and self._again(status, connected=True):
             self._upstream = None
             upstream.abandon()
+            self._plane.samples.extend(
+                (frontend, upstream.server, status, monotonic() - self._begun)
+            )
+            self._respond(Answer(status, response.kept))
             self._try_again()
             return None
         request = self._request
-        extra = b""
+        extra = self._cookie
+        if self._exchange is not None and self._changed(response):
+            upstream.plain = True
+            return b""
+        status = response.status
         if not self.sent_all:
             self.close_after = True  # the rest of the body would be read as the next request
         if response.length < 0:
             if request.minor:
-                extra = b"\r\nTransfer-Encoding: chunked"
+                extra += b"\r\nTransfer-Encoding: chunked"
             else:
                 upstream.plain = True
                 self.close_after = True
         if request.minor:
             upstream.plain = False
-        if response.length == UNTIL_CLOSE and request.method == b"HEAD":
-            extra = b""
         if not response.dated:
             extra += b"\r\nDate: " + self._plane.date
         if self.close_after or self.listener.closing:
@@ -591,10 +754,41 @@ class Client(asyncio.Protocol):
         self._plane.samples.extend((frontend, upstream.server, status, monotonic() - self._begun))
         return b"".join((response.line, response.kept, extra, b"\r\n\r\n"))
 
+    def _changed(self, response: Response) -> bool:
+        """Let links see and change a response's head; true when its body is to be collected."""
+        fields = response.kept
+        length = b""
+        if response.sized:
+            at = fields.rfind(b"\r\nContent-Length: ")
+            fields, length = fields[:at], fields[at:]
+        answer = Answer(response.status, fields, response.length if response.length >= 0 else -1)
+        self._respond(answer)
+        if answer.status != response.status:
+            response.status = answer.status
+            response.line = http1.status_line(answer.status)
+        bodiless = self._request.method == b"HEAD" or response.status in (204, 304)
+        if answer.filter is None or bodiless:
+            response.kept = answer.fields + length
+            return False
+        head = response.line + answer.fields + self._cookie
+        if not response.dated:
+            head += b"\r\nDate: " + self._plane.date
+        if self.close_after or self.listener.closing or not self.sent_all:
+            self.close_after = True
+            head += b"\r\nConnection: close"
+        elif not self._request.minor:
+            head += b"\r\nConnection: keep-alive"
+        self._changing = answer, head
+        self._collected = []
+        self._plane.samples.extend(
+            (self._frontend, None, response.status, monotonic() - self._begun)
+        )
+        return True
+
     def interim(self, response: Response) -> None:
         """Relay 103 and the like where the frontend streams; 100 was answered by us."""
         if self._frontend.spec.stream and self._request.minor and response.status != 100:
-            self._transport.write(response.line + response.kept + b"\r\n\r\n")
+            self.write_interim(response.line + response.kept + b"\r\n\r\n")
 
     def switched(self, response: Response, upstream: Upstream) -> bool:
         """Go over to a tunnel if one was asked for."""
@@ -618,6 +812,10 @@ class Client(asyncio.Protocol):
     def finished(self) -> None:
         """The response was sent: the next request, or the end."""
         self._upstream = None
+        if self._collected is not None:
+            self.write(self._flush())
+        if self._exchange is not None:
+            self._release()
         if self.close_after or not self.sent_all:
             self._linger()
             return
@@ -664,7 +862,12 @@ class Client(asyncio.Protocol):
 
     def _failure(self, status: int, *, connected: bool) -> None:
         if self._state in (BODY, WAIT):
+            if self._tries:
+                self._plane.samples.extend(
+                    (_NO_FRONTEND, self._tries[-1], status, monotonic() - self._begun)
+                )
             if self._again(status, connected=connected):
+                self._respond(Answer(status, b""))
                 self._try_again()
             else:
                 self._own(status)
@@ -682,19 +885,26 @@ class Client(asyncio.Protocol):
             return False
         if connected and not self._replayable():
             return False
+        if not self._pool.usable:
+            return False
         request = self._request
         attempt = predicate.Attempt(
             request.method, request.path, len(self._tries), status, connected
         )
-        return predicate.again(test, attempt)
+        return predicate.again(test, attempt) and self._pool.may_retry()
 
     def _try_again(self) -> None:
+        if self._exchange is not None:
+            self._release()
+        self._begun = monotonic()
         self._rewind()
         self._try()
 
     def broken(self) -> None:
         """The response cannot be finished: only a close tells the client so."""
         self._upstream = None
+        self._collected = None
+        self._release()
         self._state = CLOSING
         self._transport.abort()
 
@@ -711,10 +921,21 @@ class Client(asyncio.Protocol):
         self._plane.samples.extend((self._frontend, None, status, monotonic() - self._begun))
 
     def _reply(
-        self, status: int, body: bytes | None, content_type: bytes = b"", *, close: bool
+        self,
+        status: int,
+        body: bytes | None,
+        content_type: bytes = b"",
+        *,
+        close: bool,
+        fields: bytes = b"",
     ) -> None:
         request = self._request
-        self._transport.write(
+        if self._exchange is not None:
+            answer = Answer(status, fields, -1 if body is None else len(body))
+            self._respond(answer)
+            status, fields = answer.status, answer.fields
+            self._release()
+        self.write(
             http1.own_response(
                 status,
                 body,
@@ -723,6 +944,7 @@ class Client(asyncio.Protocol):
                 close=close,
                 minor=request.minor,
                 head_only=request.method == b"HEAD",
+                fields=fields,
             )
         )
         self._upstream = None

@@ -18,14 +18,15 @@ import asyncio
 import contextlib
 import socket
 from os import write as os_write
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from fairlead.errors import RemoteProtocolError
-from lb import http1
+from lb import http1, proxyheader
 from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_response, last_chunk
 
 if TYPE_CHECKING:
-    from lb.plane import LiveServer, Plane
+    from lb.plane import Plane
+    from lb.pool import LiveServer
     from lb.proxy import Client
 
 IDLE, HEAD, LENGTH, CHUNKS, CLOSE, TUNNEL, CLOSED = range(7)
@@ -65,6 +66,7 @@ class Upstream(asyncio.Protocol):
         "reused",
         "server",
         "since",
+        "single",
         "state",
         "transport",
     )
@@ -86,6 +88,7 @@ class Upstream(asyncio.Protocol):
         self._fd = -1
         # the last usual response's head as it came and as it goes on, and the size of the whole
         self._same = _NEVER
+        self.single = False  # of one client only: not kept
         self._same_head = b""
         self._same_size = 0
         self._same_method = b""
@@ -145,6 +148,7 @@ class Upstream(asyncio.Protocol):
                 and client.simple
                 and self.method == self._same_method
                 and not self._buffer
+                and not self.single
             ):  # a head as the last one's: nothing to read, 5 µs less
                 server = self.server
                 server.active -= 1
@@ -314,7 +318,7 @@ class Upstream(asyncio.Protocol):
         self._chunks = None
         keep = cast(Response, self.response).keep and client.sent_all
         self.response = None
-        if keep and not server.gone and not self.transport.is_closing():
+        if keep and not server.gone and not self.single and not self.transport.is_closing():
             self.state = IDLE
             self.reused = True
             self.since = self.plane.now
@@ -325,18 +329,38 @@ class Upstream(asyncio.Protocol):
         client.finished()
 
 
-async def connect(plane: Plane, server: LiveServer) -> Upstream:
+async def connect(plane: Plane, server: LiveServer, client: asyncio.BaseTransport) -> Upstream:
     """Open a connection to a server.
+
+    Args:
+        client: whose connection a PROXY header names, where the backend asks for one.
 
     Raises:
         TimeoutError: it did not answer within the dial timeout.
-        OSError: it refused, or its name does not resolve.
+        OSError: it refused, its name does not resolve, or TLS failed.
     """
     pool = server.pool.spec
-    async with asyncio.timeout(pool.dial_timeout if pool else 5.0):
+    spec = server.spec
+    policy = server.pool.policy
+    tls = plane.contexts.client(pool) if spec.tls and pool and plane.contexts else None
+    if spec.tls and tls is None:
+        raise OSError("no TLS settings for this server")
+    made: dict[str, Any] = {}
+    if tls is not None:
+        made.update(ssl=tls, server_hostname=spec.host)
+        if pool is not None and pool.handshake_timeout:
+            made["ssl_handshake_timeout"] = pool.handshake_timeout
+    async with asyncio.timeout(pool.dial_timeout if pool else 5.0) as patience:
+        if policy.send_proxy or tls is not None:
+            made["sock"] = await _introduced(plane, server, client)
+        else:
+            made["host"], made["port"] = spec.host, spec.port
+        if tls is not None:
+            patience.reschedule(None)  # the handshake has a limit of its own
         transport, upstream = await plane.loop.create_connection(
-            lambda: Upstream(plane, server), server.spec.host, server.spec.port
+            lambda: Upstream(plane, server), **made
         )
+    upstream.single = bool(policy.send_proxy)
     sock = transport.get_extra_info("socket")
     if pool is not None and sock is not None:
         period = max(1, int(pool.keepalive))
@@ -344,3 +368,28 @@ async def connect(plane: Plane, server: LiveServer) -> Upstream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, period)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, period)
     return upstream
+
+
+async def _introduced(
+    plane: Plane, server: LiveServer, client: asyncio.BaseTransport
+) -> socket.socket:
+    """Return a connected socket, on which the PROXY header has been sent if one is wanted."""
+    found = await plane.loop.getaddrinfo(
+        server.spec.host, server.spec.port, type=socket.SOCK_STREAM
+    )
+    family, kind, _, _, address = found[0]
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        await plane.loop.sock_connect(sock, address)
+        if server.pool.policy.send_proxy:
+            header = proxyheader.encode(
+                server.pool.policy.send_proxy,
+                client.get_extra_info("peername"),
+                client.get_extra_info("sockname"),
+            )
+            await plane.loop.sock_sendall(sock, header)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -18,7 +18,7 @@ descending byte order, the first that matches wins. `reference` says just that, 
 
 A request probes its own host, the suffixes of it that are in use, and None; in each the path, its
 prefixes of the depths in use, and None. Within a bucket the first match is the bucket's best;
-the best text of all buckets wins. Equal texts: the smallest id (§3.3, both stay filed).
+the best text of all buckets wins, an explicit Priority before any text. Equal texts: the smallest id (§3.3, both stay filed).
 
 A route is put and removed in O(its bucket), so one change among 10,000 frontends costs what it
 costs among ten. Invariant: match(index of R, q) == reference(R, q) for all q (property-tested).
@@ -100,7 +100,7 @@ def host_subject(field: bytes) -> bytes:
 class _Entry(Generic[Target]):
     """A filed route. `order` sorts best first: inverted text bytes, then id."""
 
-    order: tuple[bytes, str]
+    order: tuple[int, bytes, str]
     host: bytes | None
     path: bytes | None
     checks: tuple[Check, ...]
@@ -139,12 +139,12 @@ class Index(Generic[Target]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def put(self, name: str, route: Route, target: Target) -> None:
-        """File a route under `name`, in place of what that name had."""
+    def put(self, name: str, route: Route, target: Target, priority: int = 0) -> None:
+        """File a route under `name`, in place of what that name had; a higher priority wins."""
         self.remove(name)
         host, path, rest = _file_under(route)
         entry = _Entry(
-            (_descending(route.text), name),
+            (-priority, _descending(route.text), name),
             host,
             path,
             rest,
