@@ -36,7 +36,17 @@ async def _listen(plane: Plane, action: Listen) -> None:
         spec.network,
         spec.address,
     ):
-        before.rescope(spec)
+        if (before.spec.tls, before.spec.proxy, before.spec.trusted) == (
+            spec.tls,
+            spec.proxy,
+            spec.trusted,
+        ):
+            before.rescope(spec)
+            plane.version += 1
+            return
+        # the same socket, spoken to otherwise from the next connection on (§12.2)
+        plane.listeners[spec.id] = await server.listen(plane, spec, action, before.sock)
+        server.retire(plane, before)
         return
     plane.listeners[spec.id] = await server.listen(plane, spec, action)
     if before is not None:  # the new one first, then drain the old (V4)

@@ -29,6 +29,7 @@ from lb.judge import Judge, state
 from lb.metrics import Counts
 from lb.plan import Action
 from lb.plane import Limits, Plane
+from lb.probe import Prober
 from lb.records import Record
 from lb.state import Traffic
 
@@ -73,6 +74,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
     runtime.reconcile(loop, *mirrors.values())
     if not runtime.planning:
         runtime.tasks.start("sweep", plane.run())
+        runtime.tasks.start("probe", Prober(plane).run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _usr2, runtime)
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
         await api.listen(runtime, config, api.Api(runtime, mirrors, catalog, loop.caught_up, plane))

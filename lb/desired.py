@@ -47,7 +47,14 @@ class Defaults:
 def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffic:
     """Return what should be, within `scope` (Refs of listeners, backends and frontends)."""
     listeners = {
-        name: Listener(name, record.network, record.address, record.scope)
+        name: Listener(
+            name,
+            record.network,
+            record.address,
+            record.scope,
+            proxy=record.proxy,
+            trusted=record.trusted,
+        )
         for name, record in _within(catalog.listeners, Kind.LISTENER, scope)
     }
     if defaults.listen is not None and (
@@ -98,7 +105,16 @@ def _pool(
     for record in sorted(servers, key=lambda server: server.ref.id):
         host, port = record.address
         seen.setdefault(
-            (host, port), Server(record.ref.id, host, port, record.authority, record.weight)
+            (host, port),
+            Server(
+                record.ref.id,
+                host,
+                port,
+                record.authority,
+                record.weight,
+                record.url.startswith("https:"),
+                record.policy,
+            ),
         )
     return Pool(
         name,
@@ -107,6 +123,8 @@ def _pool(
         _seconds(backend.dial, defaults.dial_timeout),
         _seconds(backend.keepalive_period, _GO_KEEPALIVE),
         backend.max_idle or _GO_MAX_IDLE,
+        _seconds(backend.tls_handshake, 0.0),
+        policy=backend.policy,
     )
 
 
@@ -131,6 +149,7 @@ def _frontend(
         record.pass_host,
         record.stream,
         f'middleware "{closed[0]}" is not built yet' if closed else "",
+        policy=record.policy,
     )
 
 

@@ -11,6 +11,7 @@ Time: no timer per request (a call_later and its cancel cost 1.5 µs each). Conn
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -97,14 +98,22 @@ def pools_of(frontend: LiveFrontend) -> tuple[LivePool, ...]:
     return frontend.shares.servers if frontend.shares is not None else (frontend.pool,)
 
 
+class Accepting(Protocol):
+    """What accepts on a listener's socket."""
+
+    def close(self) -> None:
+        """Stop accepting."""
+
+
 class LiveListener:
     """An open socket, its scope and the connections it accepted."""
 
-    __slots__ = ("checks", "clients", "closing", "server", "spec")
+    __slots__ = ("checks", "clients", "closing", "server", "sock", "spec")
 
     def __init__(self, spec: Listener) -> None:
         self.spec = spec
-        self.server: asyncio.Server | None = None
+        self.server: Accepting | None = None
+        self.sock: socket.socket | None = None
         self.clients: set[Any] = set()
         self.closing = False
         self.rescope(spec)
@@ -133,6 +142,7 @@ class Plane:
         self.refused = 0
         self.draining = False
         self.faults = 0
+        self.on_health: Callable[[str, str, str], None] | None = None
         self.on_fault: Callable[[str, Exception], None] | None = None
         # of all that decides where a request goes; what was remembered of an older one is void
         self.version = 0

@@ -138,11 +138,13 @@ class Client(asyncio.Protocol):
         "simple",
     )
 
-    def __init__(self, plane: Plane, listener: LiveListener) -> None:
+    def __init__(
+        self, plane: Plane, listener: LiveListener, source: tuple[str, int] | None = None
+    ) -> None:
         self._plane = plane
         self.listener = listener
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.address = b""
+        self.address = source[0].encode() if source else b""  # as a PROXY header gave it
         self._state = HEAD
         self._buffer = b""
         self._busy = False
@@ -193,7 +195,8 @@ class Client(asyncio.Protocol):
         self._fd = plain_fd(self._transport)
         if transport.get_extra_info("sslcontext") is not None:
             self._tls = tls_facts(transport)
-        self.address = forward.address(transport.get_extra_info("peername"))
+        if not self.address:
+            self.address = forward.address(transport.get_extra_info("peername"))
         self.listener.clients.add(self)
         self._since = self._plane.now
 

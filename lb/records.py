@@ -11,8 +11,9 @@ What vulcand knows but this program cannot do yet is refused by name, never acce
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,9 +22,10 @@ import msgspec
 from fairlead.duration import parse_seconds
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue
-from lb import predicate
+from lb import policy, predicate
 from lb.expr import ExpressionError
 from lb.keys import Kind, Ref, parse
+from lb.policy import BackendPolicy, FrontendPolicy, ServerPolicy
 from lb.route import parse as route
 
 JSON = dict[str, Any]
@@ -50,6 +52,8 @@ class Listener:
         network: tcp or unix.
         address: host:port, :port, or a path.
         scope: a route expression or "".
+        proxy: PROXY_V1, PROXY_V2, PROXY (either) or "".
+        trusted: networks whose PROXY header is believed; empty for all.
     """
 
     ref: Ref
@@ -57,12 +61,17 @@ class Listener:
     network: str
     address: str
     scope: str = ""
+    proxy: str = ""
+    trusted: tuple[str, ...] = ()
     extra: JSON = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """How a pool of servers is spoken to (§3.1). Durations as written; "" and 0 mean the default."""
+    """How a pool of servers is spoken to (§3.1). Durations as written; "" and 0 mean the default.
+
+    `ours`: the extension fields of Settings as stored, which `policy` was read from.
+    """
 
     ref: Ref
     type: str = "http"
@@ -71,6 +80,8 @@ class Backend:
     tls_handshake: str = ""
     keepalive_period: str = ""
     max_idle: int = 0
+    ours: JSON = field(default_factory=dict)
+    policy: BackendPolicy = policy.BACKEND
     extra: JSON = field(default_factory=dict)
 
 
@@ -81,6 +92,8 @@ class Server:
     ref: Ref
     url: str
     weight: int = 1
+    ours: JSON = field(default_factory=dict)
+    policy: ServerPolicy = policy.SERVER
     extra: JSON = field(default_factory=dict)
 
     @property
@@ -111,6 +124,9 @@ class Frontend:
     pass_host: bool = False
     stream: bool = False
     flush_ns: int = 0
+    priority: int = 0
+    ours: JSON = field(default_factory=dict)
+    policy: FrontendPolicy = policy.FRONTEND
     extra: JSON = field(default_factory=dict)
 
 
@@ -130,12 +146,9 @@ Record = Host | Listener | Backend | Server | Frontend | Middleware
 MIDDLEWARES: Final = ("ratelimit", "connlimit", "rewrite", "cbreaker", "trace")
 """The types vulcand brings; none of them is built yet."""
 _NOT_BUILT: Final = {
-    Kind.BACKEND: ("HealthCheck", "OutlierDetection", "Sticky", "Balance", "MaxConns", "Retry",
-                   "ClientCert", "HTTP2", "SendProxy"),
-    Kind.SERVER: ("MaxConns", "Draining", "Backup"),
-    Kind.FRONTEND: ("Priority", "Middlewares", "Headers", "Timeouts", "Mirror", "Split",
-                    "MaxResponseBodyBytes"),
-    Kind.LISTENER: ("ClientAuth", "MaxConns", "Timeouts", "TrustedProxies"),
+    Kind.BACKEND: ("ClientCert", "HTTP2"),
+    Kind.FRONTEND: ("Middlewares", "Headers", "Timeouts", "Mirror", "MaxResponseBodyBytes"),
+    Kind.LISTENER: ("ClientAuth", "MaxConns", "Timeouts"),
 }  # fmt: skip
 
 
@@ -196,6 +209,12 @@ class _Object:
     def all(self) -> JSON:
         """Return every field, names in lower case."""
         return self._fields
+
+    def take(self, names: Iterable[str]) -> JSON:
+        """Return those of the fields that are given, spelt as `names` spells them."""
+        taken = {name: self._fields[name.lower()] for name in names if self.given(name)}
+        self._read.update(name.lower() for name in names)
+        return taken
 
     def refuse(self, *names: str) -> None:
         for name in names:
@@ -285,12 +304,34 @@ def _listener(ref: Ref, obj: _Object) -> Listener:
     if scope:
         _valid_route(scope, "Scope should be a valid route expression")
     proxy = obj.text("ProxyProtocol").upper()
-    if proxy not in ("", "NONE"):
-        if proxy in ("PROXY_V1", "PROXY_V2", "PROXY"):
-            raise Invalid(f'ProxyProtocol "{proxy}" is not built yet')
-        raise Invalid(f"Unsupported Proxy Header '{proxy}', must be PROXY_V1 or NONE")
-    obj.object("Settings").refuse(*_NOT_BUILT[Kind.LISTENER])
-    return Listener(ref, protocol, network, address, scope, obj.rest())
+    if proxy not in ("", "NONE", "PROXY_V1", "PROXY_V2", "PROXY"):
+        raise Invalid(
+            f"Unsupported Proxy Header '{proxy}', must be PROXY_V1, PROXY_V2, PROXY or NONE"
+        )
+    settings = obj.object("Settings")
+    settings.refuse(*_NOT_BUILT[Kind.LISTENER])
+    trusted = _networks(settings.take(("TrustedProxies",)).get("TrustedProxies"))
+    proxy = "" if proxy == "NONE" else proxy
+    return Listener(ref, protocol, network, address, scope, proxy, trusted, obj.rest())
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    """Return networks in CIDR form from a list of them."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Invalid("Settings.TrustedProxies: a list of networks is wanted")
+    try:
+        return tuple(str(ip_network(item)) for item in value)
+    except ValueError as error:
+        raise Invalid(f"Settings.TrustedProxies: {error}") from error
+
+
+def _policy(read: Callable[..., Any], *arguments: object) -> Any:
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise Invalid(str(error)) from error
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -316,6 +357,7 @@ def _backend(ref: Ref, obj: _Object) -> Backend:
         raise Invalid(f"Unsupported backend type {kind}")
     settings = obj.object("Settings")
     settings.refuse(*_NOT_BUILT[Kind.BACKEND])
+    ours = settings.take(policy.IN_BACKEND)
     if not _idle(settings.object("TLS").all()):  # the original's vctl always sends the object
         raise Invalid("Settings.TLS is not built yet")
     timeouts, keepalive = settings.object("Timeouts"), settings.object("KeepAlive")
@@ -327,6 +369,8 @@ def _backend(ref: Ref, obj: _Object) -> Backend:
         _duration(timeouts.text("TLSHandshake"), "invalid tls handshake timeout"),
         _duration(keepalive.text("Period"), "invalid keepalive period"),
         keepalive.number("MaxIdleConnsPerHost"),
+        ours,
+        _policy(policy.backend, ours),
         obj.rest(),
     )
     if record.max_idle < 0:
@@ -354,7 +398,7 @@ def _duration(text: str, fault: str) -> str:
 
 def _server(ref: Ref, obj: _Object) -> Server:
     obj.text("Id")
-    obj.refuse(*_NOT_BUILT[Kind.SERVER])
+    ours = obj.take(policy.IN_SERVER)
     url = obj.text("URL")
     try:
         parts = urlsplit(url)
@@ -370,7 +414,7 @@ def _server(ref: Ref, obj: _Object) -> Server:
     weight = obj.number("Weight") if obj.given("Weight") else 1
     if not 0 <= weight <= 4096:
         raise Invalid(f"Weight: {weight} is not between 0 and 4096")
-    return Server(ref, url, weight, obj.rest())
+    return Server(ref, url, weight, ours, _policy(policy.server, ours), obj.rest())
 
 
 def _frontend(ref: Ref, obj: _Object) -> Frontend:
@@ -385,6 +429,8 @@ def _frontend(ref: Ref, obj: _Object) -> Frontend:
     _valid_route(text, f"route should be a valid route expression: {text}")
     settings = obj.object("Settings")
     settings.refuse(*_NOT_BUILT[Kind.FRONTEND])
+    priority = obj.number("Priority")
+    ours = settings.take(policy.IN_SETTINGS)
     limits = settings.object("Limits")
     record = Frontend(
         ref,
@@ -399,6 +445,9 @@ def _frontend(ref: Ref, obj: _Object) -> Frontend:
         settings.flag("PassHostHeader"),
         settings.flag("Stream"),
         settings.number("StreamFlushIntervalNanoSecs"),
+        priority,
+        ours,
+        _policy(policy.frontend, priority, ours),
         obj.rest(),
     )
     if record.max_body < 0 or record.max_mem_body < 0:
@@ -453,8 +502,10 @@ def tree(record: Record) -> JSON:
                 "Protocol": record.protocol,
                 "Address": {"Network": record.network, "Address": record.address},
                 "Scope": record.scope,
-                "ProxyProtocol": "",
+                "ProxyProtocol": record.proxy,
             }
+            if record.trusted:
+                out["Settings"] = {"TrustedProxies": list(record.trusted)}
         case Backend():
             out = {
                 "Id": ref.id,
@@ -469,12 +520,14 @@ def tree(record: Record) -> JSON:
                         "Period": record.keepalive_period,
                         "MaxIdleConnsPerHost": record.max_idle,
                     },
+                    **record.ours,
                 },
             }
         case Server():
             out = {"Id": ref.id, "URL": record.url}
             if record.weight != 1:
                 out["Weight"] = record.weight
+            out.update(record.ours)
         case Frontend():
             out = {
                 "Id": ref.id,
@@ -492,8 +545,11 @@ def tree(record: Record) -> JSON:
                     "PassHostHeader": record.pass_host,
                     "Stream": record.stream,
                     "StreamFlushIntervalNanoSecs": record.flush_ns,
+                    **record.ours,
                 },
             }
+            if record.priority:
+                out["Priority"] = record.priority
         case Middleware():
             out = {
                 "Id": ref.id,

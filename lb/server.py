@@ -3,36 +3,126 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import ssl
 import stat
 from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 from fairlead.errors import ActionError
+from lb import proxyheader
 from lb.plane import LiveListener, Plane
 from lb.proxy import Client
 from lb.records import split_address
 from lb.state import Listener
 
 _BACKLOG: Final = 4096
+_PEEK: Final = 4096 + 16  # bytes: more than the longest PROXY header that is accepted
+_GLANCE: Final = 0.005  # seconds between two looks for the rest of a header
 
 
-async def listen(plane: Plane, spec: Listener, action: object) -> LiveListener:
+async def listen(
+    plane: Plane, spec: Listener, action: object, sock: socket.socket | None = None
+) -> LiveListener:
     """Open a socket and accept on it.
 
+    Args:
+        sock: one that is open already: handed over, or of the listener that this one replaces.
+
     Raises:
-        ActionError: the address is in use or not ours.
+        ActionError: the address is in use or not ours, or the TLS settings cannot be used.
     """
     live = LiveListener(spec)
     try:
-        live.server = await plane.loop.create_server(
-            lambda: Client(plane, live), sock=_open(spec), backlog=_BACKLOG
-        )
-    except OSError as error:
-        reason = error.strerror or str(error)
+        live.sock = _open(spec) if sock is None else sock
+        tls = None
+        if spec.tls is not None:
+            if plane.contexts is None:
+                raise ActionError(action, f'listener "{spec.id}": no certificates here')
+            tls = plane.contexts.server(spec)
+        if spec.proxy:
+            live.sock.listen(_BACKLOG)
+            live.server = Announced(plane, live, live.sock, tls)
+        else:
+            # the server owns a duplicate: ours outlives it, for its successor (§12.2, USR2)
+            live.server = await plane.loop.create_server(
+                lambda: Client(plane, live), sock=live.sock.dup(), ssl=tls, backlog=_BACKLOG
+            )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise ActionError(action, f'listener "{spec.id}" on {spec.address}: {reason}') from error
     return live
+
+
+class Announced:
+    """Accepts connections that a PROXY header opens (specs/vulcand.md §3.7).
+
+    The header is taken off the socket before anything else reads from it, so that TLS may follow.
+    """
+
+    def __init__(
+        self, plane: Plane, live: LiveListener, sock: socket.socket, tls: ssl.SSLContext | None
+    ) -> None:
+        self._plane = plane
+        self._sock = sock
+        self._live = live
+        self._tls = tls
+        self._trusted = [ip_network(text) for text in live.spec.trusted]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = plane.loop.create_task(self._accept(), name=f"accept {live.spec.id}")
+
+    def close(self) -> None:
+        """Stop accepting."""
+        self._loop.cancel()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = await self._plane.loop.sock_accept(self._sock)
+            except OSError:  # out of descriptors, or the client is gone already
+                await asyncio.sleep(0.05)
+                continue
+            sock.setblocking(False)
+            task = self._plane.loop.create_task(self._greet(sock), name="proxy header")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _greet(self, sock: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(self._plane.limits.read_timeout):
+                source = await self._header(sock)
+            await self._plane.loop.connect_accepted_socket(
+                lambda: Client(self._plane, self._live, source), sock, ssl=self._tls
+            )
+        except (OSError, TimeoutError, proxyheader.Refused):
+            self._plane.refused += 1
+            sock.close()
+
+    async def _header(self, sock: socket.socket) -> tuple[str, int] | None:
+        peer = sock.getpeername()
+        if self._trusted and (
+            not isinstance(peer, tuple)
+            or not any(ip_address(peer[0].partition("%")[0]) in net for net in self._trusted)
+        ):
+            return None
+        while True:
+            try:
+                seen = sock.recv(_PEEK, socket.MSG_PEEK)
+            except BlockingIOError:
+                await asyncio.sleep(_GLANCE)
+                continue
+            if not seen:
+                raise proxyheader.Refused("closed before a header")
+            found = proxyheader.decode(seen, self._live.spec.proxy)
+            if found is not None:
+                size, source = found
+                if size:
+                    sock.recv(size)
+                return source
+            await asyncio.sleep(_GLANCE)
 
 
 def _open(spec: Listener) -> socket.socket:
@@ -83,7 +173,16 @@ def _answers(path: str) -> bool:
 
 def close(plane: Plane, live: LiveListener) -> None:
     """Stop accepting; what is connected ends after its request, idle connections at once."""
+    retire(plane, live)
+    if live.sock is not None:
+        live.sock.close()
+        live.sock = None
+
+
+def retire(plane: Plane, live: LiveListener) -> None:
+    """Accept no more here, but leave the socket open for whoever accepts on it next."""
     live.closing = True
+    plane.version += 1
     if live.server is not None:
         live.server.close()
     plane.retired.add(live)

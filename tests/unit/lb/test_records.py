@@ -61,7 +61,7 @@ def test_last_of_two_wins() -> None:
         (F, b'{"Type":"http","BackendId":"b",' + ROUTE + b',"Settings":{"FailoverPredicate":"Attempts <= 2"}}', "invalid failover predicate"),
         (F, b'{"Type":"http","BackendId":"b",' + ROUTE + b',"Settings":{"Limits":{"MaxBodyBytes":-1}}}', "must not be negative"),
         (F, b'{"Type":"http","BackendId":"b",' + ROUTE + b',"Settings":{"Hostname":"a\\r\\nX: 1"}}', "Hostname"),
-        (F, b'{"Type":"http","BackendId":"b",' + ROUTE + b',"Priority":1}', "Priority is not built"),
+        (F, b'{"Type":"http","BackendId":"b","Route": "Path(`/`)","Settings":{"Split":[{"BackendId":"c","Weight":101}]}}', "Split.Weight: 101 is not between"),
         (L, b'{"Protocol":"ftp","Address":{"Network":"tcp","Address":":80"}}', "unsupported protocol 'ftp'"),
         (L, b'{"Protocol":"https","Address":{"Network":"tcp","Address":":80"}}', "not built yet"),
         (L, b'{"Protocol":"http","Address":{"Network":"udp","Address":":80"}}', "unsupported network 'udp'"),
