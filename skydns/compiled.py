@@ -33,7 +33,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from skydns import keys, message, names, rrs
@@ -54,7 +54,7 @@ MOST_KEPT: Final = 400_000  # entries in `ready`; 0.4 KiB each
 MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
 MOST_NEAR: Final = 100_000  # NXDOMAIN templates
 SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
-_STAR: Final = frozenset(keys.WILDCARDS)
+STAR: Final = frozenset(keys.WILDCARDS)
 
 
 class Seen(NamedTuple):
@@ -129,7 +129,8 @@ class _Negative:
         return self.head + self.serial[0] + self.tail
 
 
-class _Near(NamedTuple):
+@dataclass(slots=True)
+class _Near:
     """NXDOMAIN for any label that `children` does not hold."""
 
     children: Mapping[bytes, object]
@@ -155,7 +156,7 @@ class Answers:
         self.signing: Signing | None = None
         self._clock = clock
         self.ready: dict[bytes, tuple[Payload, Cell]] = {}
-        self._near: dict[bytes, _Near] = {}
+        self.near: dict[bytes, _Near] = {}
         self._watching: dict[bytes, Entry] = {}  # for each template what drops it
         self._kept: dict[tuple[bytes, int, int], Entry] = {}
         self._absent: dict[tuple[bytes, int, int], Entry] = {}
@@ -207,11 +208,11 @@ class Answers:
         if len(data) <= message.HEADER:
             return None
         start = 13 + data[12]
-        near = self._near.get(data[2:13] + data[start:])
+        near = self.near.get(data[2:13] + data[start:])
         if near is None:
             return None
         label = data[13:start].lower()
-        if label in near.children or label in _STAR:
+        if label in near.children or label in STAR:
             return None
         near.cell[0] += 1
         return b"".join((
@@ -357,12 +358,12 @@ class Answers:
         node = self.served.index.node(above)
         if node is None and above not in policy.zones:
             return False
-        if len(self._near) >= MOST_NEAR:
+        if len(self.near) >= MOST_NEAR:
             self._drop(next(iter(self._watching.values())))
         end = message.HEADER + len(query.question)
         key = data[2:13] + data[13 + data[12] :]
         at = end + entry.body.serial
-        self._near[key] = _Near(
+        self.near[key] = _Near(
             (node.children if node else None) or {}, reply[2:12], len(data) - end,
             reply[end:at], self._serial(entry.zone), reply[at + 4 :], cell,
         )  # fmt: skip
@@ -424,7 +425,7 @@ class Answers:
     def clear(self) -> None:
         """Drop everything: a new policy, the first load, or no room."""
         self.ready.clear()
-        self._near.clear()
+        self.near.clear()
         self._watching.clear()
         self._kept.clear()
         self._absent.clear()
@@ -443,7 +444,7 @@ class Answers:
         for key in entry.readies:
             self.ready.pop(key, None)
         for key in entry.nears:
-            self._near.pop(key, None)
+            self.near.pop(key, None)
             self._watching.pop(key, None)
         for name in entry.reads:
             present = self._readers.get(name)
@@ -475,7 +476,7 @@ class Answers:
     def sizes(self) -> dict[str, int]:
         """Return how much is kept, for status and metrics."""
         return {
-            "ready": len(self.ready), "near": len(self._near), "kept": len(self._kept),
+            "ready": len(self.ready), "near": len(self.near), "kept": len(self._kept),
             "absent": len(self._absent), "readers": len(self._readers),
         }  # fmt: skip
 

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datagrams by the batch: `recvmmsg` and `sendmmsg` of the C library, by ctypes.
+
+What makes `recvfrom` and `sendto` dear in Python is not the kernel but the sender's address: a
+tuple is made of it, and taken apart again. Here it stays where the kernel put it, and the reply
+is sent to the same octets; so are the control data that tell which address of ours was asked.
+
+::
+
+    kernel ─recvmmsg─► senders   [place × 28]   ◄── the reply's message points here too
+                       controls  [place × 64]   ◄──
+                       heads     [place × 128]  the first octets of a query; its id goes back from here
+                       rests     [place × 3968] the others, hardly ever used
+    replies, joined ─► out ─sendmmsg─► kernel
+
+Places are fixed, so nothing is filled in again but where each reply lies in `out` and how long
+it is: two strided copies a batch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+import sys
+from array import array
+from itertools import accumulate
+from typing import Any, Final
+
+PLACES: Final = 64
+HEAD: Final = 128  # octets; no query for an existing name of ours is longer
+QUERY: Final = 4096
+"""Octets read of a query; larger ones arrive cut and get FORMERR."""
+REPLY: Final = 4096
+OFFSETS: Final = range(0, PLACES * HEAD, HEAD)
+
+_SENDER: Final = 28  # sockaddr_in6, the longer one
+_CONTROL: Final = 64
+_REST: Final = QUERY - HEAD
+_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)  # Python 3.11 has no name for it
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+class _Message(ctypes.Structure):
+    """`struct mmsghdr` where pointers have 8 octets and numbers their low octet first."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_size", ctypes.c_uint32),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_size", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+        ("padding", ctypes.c_int),  # msghdr ends here, at 56
+        ("size", ctypes.c_uint),
+    )
+
+
+_SIZES: Final = struct.Struct("56xI4x" * PLACES)
+
+
+def _found() -> Any:
+    """Return the C library when it has the calls and `_Message` is its layout, else None."""
+    if sys.platform != "linux" or sys.byteorder != "little" or ctypes.sizeof(_Message) != 64:
+        return None
+    library = ctypes.CDLL(None, use_errno=True)
+    if not (hasattr(library, "recvmmsg") and hasattr(library, "sendmmsg")):
+        return None
+    library.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)  # fmt: skip
+    library.sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+    return library
+
+
+LIBRARY: Final = _found()
+
+
+class Batch:
+    """The places of one socket.
+
+    Args:
+        wildcard: the socket tells to which of our addresses a datagram came (IP_PKTINFO).
+
+    Attributes:
+        heads: the first octets of what came last, HEAD octets a place.
+        senders: where from, as the kernel wrote it; `size_of_sender` octets a place count.
+        unsent: replies the kernel refused.
+    """
+
+    def __init__(self, sock: socket.socket, *, wildcard: bool) -> None:
+        self.unsent = 0
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._v4 = sock.family == socket.AF_INET
+        self._wildcard = wildcard
+        self.size_of_sender = 16 if self._v4 else _SENDER
+        parts = {
+            "senders": PLACES * _SENDER, "controls": PLACES * _CONTROL, "heads": PLACES * HEAD,
+            "rests": PLACES * _REST, "out": PLACES * REPLY,
+        }  # fmt: skip
+        self._memory = {name: bytearray(size) for name, size in parts.items()}
+        self._held = {
+            name: (ctypes.c_char * len(part)).from_buffer(part)
+            for name, part in self._memory.items()
+        }
+        self._at = {name: ctypes.addressof(held) for name, held in self._held.items()}
+        self._in = (_Message * PLACES)()
+        self._out = (_Message * PLACES)()
+        self._in_vectors = (_Vector * (2 * PLACES))()
+        self._out_vectors = (_Vector * (2 * PLACES))()
+        self._lay_out()
+        self._in_octets = memoryview(self._in).cast("B")
+        self._fresh = bytes(self._in_octets)
+        self._vectors = memoryview(self._out_vectors).cast("B").cast("Q")
+        self._heads_view = memoryview(self._memory["heads"])
+        self._in_at = ctypes.addressof(self._in)
+        self._out_at = ctypes.addressof(self._out)
+
+    def _lay_out(self) -> None:
+        """Fill in what stays."""
+        at = self._at
+        control_size = (32 if self._v4 else 40) if self._wildcard else 0
+        for place in range(PLACES):
+            first, second = self._in_vectors[2 * place], self._in_vectors[2 * place + 1]
+            first.base, first.size = at["heads"] + place * HEAD, HEAD
+            second.base, second.size = at["rests"] + place * _REST, _REST
+            number = self._out_vectors[2 * place]
+            number.base, number.size = at["heads"] + place * HEAD, 2
+            for messages, vectors in ((self._in, self._in_vectors), (self._out, self._out_vectors)):
+                message = messages[place]
+                message.name = at["senders"] + place * _SENDER
+                message.name_size = self.size_of_sender
+                message.vectors = ctypes.addressof(vectors) + 2 * place * ctypes.sizeof(_Vector)
+                message.vector_count = 2
+                if control_size:
+                    message.control = at["controls"] + place * _CONTROL
+                    message.control_size = control_size
+
+    def receive(self) -> tuple[bytes, tuple[int, ...]]:
+        """Return the heads of what is queued, and how long each query is; no sizes when nothing is."""
+        self._in_octets[:] = self._fresh
+        count = LIBRARY.recvmmsg(self._fd, self._in_at, PLACES, 0, None)
+        if count <= 0:
+            return b"", ()
+        return bytes(self._heads_view[: count * HEAD]), _SIZES.unpack(self._in_octets)[:count]
+
+    def whole(self, place: int, size: int) -> bytes:
+        """Return a query that is longer than HEAD."""
+        start, rest = place * HEAD, place * _REST
+        return bytes(
+            self._memory["heads"][start : start + HEAD]
+            + self._memory["rests"][rest : rest + size - HEAD]
+        )
+
+    def send(self, replies: list[bytes]) -> None:
+        """Send to each sender of what came last its reply, without the id; b"": none."""
+        octets = b"".join(replies)
+        sizes = array("Q", map(len, replies))
+        self._memory["out"][: len(octets)] = octets
+        starts = array("Q", accumulate(sizes[:-1], initial=self._at["out"]))
+        count = len(replies)
+        self._vectors[2 : 4 * count : 4] = memoryview(starts)
+        self._vectors[3 : 4 * count : 4] = memoryview(sizes)
+        if self._wildcard:
+            self._go_back()
+        begin = 0
+        while b"" in replies[begin:]:
+            hole = replies.index(b"", begin)
+            self._send(begin, hole)
+            begin = hole + 1
+        self._send(begin, count)
+
+    def _send(self, begin: int, end: int) -> None:
+        while begin < end:
+            sent = LIBRARY.sendmmsg(self._fd, self._out_at + begin * 64, end - begin, 0)
+            if sent > 0:
+                begin += sent
+                continue
+            if ctypes.get_errno() in {errno.EAGAIN, errno.ENOBUFS}:
+                self.unsent += end - begin  # the queries are repeated
+                return
+            self.unsent += 1  # this client cannot be reached, the next may
+            begin += 1
+
+    def _go_back(self) -> None:
+        """Have replies leave from the address asked, by whatever interface leads there."""
+        if self._v4:  # struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
+            controls = self._memory["controls"]
+            for octet in range(16, 20):
+                controls[octet::_CONTROL] = bytes(PLACES)
+
+    def sender(self, place: int) -> Any:
+        """Return where a query came from as Python's sockets say it, and the way back."""
+        start = place * _SENDER
+        raw = bytes(self._memory["senders"][start : start + self.size_of_sender])
+        port = int.from_bytes(raw[2:4], "big")
+        if self._v4:
+            peer: tuple[Any, ...] = (socket.inet_ntop(socket.AF_INET, raw[4:8]), port)
+        else:
+            scope = int.from_bytes(raw[24:28], sys.byteorder)
+            peer = (socket.inet_ntop(socket.AF_INET6, raw[8:24]), port, 0, scope)
+        if not self._wildcard:
+            return peer
+        start = place * _CONTROL
+        control = bytes(self._memory["controls"][start : start + _CONTROL])
+        if self._v4:
+            return peer, [(socket.IPPROTO_IP, _PKTINFO, b"\0\0\0\0" + control[20:24] + b"\0\0\0\0")]
+        return peer, [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, control[16:36])]
