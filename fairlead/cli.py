@@ -8,16 +8,16 @@ imports none of them. Tables and faults are for people, `-o json` is for program
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fairlead import __version__
+from fairlead.noun import OUTPUT, SOCKET, etcd_flags, etcd_options, found
 
 _PASS_ON = {
     "ignore_unknown_options": True,
@@ -116,49 +116,17 @@ def version() -> None:
 
 # ---------------------------------------------------------------------- the daemons of this host
 
-_OUTPUT = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    help="Form of the output.",
-)
-_SOCKET = click.option(
-    "--socket",
-    "named",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Ask this admin socket (repeatable); default: all in /run/fairlead and $XDG_RUNTIME_DIR/fairlead.",
-)
-
-
-def _found(named: Sequence[Path]) -> tuple[Path, ...]:
-    from fairlead.ask import sockets
-
-    if named:
-        return tuple(named)
-    directories = [Path("/run/fairlead")]
-    if os.environ.get("XDG_RUNTIME_DIR"):
-        directories.append(Path(os.environ["XDG_RUNTIME_DIR"]) / "fairlead")
-    return sockets(directories) or sockets(_demo())
-
-
-def _demo() -> list[Path]:
-    """Return the socket directories of our own `fairlead demo --keep`."""
-    kept = Path("/tmp").glob("fairlead-demo-*/fairlead")  # noqa: S108  (only what is ours)
-    return [path for path in kept if path.stat().st_uid == os.geteuid()]
-
 
 @fairlead.command()
-@_OUTPUT
-@_SOCKET
+@OUTPUT
+@SOCKET
 def status(output: str, named: tuple[Path, ...]) -> None:
     """Show the daemons of this host; exit 0 only when there is one and all are ready."""
     import json
 
     from fairlead.ask import ask
 
-    answers = [(path, ask(path, "/status")) for path in _found(named)]
+    answers = [(path, ask(path, "/status")) for path in found(named)]
     told = [
         reply.json()
         if reply.status == 200
@@ -228,8 +196,8 @@ def status_row(daemon: dict[str, Any]) -> tuple[str, ...]:
 @fairlead.command()
 @click.argument("program", required=False)
 @click.option("--release", is_flag=True, help="Carry out the removals that were held back.")
-@_OUTPUT
-@_SOCKET
+@OUTPUT
+@SOCKET
 def plan(program: str | None, release: bool, output: str, named: tuple[Path, ...]) -> None:
     """Show what the daemons (or PROGRAM) would do now."""
     import json
@@ -238,7 +206,7 @@ def plan(program: str | None, release: bool, output: str, named: tuple[Path, ...
 
     asked = [
         path
-        for path in _found(named)
+        for path in found(named)
         if program is None or path.stem == program or path.stem.startswith(f"{program}-")
     ]
     if not asked:
@@ -274,37 +242,9 @@ def _print_plan(name: str, loops: dict[str, Any]) -> None:
 # ---------------------------------------------------------------------- etcd
 
 
-def _etcd_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Add etcdctl's connection flags, with etcdctl's variables."""
-    for names, variable, words in (
-        (("--key",), "ETCDCTL_KEY", "Client key file."),
-        (("--cert",), "ETCDCTL_CERT", "Client certificate file."),
-        (("--cacert",), "ETCDCTL_CACERT", "CA file."),
-        (("--user",), "ETCDCTL_USER", "NAME:PASSWORD."),
-    ):
-        command = click.option(*names, envvar=variable, default="", help=words, show_envvar=True)(
-            command
-        )
-    return click.option(
-        "--endpoints",
-        envvar="ETCDCTL_ENDPOINTS",
-        default="http://127.0.0.1:2379",
-        show_default=True,
-        show_envvar=True,
-        help="Comma list of etcd endpoints.",
-    )(command)
-
-
-def _options(endpoints: str, user: str, cacert: str, cert: str, key: str) -> Any:
-    from fairlead.etcd.options import Options
-
-    parts = tuple(part.strip() for part in endpoints.split(",") if part.strip())
-    return Options(endpoints=parts, user=user, ca=cacert, cert=cert, key=key)
-
-
 @fairlead.command()
-@_etcd_flags
-@_OUTPUT
+@etcd_flags
+@OUTPUT
 def doctor(output: str, **flags: str) -> None:
     """Check etcd (reachable, version, rights) and this host's clock; exit 1 on an error."""
     import asyncio
@@ -313,7 +253,7 @@ def doctor(output: str, **flags: str) -> None:
 
     from fairlead.doctor import examine
 
-    found = asyncio.run(examine(_options(**flags)))
+    found = asyncio.run(examine(etcd_options(**flags)))
     if output == "json":
         click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
@@ -324,14 +264,14 @@ def doctor(output: str, **flags: str) -> None:
 
 @fairlead.command()
 @click.argument("prefix")
-@_etcd_flags
-@_OUTPUT
+@etcd_flags
+@OUTPUT
 def watch(prefix: str, output: str, **flags: str) -> None:
     """Print what stands under PREFIX, then every change, until interrupted."""
     import asyncio
 
     try:
-        asyncio.run(_watch(prefix.encode(), output, _options(**flags)))
+        asyncio.run(_watch(prefix.encode(), output, etcd_options(**flags)))
     except KeyboardInterrupt:
         sys.exit(0)
 
