@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from fairlead.life import Runtime
-from flannelpy import bridges, forwarding, health, identity, kernel, metrics
+from flannelpy import bridges, forwarding, health, identity, kernel, metrics, views
 from flannelpy.blackhole import Blackholes
 from flannelpy.config import Config
 from flannelpy.firewall import host as firewall
@@ -41,6 +41,7 @@ async def serve(config: Config, runtime: Runtime) -> int:
         tenure = Tenure(config, runtime, sources, memory)
         node = Node(config, runtime, host, rules, sources, here, await tenure.first(here))
         metrics.export(runtime, node, tenure)
+        views.hang_in(runtime, node, tenure)
         if runtime.planning:
             runtime.reconcile(node.loop)
             await runtime.ready()

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's own gauges, and what /debug/state and `fairlead net status` show. The original has none."""
+"""The daemon's own gauges; the original has none."""
 
 from __future__ import annotations
-
-from math import inf
 
 from prometheus_client import Gauge
 
 from fairlead.life import Runtime
-from flannelpy import identity
 from flannelpy.node import Node
 from flannelpy.tenure import Tenure
 
 
 def export(runtime: Runtime, node: Node, tenure: Tenure) -> None:
-    """Register the gauges and the state."""
+    """Register the gauges."""
     registry = runtime.metrics.registry
     peers = Gauge("flannelpy_peers", "Hosts that this one has routes to.", registry=registry)
     peers.set_function(lambda: node.overlay.peers)
@@ -34,31 +31,3 @@ def export(runtime: Runtime, node: Node, tenure: Tenure) -> None:
         registry=registry,
     )
     left.set_function(lambda: tenure.now(node).expires - runtime.clock.monotonic())
-    runtime.state("network", lambda: state(node, tenure, runtime.clock.monotonic()))
-
-
-def state(node: Node, tenure: Tenure, now: float) -> dict[str, object]:
-    """Return this host's part in the overlay as plain values."""
-    held = tenure.now(node)
-    uplink, loop = node.host.uplink, node.loop
-    return {
-        "subnet": str(held.subnets),
-        "key": _text(held.key),
-        "reservation": not held.lease,
-        "expires_seconds": None if held.expires == inf else round(held.expires - now, 1),
-        "interface": uplink.name,
-        "address": str(uplink.v4 or uplink.v6),
-        "public": str(identity.public(node.host)),
-        "backend": node.host.config.backend.type,
-        "devices": list(node.overlay.territory.devices),
-        "mtu": node.backend.mtu,
-        "peers": node.overlay.peers,
-        "objects": node.overlay.size,
-        "undone": 0 if loop.last is None else len(loop.last.failures) + loop.last.held,
-        "ignored": {_text(key): reason for key, reason in node.overlay.ignored.items()},
-        "duplicates": {_text(key): address for key, address in node.duplicates.items()},
-    }
-
-
-def _text(key: bytes) -> str:
-    return key.decode("utf-8", "backslashreplace")

@@ -81,6 +81,11 @@ class Node:
         self._build(told=False)
         sources.on_leases = self._leases_told
 
+    @property
+    def leases(self) -> dict[bytes, Lease]:
+        """Return every good lease of the network by key, ours too."""
+        return self._sources.leases
+
     def adopt(self, held: Held) -> None:
         """Go on with another lease."""
         before, self.held = self.held, held
