@@ -38,6 +38,7 @@ from lb.plane import LiveFrontend, LiveListener, Plane
 from lb.pool import LivePool, LiveServer, header_of
 from lb.route.match import Query, host_subject
 from lb.state import Frontend
+from lb.upgrade import BULK, LARGE, Flow
 from lb.upstream import Upstream, connect, plain_fd
 
 HEAD, BODY, WAIT, TUNNEL, CLOSING = range(5)
@@ -103,6 +104,7 @@ class Client(asyncio.Protocol):
         "_exchange",
         "_fd",
         "_fields",
+        "_flow",
         "_frontend",
         "_full",
         "_held",
@@ -184,6 +186,7 @@ class Client(asyncio.Protocol):
         self._cookie = b""
         self._exchange: Exchange | None = None
         self._collected: list[bytes] | None = None  # a body that a link will change
+        self._flow: Flow | None = None  # the kernel moves what the client sends
         self._changing: tuple[Answer | None, bytes] = (None, b"")
         self._tls: dict[str, Any] | None = None
 
@@ -212,6 +215,7 @@ class Client(asyncio.Protocol):
         self._let_go()
 
     def _let_go(self) -> None:
+        self._stop_flow()
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -252,6 +256,8 @@ class Client(asyncio.Protocol):
         if state == TUNNEL:
             if self._upstream is not None:
                 self._upstream.transport.write(data)
+                if len(data) >= BULK:
+                    self._splice(None)
             return
         if state == CLOSING:
             return
@@ -693,6 +699,64 @@ class Client(asyncio.Protocol):
             self._buffer = rest
         if out:
             self._pass_on(out)
+            if self._left > LARGE and chunks is None and self._replay is None:
+                self._splice(self._left)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of the client's plain socket."""
+        return self._fd
+
+    def spliceable(self) -> bool:
+        """Whether the kernel may write to the client's socket now."""
+        if self._queued and not self._transport.get_write_buffer_size():
+            self._queued = False
+        return self._fd >= 0 and not self._queued and self._collected is None
+
+    def _splice(self, count: int | None) -> None:
+        """Let the kernel move the rest of what the client sends."""
+        upstream = self._upstream
+        if upstream is None or self._fd < 0 or self._flow is not None or self._held:
+            return
+        target = upstream.spliceable()
+        if target < 0:
+            return
+        self._transport.pause_reading()
+        try:
+            self._flow = Flow(self._plane.loop, self._fd, target, count, self._spliced)
+        except OSError:  # no descriptors left: copied then
+            self._transport.resume_reading()
+
+    def _spliced(self, moved: int, error: OSError | None) -> None:
+        """What the client sends is with the server, or it ended."""
+        self._flow = None
+        if self._state == TUNNEL:
+            self._transport.close()
+            return
+        self._left -= moved
+        self._total += moved
+        self._transport.resume_reading()
+        if error is None and not self._left:
+            self.sent_all = True
+            self._state = WAIT
+            self._since = self._plane.now
+        # else: the end of either stream is read by its transport, which says so
+
+    def _stop_flow(self) -> None:
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            flow.close()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def hang_up(self) -> None:
+        """The server closed an upgraded connection: what it sent goes out, then ours closes."""
+        self._upstream = None
+        self._stop_flow()
+        self._release()
+        self._state = CLOSING
+        self._since = self._plane.now
+        self._transport.close()
 
     def _pass_on(self, out: bytes) -> None:
         if self._replay is not None:
@@ -814,6 +878,8 @@ class Client(asyncio.Protocol):
 
     def finished(self) -> None:
         """The response was sent: the next request, or the end."""
+        if self._flow is not None:
+            self._stop_flow()
         self._upstream = None
         if self._collected is not None:
             self.write(self._flush())
@@ -841,6 +907,7 @@ class Client(asyncio.Protocol):
         if upstream is not self._upstream:
             return
         self._upstream = None
+        self._stop_flow()
         # it closed a kept connection as we used it: a fresh one, without counting a try, where
         # asking twice does no harm (RFC 9110 §9.2.2)
         if (
@@ -907,6 +974,7 @@ class Client(asyncio.Protocol):
         """The response cannot be finished: only a close tells the client so."""
         self._upstream = None
         self._collected = None
+        self._stop_flow()
         self._release()
         self._state = CLOSING
         self._transport.abort()
@@ -993,7 +1061,10 @@ class Client(asyncio.Protocol):
                 else:
                     self._transport.close()
         elif state == BODY and self._upstream is not None and not self._held:
-            if waited > limits.read_timeout:
+            if self._flow is not None and self._flow.touched:
+                self._flow.touched = False
+                self._since = now
+            elif waited > limits.read_timeout:
                 self._let_go()
                 self._end_early(408)
         elif state == WAIT:
@@ -1005,6 +1076,7 @@ class Client(asyncio.Protocol):
         upstream = self._upstream
         if upstream is None:
             return
+        upstream.touch(self._plane.now)
         pool = upstream.server.pool.spec
         if not self._started:
             most = pool.read_timeout if pool is not None else self._plane.limits.read_timeout

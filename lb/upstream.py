@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from fairlead.errors import RemoteProtocolError
 from lb import http1, proxyheader
 from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_response, last_chunk
+from lb.upgrade import BULK, LARGE, Flow
 
 if TYPE_CHECKING:
     from lb.plane import Plane
@@ -59,6 +60,7 @@ class Upstream(asyncio.Protocol):
         "_same_size",
         "_same_status",
         "client",
+        "flow",
         "method",
         "plain",
         "plane",
@@ -88,6 +90,7 @@ class Upstream(asyncio.Protocol):
         self._fd = -1
         # the last usual response's head as it came and as it goes on, and the size of the whole
         self._same = _NEVER
+        self.flow: Flow | None = None  # the kernel moves what the server sends
         self.single = False  # of one client only: not kept
         self._same_head = b""
         self._same_size = 0
@@ -104,6 +107,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the body that is framed by the close; tell the client of any other end."""
+        self._stop_flow()
         self._fd = -1
         state, self.state = self.state, CLOSED
         self.plane.upstreams.discard(self)
@@ -120,6 +124,8 @@ class Upstream(asyncio.Protocol):
             client.body_end(b"" if self.plain else last_chunk(), self)
         elif state == HEAD:
             client.failed(502, self)
+        elif state == TUNNEL:
+            client.hang_up()
         else:
             client.broken()
 
@@ -173,6 +179,9 @@ class Upstream(asyncio.Protocol):
             client.write(data if self.plain else chunk(data))
         elif state == TUNNEL:
             client.write(data)
+            if len(data) >= BULK and self._fd >= 0 and client.spliceable():
+                self.transport.pause_reading()
+                self.flow = Flow(self.plane.loop, self._fd, client.fd, None, self._tunnel_ended)
 
     # the client's calls
 
@@ -204,6 +213,7 @@ class Upstream(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+        self._stop_flow()
         if self.state == IDLE:
             self.state = CLOSED
         if self.transport is not None:
@@ -264,18 +274,66 @@ class Upstream(asyncio.Protocol):
         client.write(head)
         if data:
             self.data_received(data)
+        elif length > LARGE:
+            self._splice(client)
 
     def _length(self, data: bytes, client: Client) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
             client.write(data)
+            if left > LARGE:
+                self._splice(client)
             return
         if left < 0:  # more than it announced: what follows cannot be trusted
             data = data[:left]
             cast(Response, self.response).keep = False
         client.write(data)
         self._done(client)
+
+    def _splice(self, client: Client) -> None:
+        """Let the kernel move the rest of the body."""
+        if self._fd < 0 or self.flow is not None or not client.spliceable():
+            return
+        self.transport.pause_reading()
+        try:
+            self.flow = Flow(self.plane.loop, self._fd, client.fd, self._left, self._spliced)
+        except OSError:  # no descriptors left: copied then
+            self.transport.resume_reading()
+
+    def _spliced(self, moved: int, error: OSError | None) -> None:
+        self.flow = None
+        client = self.client
+        if client is None:
+            return
+        if error is not None or moved != self._left:
+            self.client = None
+            self.server.active -= 1
+            self.close()
+            client.broken()
+            return
+        self._left = 0
+        self.transport.resume_reading()
+        self._done(client)
+
+    def _tunnel_ended(self, moved: int, error: OSError | None) -> None:
+        self.flow = None
+        self.transport.close()
+
+    def spliceable(self) -> int:
+        """Return the descriptor to write to, -1 when bytes are queued or it is no plain socket."""
+        return -1 if self._fd < 0 or self.transport.get_write_buffer_size() else self._fd
+
+    def touch(self, now: float) -> None:
+        """Note that the server sends, if a flow moved something since the last look."""
+        if self.flow is not None and self.flow.touched:
+            self.flow.touched = False
+            self.since = now
+
+    def _stop_flow(self) -> None:
+        flow, self.flow = self.flow, None
+        if flow is not None:
+            flow.close()
 
     def _chunk(self, data: bytes, client: Client) -> None:
         chunks = cast(Chunks, self._chunks)
