@@ -211,6 +211,9 @@ class Client(asyncio.Protocol):
         if self._state in (BODY, WAIT):
             self._count(499)
             self._release()
+        elif self._state == TUNNEL and self._upstream is not None:
+            upstream, self._upstream = self._upstream, None
+            upstream.hang_up()
         self._state = CLOSING
         self._let_go()
 
@@ -1037,6 +1040,10 @@ class Client(asyncio.Protocol):
             self.hold(False)
         else:
             self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
 
     # time
 

@@ -211,6 +211,14 @@ class Upstream(asyncio.Protocol):
             self.server.active -= 1
         self.close()
 
+    def hang_up(self) -> None:
+        """The client closed an upgraded connection: what it sent goes out, then ours closes."""
+        self.client = None
+        self.server.active -= 1
+        self.state = CLOSED
+        self._stop_flow()
+        self.transport.close()
+
     def close(self) -> None:
         """Close the connection."""
         self._stop_flow()

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from fairlead.etcd.client import connect
 from fairlead.etcd.options import Options
 from fairlead.etcd.store import Store
 from fairlead.testing.etcd import Cluster, free_ports, real_etcd
+from lb import apply, observe, plan, server
+from lb.plane import Limits, Plane
+from lb.policy import BACKEND, SERVER, BackendPolicy, ServerPolicy
+from lb.state import Frontend, Listener, Pool, Server, Traffic
 
 
 class Web:
@@ -225,6 +229,112 @@ class Load:
             except aiohttp.ClientError as error:
                 self.bad.append(error)
             self.done += 1
+
+
+class Rig:
+    """The data plane alone, in this process: one listener, what a test puts, raw bytes in and out."""
+
+    def __init__(self, plane: Plane, port: int) -> None:
+        self.plane = plane
+        self.port = port
+        self.closers: list[asyncio.Server] = []
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def apply(
+        self, frontends: Sequence[Frontend], pools: Sequence[Pool], *more: Listener
+    ) -> None:
+        listeners = (Listener("l", "tcp", f"127.0.0.1:{self.port}"), *more)
+        want = Traffic(
+            {one.id: one for one in listeners},
+            {f.id: f for f in frontends},
+            {p.id: p for p in pools},
+        )
+        for action in plan.traffic(want, await observe.traffic(self.plane)):
+            await apply.carry_out(self.plane, action)
+
+    async def server(
+        self, answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> int:
+        """Start a server of a test's own; return its port."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.writers.append(writer)
+            try:
+                await answer(reader, writer)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 22)
+        self.closers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def ask(self, raw: bytes, port: int = 0) -> bytes:
+        """Send bytes on a new connection; return all that comes until the end."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port)
+        try:
+            writer.write(raw)
+            async with asyncio.timeout(20):
+                return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    async def get(self, path: str = "/", *fields: str) -> bytes:
+        lines = "".join(f"{field}\r\n" for field in fields)
+        return await self.ask(
+            f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n".encode()
+        )
+
+
+def named(
+    name: bytes, status: bytes = b"200 OK"
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """Return a server that answers every request with its name."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(name), name))
+            await writer.drain()
+
+    return answer
+
+
+def pool_of(
+    ports: Mapping[str, int] | int, policy: BackendPolicy = BACKEND, **servers: ServerPolicy
+) -> Pool:
+    """Return a pool `b` of servers on this host; `weight_<id>` is not needed: all weigh 1."""
+    places = {"s": ports} if isinstance(ports, int) else ports
+    return Pool("b", tuple(
+        Server(name, "127.0.0.1", port, f"127.0.0.1:{port}", policy=servers.get(name, SERVER))
+        for name, port in places.items()
+    ), 5.0, 2.0, 15.0, 8, policy=policy)  # fmt: skip
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    plane = Plane(Limits(read_timeout=5.0, write_timeout=5.0))
+    sweep = asyncio.create_task(plane.run())
+    rig = Rig(plane, free_ports(1)[0])
+    try:
+        yield rig
+    finally:
+        sweep.cancel()
+        for live in tuple(plane.listeners.values()):
+            server.close(plane, live)
+        for listener in tuple(plane.retired):
+            for client in tuple(listener.clients):
+                client.abort()
+        for upstream in tuple(plane.upstreams):
+            upstream.close()
+        for one in rig.closers:
+            one.close()
+        for writer in rig.writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.02)
 
 
 @pytest.fixture
