@@ -9,21 +9,35 @@ from typing import NamedTuple
 
 
 class Server(NamedTuple):
-    """A name server's address."""
+    """A name server's address.
+
+    Attributes:
+        tls: it speaks TLS (RFC 7858).
+        name: in its certificate; "": its address.
+    """
 
     host: str
     port: int
+    tls: bool = False
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"tls://{place}" if self.tls else place
 
 
 def parse_server(text: str) -> Server:
-    """Return the server that `IP:port`, `[IP]:port` or a bare IP names.
+    """Return the server that `IP:port`, `[IP]:port` or a bare IP names; `tls://IP[%NAME][:port]` too.
 
     Raises:
         ValueError: not an address, or no port.
     """
+    if text.startswith("tls://"):
+        place, percent, rest = text.removeprefix("tls://").partition("%")
+        name, colon, port = rest.partition(":")
+        plain = parse_server(f"{place}:{port}" if percent and colon else place)
+        bare = plain.port == 53 and not text.endswith(":53")
+        return Server(plain.host, 853 if bare else plain.port, tls=True, name=name)
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or (":" in text.removesuffix(f":{port}") and not bracketed):

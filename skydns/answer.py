@@ -70,9 +70,11 @@ class Forward:
 
     Attributes:
         reads: folded names whose coming into being would change this.
+        stub: a stub zone has the name: asked for whatever forwarding is set to.
     """
 
     reads: tuple[bytes, ...] = ()
+    stub: bool = False
 
 
 def answer(question: Question, served: Served, policy: Policy, now: float) -> Reply | Forward:
@@ -90,7 +92,10 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
         return Reply(rrs.FORMERR, authoritative=False)
     if question.rtype in _META:
         return Reply(rrs.NOTIMP, authoritative=False)
-    making = _Making(served, policy, now, zone_of(question.name, policy))
+    zone = zone_of(question.name, policy)
+    if policy.stubs and _in_stub(question.name, zone, policy):
+        return Forward(stub=True)
+    making = _Making(served, policy, now, zone)
     if not making.zone:
         return making.reverse(question)
     if question.rtype in _TRANSFERS:
@@ -105,6 +110,12 @@ def zone_of(name: bytes, policy: Policy) -> bytes:
         if above in zones:
             return above
     return b""
+
+
+def _in_stub(name: bytes, zone: bytes, policy: Policy) -> bool:
+    """Say whether a stub zone has a name: one as long as our zone wins (§9.2)."""
+    stubs = policy.stubs
+    return any(above in stubs and len(above) >= len(zone) for above in names.ancestors(name))
 
 
 def grouped(services: Sequence[Service]) -> list[Service]:

@@ -232,7 +232,7 @@ class Answers:
                     question, made, self.served, self.policy, self._clock()
                 )
             if isinstance(made, Forward):
-                if self.policy.forwarding:
+                if self.policy.forwarding or made.stub:
                     return Ask(query, query.name, None)
                 made = Reply(rrs.REFUSED, authoritative=False, reads=made.reads, trouble=20)
             if not self.loaded and made.zone:
@@ -351,7 +351,7 @@ class Answers:
             or keys.wildcard_base(query.name) is not None
             or above.startswith(b"\x03dns")  # ns.dns and local.dns may be made up
             or zone_of(above, policy) != entry.zone
-            or any(names.parent(zone) == above for zone in policy.zones)
+            or any(names.parent(zone) == above for zone in (*policy.zones, *policy.stubs))
             or entry.reads != (query.name,)
         ):
             return False

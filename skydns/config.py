@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
-from skydns import keys, names
-from skydns.addresses import parse_server
+from skydns import keys, names, stub
+from skydns.addresses import Server, parse_server
+from skydns.cache import Bounds
 from skydns.policy import PROFILES, Policy
-from skydns.upstream import Upstream
+from skydns.upstream import Routes, Upstream
 
 if TYPE_CHECKING:
     from skydns.dnssec import Key
@@ -27,7 +28,9 @@ class Config:
 
     Attributes:
         policy: before what the `config` key sets.
-        upstream: its `servers` may be empty: those of /etc/resolv.conf.
+        routes: the default's `servers` may be empty: those of /etc/resolv.conf.
+        stubs: servers by zone, of `-stub`.
+        stub_records: `-stubzones`: those of records below `stub.dns.<zone>` too.
         signing: keys of our zones, from the files of `-dnssec`.
         signatures: how many are kept.
         recursion: false with `-no-rec`: names that are not ours are refused.
@@ -36,9 +39,11 @@ class Config:
     policy: Policy
     prefix: bytes
     address: tuple[str, int]
-    upstream: Upstream
+    routes: Routes
     recursion: bool
     etcd: Options
+    stubs: Mapping[bytes, tuple[Server, ...]] = field(default_factory=dict)
+    stub_records: bool = False
     signing: tuple[Key, ...] = ()
     signatures: int = 10000
 
@@ -82,6 +87,14 @@ def configure(values: Values) -> Config:
             lambda many: tuple(map(partial(ipaddress.ip_network, strict=False), many)),
             (),
         ),
+        local_names=values.flag("local-names"),
+    )
+    kept = max(values.number("rcache-ttl"), 0) or 60  # as in the original
+    bounds = Bounds(
+        most=max(values.number("rcache"), 0),
+        positive=kept,
+        negative=min(kept, 1800),
+        stale=int(values.seconds("serve-stale")),
     )
     if upstream.timeout <= 0:
         faults.append(values.error("rtimeout", "must be more than 0"))
@@ -114,8 +127,10 @@ def configure(values: Values) -> Config:
     return Config(
         policy=policy,
         prefix=keys.clean(values.text("path-prefix")),
-        address=tuple(address),
-        upstream=upstream,
+        address=tuple(address[:2]),
+        routes=Routes(upstream, bounds=bounds),
+        stubs=take("stub", stub.from_flag, {}),
+        stub_records=values.flag("stubzones"),
         recursion=not values.flag("no-rec"),
         signing=signing,
         signatures=max(values.number("scache"), 0),

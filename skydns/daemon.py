@@ -57,12 +57,13 @@ async def serve(config: Config, runtime: Runtime) -> None:
         ),
         observed=publisher.passed,
     )
-    live = Live(config, answers, settings, runtime)
+    live = Live(config, answers, settings, services, runtime)
 
     def changed(batch: Changes) -> None:
         values = [(change.key, change.new) for change in batch.changes]
         loop.dirty.mark(services.apply(values))
-        if settings.apply(values):
+        stored_changed = settings.apply(values)
+        if stored_changed or any(live.concerns(key) for key, _ in values):
             live.changed()
 
     mirror.subscribe(changed)
@@ -89,16 +90,18 @@ async def serve(config: Config, runtime: Runtime) -> None:
         runtime.log.info(
             "skydns: ready for queries", zones=zones, address=f"{sockets.host}:{sockets.port}"
         )
+        runtime.tasks.once("loops", sockets.forwarder.look_for_loops())
         runtime.tasks.start("leases", apply.follow_leases(publisher, runtime.store, runtime.clock))
         await runtime.ready()
         await _sweep(answers, runtime)
     finally:
         await sockets.aclose()
+        await sockets.forwarder.aclose()
 
 
 def _state(answers: Answers, sockets: Sockets, live: Live) -> dict[str, object]:
     """Return what /debug/state shows of us."""
-    served = answers.served
+    served, forwarder = answers.served, live.forwarder
     return {
         "address": f"{sockets.host}:{sockets.port}",
         "zones": {
@@ -109,7 +112,12 @@ def _state(answers: Answers, sockets: Sockets, live: Live) -> dict[str, object]:
         "leases": len(served.leases),
         "kept": answers.sizes(),
         "replies": dict(answers.totals()),
-        "servers": list(map(str, live.upstream.servers)),
+        "servers": list(map(str, forwarder.upstream.servers)) if forwarder else [],
+        "stub_zones": {
+            names.to_text(zone): list(map(str, upstream.servers))
+            for zone, upstream in (forwarder.routes.by_zone.items() if forwarder else ())
+        },
+        "down": list(map(str, forwarder.health.down)) if forwarder else [],
     }
 
 

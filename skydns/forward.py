@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions that are not ours: asked of the name servers, never left without an answer.
 
-One exchange: a fresh query with a random id from a random port; UDP, then TCP when the answer is
-cut; `timeout` seconds a server, then the next one (specs/skydns.md §9.1). SERVFAIL is tried on
-the next server too; a server that was silent is asked last for a while. When all have failed the client gets SERVFAIL and an extended error, where
-the original said nothing at all (trap 19).
+::
+
+    Ask ─► special name? ─► kept? ─────────────► relayed ─► reply
+                              │ no                  ▲
+                              └─► race of servers ──┘ nobody: what has run out, else SERVFAIL
+
+The servers of a route are tried in turn, those that failed lately last; one that is silent for
+`hedge` seconds gets company by the next, and whoever answers first has answered. SERVFAIL and
+REFUSED are tried on the next server too. When all have failed the client gets what the cache
+still holds (RFC 8767), else SERVFAIL and an extended error, where the original said nothing at
+all (trap 19).
 
 Equal questions at the same time are asked once. EDNS is hop by hop (RFC 6891): the client's
 options do not go on, the server's OPT does not come back.
@@ -14,192 +21,321 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 import dnslib
 
-from skydns import message, names, rrs
+from skydns import message, names, rrs, special
 from skydns.addresses import Server
 from skydns.answer import Reply
+from skydns.cache import Cache, Key
 from skydns.compiled import Answers, Ask
+from skydns.exchange import Habits, Sent, exchange
+from skydns.health import Health
 from skydns.message import Query
-from skydns.rrs import RR
-from skydns.upstream import Upstream
+from skydns.rrs import RR, Question
+from skydns.upstream import Routes, Upstream
 
-MOST_ASKED: Final = 1000  # questions under way; more get SERVFAIL at once
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
-REST: Final = 10.0  # seconds that a server which did not answer is asked last
-NO_SERVER: Final = 22  # RFC 8914: no reachable authority
-OTHER: Final = 0
+PATIENCE: Final = 1.8  # seconds to try before what has run out is served (RFC 8767 §5)
+LOOKING: Final = 30.0  # seconds after the start in which a loop is looked for
+OTHER: Final = 0  # RFC 8914
+STALE: Final = 3
+PROHIBITED: Final = 18
+NO_SERVER: Final = 22
+_FAILURES = (OSError, TimeoutError, asyncio.IncompleteReadError)
 
 
-class Sent(NamedTuple):
-    """A question as it goes out."""
+class Found(NamedTuple):
+    """What came of asking: a message or None; `stale` when it had run out."""
 
-    name: bytes
-    rtype: int
-    rclass: int
-    flags: int
-    do: bool
+    octets: bytes | None
+    stale: bool = False
+
+
+Said = Callable[[str, Server], None]
+"""Told what happens to a server: an event and the server."""
 
 
 class Forwarder:
-    """Asks the servers."""
+    """Asks the servers.
 
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
+    Args:
+        said: told when a server goes down, comes back, or leads back to us.
+    """
+
+    def __init__(self, routes: Routes | Upstream, said: Said = lambda event, server: None) -> None:
+        self.routes = routes if isinstance(routes, Routes) else Routes(routes)
+        self.cache = Cache(self.routes.bounds)
+        self.health = Health(self._alive, said)
         self.asked = 0
         self.failed = 0
+        self.rejected = 0
+        self.looping: set[Server] = set()
+        self._said = said
         self._turn = 0
-        self._silent: dict[Server, float] = {}  # until when, on the loop's clock
+        self._habits: dict[Server, Habits] = {}
+        self._context: ssl.SSLContext | None = None
         self._pending: dict[Sent, asyncio.Task[bytes | None]] = {}
+        self._clients: Counter[str] = Counter()
+        self._looked_for: dict[bytes, Server] = {}
+
+    @property
+    def upstream(self) -> Upstream:
+        """The route of names that no other is for."""
+        return self.routes.default
+
+    def use(self, routes: Routes) -> None:
+        """Ask by other routes from now on; what is kept stays unless its bounds differ."""
+        if routes.bounds != self.routes.bounds:
+            self.cache = Cache(routes.bounds)
+        self.health.forget(self.routes.servers - routes.servers)
+        self.routes = routes
+
+    async def aclose(self) -> None:
+        """Stop asking and probing."""
+        pending = tuple(self._pending.values())
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        await self.health.aclose()
+
+    # ── replies
 
     async def answer(self, ask: Ask, answers: Answers, host: str, *, udp: bool) -> bytes:
         """Return the whole reply to a query that needs the servers."""
         query = ask.query
-        limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
-        allowed = self.upstream.serves(host)
+        name = (ask.name if ask.reply is not None else query.name).lower()
+        upstream = self.routes.upstream(name)
+        allowed = upstream.serves(host)
         if ask.reply is not None:
-            found = await self.ask(_sent(ask, query)) if allowed else None
-            return answers.close(query, completed(ask.reply, found), udp=udp)
-        if not allowed:
-            return message.failure(query, rrs.REFUSED, recursion=False, trouble=18)
-        if names.count(query.name) < self.upstream.ndots:
+            found = (
+                await self._resolve(_sent(ask, query, upstream), upstream, host)
+                if allowed
+                else Found(None)
+            )
+            return answers.close(query, completed(ask.reply, found.octets), udp=udp)
+        if query.name in self._looked_for:
+            self._leads_back(self._looked_for[query.name])
             return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
-        found = await self.ask(_sent(ask, query))
-        if found is None:
+        if not allowed:
+            return message.failure(query, rrs.REFUSED, recursion=False, trouble=PROHIBITED)
+        if query.looped:
+            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
+        if upstream.local_names:
+            question = Question(query.name, query.rtype, query.rclass)
+            made = special.answer(question, upstream.servers)
+            if made is not None:
+                return answers.close(query, made, udp=udp)
+        if (
+            not upstream.servers
+            or names.count(query.name) < upstream.ndots
+            or any(above in upstream.excepted for above in names.ancestors(query.name))
+        ):
+            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
+        found = await self._resolve(_sent(ask, query, upstream), upstream, host)
+        if found.octets is None:
             return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=NO_SERVER)
-        return relayed(query, found, limit)
+        limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
+        return relayed(query, found.octets, limit, trouble=STALE if found.stale else None)
 
-    async def ask(self, sent: Sent) -> bytes | None:
-        """Return a server's answer, None when none gave one; equal questions share one."""
+    async def _resolve(self, sent: Sent, upstream: Upstream, host: str) -> Found:
+        """Return the answer from the cache or the servers."""
+        now = asyncio.get_running_loop().time()
+        key = Key(sent.name, sent.rtype, sent.rclass, sent.do, bool(sent.flags & message.CD))
+        hit = self.cache.get(key, now)
+        if hit is not None and hit.left >= 0:
+            if hit.due and sent not in self._pending and self._asking(sent, upstream, key, ""):
+                self.cache.prefetched += 1
+            return Found(hit.octets)
+        task = self._asking(sent, upstream, key, host)
+        octets: bytes | None = None
+        if task is not None:
+            hopeless = hit is not None and self.health.all_down(upstream.servers)
+            patience = None if hit is None else 0.0 if hopeless else PATIENCE
+            try:
+                async with asyncio.timeout(patience):
+                    octets = await asyncio.shield(task)
+            except TimeoutError:
+                octets = None
+        if hit is not None and (octets is None or octets[3] & 0xF == rrs.SERVFAIL):
+            self.cache.stale += 1
+            return Found(hit.octets, stale=True)
+        return Found(octets)
+
+    def _asking(
+        self, sent: Sent, upstream: Upstream, key: Key, host: str
+    ) -> asyncio.Task[bytes | None] | None:
+        """Return the task that asks this, under way or new; None: too much is under way."""
         task = self._pending.get(sent)
-        if task is None:
-            if len(self._pending) >= MOST_ASKED:
-                return None
-            task = asyncio.ensure_future(self._exchange(sent))
-            self._pending[sent] = task
-            task.add_done_callback(lambda _: self._pending.pop(sent, None))
-        return await asyncio.shield(task)
+        if task is not None:
+            return task
+        if (
+            len(self._pending) >= self.routes.concurrent
+            or self._clients[host] >= self.routes.by_client
+        ):
+            self.rejected += 1
+            return None
+        task = asyncio.ensure_future(self._exchange(sent, upstream, key))
+        self._pending[sent] = task
+        self._clients[host] += 1
 
-    async def _exchange(self, sent: Sent) -> bytes | None:
-        """Ask one server after the other."""
+        def ended(_: object) -> None:
+            del self._pending[sent]
+            self._clients[host] -= 1
+            if not self._clients[host]:
+                del self._clients[host]
+
+        task.add_done_callback(ended)
+        return task
+
+    # ── servers
+
+    async def _exchange(self, sent: Sent, upstream: Upstream, key: Key) -> bytes | None:
+        """Ask, and keep the answer."""
         self.asked += 1
+        found = await self._race(sent, upstream)
+        if found is None:
+            self.failed += 1
+        else:
+            self.cache.put(key, found, asyncio.get_running_loop().time())
+        return found
+
+    async def _race(self, sent: Sent, upstream: Upstream) -> bytes | None:
+        """Ask one server after the other, the next when one fails or takes its time."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + DEADLINE
+        order = self._order(upstream)
+        waiting = deque((*order, *order))  # twice: a lost datagram, a server that came back
+        running: dict[asyncio.Task[bytes | None], tuple[Server, float]] = {}
         unwell: bytes | None = None
-        for server in self._order(loop.time()):
-            try:
-                async with asyncio.timeout_at(min(loop.time() + self.upstream.timeout, ends)):
-                    found = await _ask_one(server, sent)
-            except (OSError, TimeoutError, asyncio.IncompleteReadError):
-                self._silent[server] = loop.time() + REST
-                if loop.time() >= ends:
-                    break
-                continue
-            self._silent.pop(server, None)
-            if found[3] & 0xF != rrs.SERVFAIL:
-                return found
-            unwell = found
-        if unwell is None:
-            self.failed += 1
+        following = 0.0  # when the next may be asked
+        try:
+            while (waiting or running) and (now := loop.time()) < ends:
+                if waiting and (not running or now >= following):
+                    server = waiting.popleft()
+                    task = asyncio.ensure_future(self._ask_one(server, sent, upstream, ends))
+                    running[task] = server, now
+                    following = now + upstream.hedge
+                until = min(ends, following) if waiting else ends
+                done, _ = await asyncio.wait(
+                    running, timeout=max(until - now, 0.0), return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    server, _ = running.pop(task)
+                    found = task.result()
+                    if found is not None and found[3] & 0xF not in {rrs.SERVFAIL, rrs.REFUSED}:
+                        return found
+                    unwell = unwell or found
+                    following = 0.0
+        finally:
+            for task, (server, begun) in running.items():
+                task.cancel()
+                if loop.time() - begun >= upstream.hedge:  # others were faster, again
+                    self.health.failed(server, upstream.fails)
         return unwell
 
-    def _order(self, now: float) -> list[Server]:
-        """Return the servers as they are to be asked: in turn, those lately silent last."""
-        servers = self.upstream.servers
-        if self.upstream.rotate:
-            self._turn = (self._turn + 1) % len(servers)
-        turned = (*servers[self._turn :], *servers[: self._turn])
-        return sorted(turned, key=lambda server: self._silent.get(server, 0.0) > now)
+    async def _ask_one(
+        self, server: Server, sent: Sent, upstream: Upstream, ends: float
+    ) -> bytes | None:
+        """Return one server's answer, None when it gave none in its time."""
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(min(now + upstream.timeout, ends)):
+                found = await exchange(
+                    server, sent, self._habit(server), tcp=upstream.tcp, context=self._tls(server)
+                )
+        except _FAILURES:
+            self.health.failed(server, upstream.fails)
+            return None
+        self.health.well(server)
+        return found
+
+    async def _alive(self, server: Server) -> bool:
+        """Say whether a server answers anything at all."""
+        sent = Sent(names.ROOT, rrs.NS, rrs.IN, message.RD, do=False)
+        try:
+            async with asyncio.timeout(2.0):
+                await exchange(server, sent, self._habit(server), context=self._tls(server))
+        except _FAILURES:
+            return False
+        return True
+
+    def _habit(self, server: Server) -> Habits:
+        return self._habits.setdefault(server, Habits())
+
+    def _tls(self, server: Server) -> ssl.SSLContext | None:
+        if server.tls and self._context is None:
+            self._context = ssl.create_default_context()
+        return self._context
+
+    def _order(self, upstream: Upstream) -> list[Server]:
+        """Return the servers as they are to be asked: in turn, those that are down last."""
+        servers = [server for server in upstream.servers if server not in self.looping]
+        if upstream.rotate and servers:
+            self._turn += 1
+            turn = self._turn % len(servers)
+            servers = servers[turn:] + servers[:turn]
+        return sorted(servers, key=self.health.down.__contains__)
+
+    # ── loops
+
+    async def look_for_loops(self) -> None:
+        """Ask each server for a name nobody else knows; one by which it reaches us leads back."""
+        probes = {
+            names.from_labels(
+                (secrets.token_hex(8).encode(), secrets.token_hex(8).encode())
+            ): server
+            for server in sorted(self.routes.servers)
+        }
+        self._looked_for |= probes
+        try:
+            async with asyncio.timeout(LOOKING):
+                await asyncio.gather(*(self._look(name, server) for name, server in probes.items()))
+        except TimeoutError:
+            return
+        finally:
+            for name in probes:
+                del self._looked_for[name]
+
+    async def _look(self, name: bytes, server: Server) -> None:
+        sent = Sent(name, rrs.HINFO, rrs.IN, message.RD, do=False)
+        while server not in self.looping:
+            try:
+                async with asyncio.timeout(5.0):
+                    await exchange(server, sent, self._habit(server), context=self._tls(server))
+            except _FAILURES:
+                await asyncio.sleep(2.0)
+                continue
+            return
+
+    def _leads_back(self, server: Server) -> None:
+        """Stop asking a server that asks us; the original ends the whole program here."""
+        if server not in self.looping:
+            self.looping.add(server)
+            self._said("leads back to us, not asked any more", server)
 
 
-def _sent(ask: Ask, query: Query) -> Sent:
+def _sent(ask: Ask, query: Query, upstream: Upstream) -> Sent:
     """Return the question for the servers: the client's RD and CD, nothing else of it."""
     flags = query.flags & (message.RD | message.CD)
     if ask.reply is not None:  # a target of ours must be resolved, whatever the client wants
         flags |= message.RD
-    return Sent(ask.name, query.rtype, rrs.IN if ask.reply else query.rclass, flags, query.do)
+    rclass = rrs.IN if ask.reply else query.rclass
+    return Sent(ask.name.lower(), query.rtype, rclass, flags, query.do, upstream.stub)
 
 
-def query_octets(sent: Sent, number: int) -> bytes:
-    """Return a query as it goes to a server."""
-    return b"".join((
-        number.to_bytes(2, "big"), sent.flags.to_bytes(2, "big"), b"\0\x01\0\0\0\0\0\x01",
-        sent.name, sent.rtype.to_bytes(2, "big"), sent.rclass.to_bytes(2, "big"),
-        b"\0\0\x29", message.UDP_SIZE.to_bytes(2, "big"), b"\0\0", b"\x80\0" if sent.do else b"\0\0", b"\0\0",
-    ))  # fmt: skip
-
-
-def matches(sent: Sent, number: int, data: bytes) -> bool:
-    """Say whether a message answers this question and no other."""
-    end = message.HEADER + len(sent.name) + 4
-    return (
-        len(data) >= end
-        and data[:2] == number.to_bytes(2, "big")
-        and bool(data[2] & 0x80)
-        and data[4:6] == b"\0\x01"
-        and data[12 : end - 4].lower() == sent.name.lower()
-        and data[end - 4 : end] == sent.rtype.to_bytes(2, "big") + sent.rclass.to_bytes(2, "big")
-    )
-
-
-class _Exchange(asyncio.DatagramProtocol):
-    """Waits for the one datagram that answers; others are not looked at twice."""
-
-    def __init__(self, wanted: Callable[[bytes], bool]) -> None:
-        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._wanted = wanted
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        if not self.answer.done() and self._wanted(data):
-            self.answer.set_result(data)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(exc)
-
-
-async def _ask_one(server: Server, sent: Sent) -> bytes:
-    """Return one server's answer, over TCP when UDP's was cut.
-
-    Raises:
-        OSError, TimeoutError, IncompleteReadError: it gave none.
-    """
-    number = secrets.randbits(16)
-    octets = query_octets(sent, number)
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(
-        lambda: _Exchange(lambda data: matches(sent, number, data)), remote_addr=server
-    )
-    try:
-        transport.sendto(octets)
-        found = await protocol.answer
-    finally:
-        transport.close()
-    if not found[2] & 0x02:
-        return found
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    try:
-        writer.write(len(octets).to_bytes(2, "big") + octets)
-        size = int.from_bytes(await reader.readexactly(2), "big")
-        whole = await reader.readexactly(size)
-    finally:
-        writer.close()
-    if not matches(sent, number, whole):
-        raise OSError("answers another question")
-    return whole
-
-
-def relayed(query: Query, found: bytes, limit: int) -> bytes:
+def relayed(query: Query, found: bytes, limit: int, *, trouble: int | None = None) -> bytes:
     """Return a server's answer as ours: the client's id, letter case and EDNS; RA set, AD not."""
     body = _without_opt(found, message.HEADER + len(query.question))
     if body is None:
         return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
     records, counts = body
-    opt = message.opt(query.do) if query.edns else b""
+    opt = message.opt(query.do, trouble=trouble) if query.edns else b""
     bits = int.from_bytes(found[2:4], "big")
     flags = message.QR | (query.flags & (message.RD | message.CD)) | message.RA
     flags |= bits & (message.AA | message.TC | 0xF)

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairlead.records import Records
-from skydns import addresses, keys, names
-from skydns.addresses import parse_server, resolv_conf, without
+from skydns import addresses, keys, names, stub
+from skydns.addresses import Server, parse_server, resolv_conf, without
 from skydns.compiled import Answers
 from skydns.config import Config
 from skydns.dnssec import Key, KeyFileError
 from skydns.forward import Forwarder
+from skydns.records import Service
 from skydns.signing import Signing, load
 from skydns.stored import Stored, different, merge
-from skydns.upstream import Upstream
+from skydns.upstream import Routes
 
 if TYPE_CHECKING:
     from fairlead.life import Runtime
@@ -37,34 +38,49 @@ class Live:
     """The policy in force: the command line's under the `config` key's (§13.1), live."""
 
     def __init__(
-        self, given: Config, answers: Answers, stored: Records[Stored], runtime: Runtime
+        self,
+        given: Config,
+        answers: Answers,
+        stored: Records[Stored],
+        services: Records[Service],
+        runtime: Runtime,
     ) -> None:
         self._given = given
         self._answers = answers
         self._stored = stored
         self._runtime = runtime
         self._started: Stored | None = None
-        self._upstream = given.upstream
+        self._services = services
+        self.forwarder: Forwarder | None = None
         self.address = given.address
-
-    @property
-    def upstream(self) -> Upstream:
-        """The servers asked, and how."""
-        return self._upstream
 
     @property
     def stored(self) -> Stored | None:
         """What the `config` key sets."""
         return self._stored.good.get(keys.config(self._given.prefix))
 
-    def start(self) -> Forwarder | None:
-        """Fix what only a restart changes; return the forwarder, None without servers."""
-        given, stored = self._given, self.stored or Stored()
+    def start(self) -> Forwarder:
+        """Fix what only a restart changes; return the forwarder."""
+        stored = self.stored or Stored()
         self._started = self.stored
         if stored.dns_addr:
             host, _, port = stored.dns_addr.rpartition(":")
             self.address = (host.strip("[]"), int(port))
-        upstream = given.upstream
+        self.forwarder = Forwarder(self._routes(stored), self._said)
+        self._sign(stored)
+        self.changed()
+        shown = ",".join(map(str, self.forwarder.upstream.servers))
+        self._runtime.log.info("name servers", servers=shown or "none")
+        return self.forwarder
+
+    def _said(self, event: str, server: Server) -> None:
+        """Log what happens to a name server."""
+        self._runtime.log.warning("name server", server=str(server), now=event)
+
+    def _routes(self, stored: Stored) -> Routes:
+        """Return whom to ask, from the command line, the `config` key and the stub zones."""
+        given = self._given
+        upstream, bounds = given.routes.default, given.routes.bounds
         servers = tuple(map(parse_server, stored.nameservers or ())) or upstream.servers
         if not servers:
             servers = resolv_conf(_text(RESOLV_CONF))
@@ -74,15 +90,32 @@ class Live:
             upstream = replace(upstream, ndots=stored.ndot)
         if stored.ns_rotate is not None:
             upstream = replace(upstream, rotate=stored.ns_rotate)
-        self._upstream = replace(upstream, servers=without(servers, own(*self.address)))
-        self._sign(stored)
-        self.changed()
-        shown = ",".join(map(str, self._upstream.servers))
-        self._runtime.log.info("name servers", servers=shown or "none")
-        return Forwarder(self._upstream) if self._upstream.servers else None
+        if stored.rcache is not None:
+            bounds = replace(bounds, most=max(stored.rcache, 0))
+        if stored.rcache_ttl:
+            bounds = replace(
+                bounds, positive=stored.rcache_ttl, negative=min(stored.rcache_ttl, 1800)
+            )
+        ours = own(*self.address)
+        stubs = dict(given.stubs)
+        if given.stub_records:
+            zones = merge(given.policy, stored).zones
+            stubs |= stub.from_records(self._below(stub.places(given.prefix, zones)), zones)
+        routes = replace(
+            given.routes, default=replace(upstream, servers=without(servers, ours)), bounds=bounds
+        )
+        return routes.with_stubs({zone: without(some, ours) for zone, some in stubs.items()})
 
-    def _sign(self, stored: Stored) -> None:
-        """Load the keys that are set now; those in force stay when a file is no good."""
+    def _below(self, places: tuple[bytes, ...]) -> list[Service]:
+        """Return the records whose keys begin so."""
+        return [service for key, service in self._services.good.items() if key.startswith(places)]
+
+    def concerns(self, key: bytes) -> bool:
+        """Say whether a key's record is a stub zone's server."""
+        return self._given.stub_records and b"/dns/stub/" in key
+
+    def _sign(self, stored: Stored) -> bool:
+        """Load the keys that are set now; False when a file is no good."""
         given, answers = self._given, self._answers
         keys_: tuple[Key, ...] = given.signing
         if stored.dnssec:
@@ -91,22 +124,32 @@ class Live:
                 keys_ = load((stored.dnssec.replace(" ", "+"),), zones)
             except KeyFileError as error:
                 self._runtime.log.warning("keys of the config key refused", reason=str(error))
-                return
+                return False
         before = answers.signing.keys if answers.signing else ()
         if tuple(key.rdata for key in keys_) == tuple(key.rdata for key in before):
-            return
+            return True
         most = given.signatures if stored.scache is None else max(stored.scache, 0)
         answers.signing = Signing(keys_, self._runtime.clock.wall, most) if keys_ else None
         answers.clear()
         for key in keys_:
             self._runtime.log.info("signing", zone=names.to_text(key.zone), key_tag=key.tag)
+        return True
 
     def changed(self) -> None:
         """Put in force what follows from what is set now."""
         stored, answers = self.stored, self._answers
         if self._started is not None or answers.loaded:
-            self._sign(stored or Stored())
-        servers = bool(self._upstream.servers)
+            if not self._sign(stored or Stored()):
+                return  # a bad value changes nothing
+        if self.forwarder is None:
+            return
+        routes = self._routes(stored or Stored())
+        if routes != self.forwarder.routes:
+            if routes.by_zone != self.forwarder.routes.by_zone:
+                zones = ",".join(sorted(map(names.to_text, routes.by_zone)))
+                self._runtime.log.info("stubzone update", zones=zones)
+            self.forwarder.use(routes)
+        servers = bool(routes.default.servers)
         recursion = self._given.recursion
         if stored is not None and stored.no_rec is not None:
             recursion = not stored.no_rec
@@ -114,7 +157,8 @@ class Live:
         policy = replace(
             merge(self._given.policy, stored),
             forwarding=servers and recursion,
-            chasing=servers,
+            chasing=servers or bool(routes.by_zone),
+            stubs=frozenset(zone for zone, one in routes.by_zone.items() if one.stub),
             addresses=() if address.is_unspecified else (address.packed,),
         )
         if policy != answers.policy:
@@ -137,6 +181,9 @@ class Live:
             self._given,
             policy=given.policy,
             recursion=given.recursion,
+            routes=given.routes,
+            stubs=given.stubs,
+            stub_records=given.stub_records,
             signing=given.signing,
             signatures=given.signatures,
         )

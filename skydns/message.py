@@ -38,6 +38,7 @@ RA: Final = 0x0080
 CD: Final = 0x0010
 _OPCODE: Final = 0x7800
 _NOTIFY: Final = 4
+_MARK: Final = b"\xfd\xf3\0\1\1"
 _EDE: Final = 15  # RFC 8914
 _DO: Final = 0x8000
 _CO: Final = 0x4000  # RFC 9824 §5.1
@@ -53,6 +54,7 @@ class Query:
         size: the largest reply over UDP the client takes; 512 without EDNS.
         edns: the query had an OPT record.
         do: it wants DNSSEC records.
+        looped: it carries the mark of a stub zone's query (specs/skydns.md §9.2).
         co: it takes NXDOMAIN together with a compact denial.
         plain: nothing in it but the question and an OPT without options, so that a reply may be
             kept under its octets.
@@ -68,6 +70,7 @@ class Query:
     edns: bool = False
     do: bool = False
     co: bool = False
+    looped: bool = False
     plain: bool = True
 
 
@@ -115,6 +118,7 @@ def parse(data: bytes) -> Query | bytes | None:
         query.do = bool(ttl & _DO)
         query.co = query.do and bool(ttl & _CO)
         query.plain &= start == at
+        query.looped = start != at and _MARK in data[start:at]
         if ttl >> 16 & 0xFF:  # EDNS version: only 0 is known
             return _error(data, flags, rrs.BADVERS, question)
     if at != len(data):

@@ -82,6 +82,7 @@ class Policy:
         local: the name looked up for `local.dns.<zone>`, folded; b"": none.
         rotate: the addresses of an answer take turns in being first.
         auto_ptr: an address of a record answers PTR with the record's name.
+        stubs: folded names that other servers answer for, ours or not.
         forwarding: there are servers to ask about names that are not ours.
         chasing: there are servers to ask about aliases that lead out of our zones (`no_rec` ends
             the one and not the other, §9.1).
@@ -99,6 +100,7 @@ class Policy:
     local: bytes = b""
     rotate: bool = True
     auto_ptr: bool = False
+    stubs: frozenset[bytes] = frozenset()
     forwarding: bool = False
     chasing: bool = False
     addresses: tuple[bytes, ...] = ()

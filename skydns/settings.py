@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fairlead.flags import Kind, Setting, Settings, common
-from skydns import keys, names
+from skydns import keys, names, stub
 from skydns.addresses import parse_server
 
 _PRIVATE: Final = (
@@ -71,13 +71,19 @@ SETTINGS: Final = Settings(
         Setting("discover", Kind.BOOL, False, "Follow the members of etcd.", env="", ignored="name the members with -machines"),
         Setting("dnssec", Kind.COMMA, env="",
             help="Base names of BIND key files to sign our zones' answers with, comma separated."),
-        Setting("stubzones", Kind.BOOL, False, "Stub zones from etcd.", env="", refused=_UNBUILT),
+        Setting("stubzones", Kind.BOOL, False, "Pass names on to the servers that records below stub.dns.<zone> name.", env=""),
+        Setting("stub", Kind.COMMA, env="", ours=True, check=_checked(lambda text: stub.from_flag((text,))),
+            help="Zones to ask other servers about, ZONE=IP:port, comma separated."),
+        Setting("local-names", Kind.BOOL, True, ours=True, env="",
+            help="Answer localhost, invalid, onion and reverse names of private networks here instead of asking for them."),
         Setting("systemd", Kind.BOOL, False, "Sockets from systemd.", env="SKYDNS_SYSTEMD", refused=_UNBUILT),
         Setting("scache", Kind.INT, 10000, "Signatures kept.", env=""),
         Setting("auto-ptr", Kind.BOOL, True, ours=True, env="",
             help="Answer PTR for the addresses of records that have no key of their own below arpa."),
-        Setting("rcache", Kind.INT, 0, "Replies of name servers kept.", env="", refused=_UNBUILT),
-        Setting("rcache-ttl", Kind.INT, 60, "How long they are kept.", env="", refused=_UNBUILT),
+        Setting("rcache", Kind.INT, 10000, "Answers of name servers kept; 0: none.", env=""),
+        Setting("rcache-ttl", Kind.INT, 3600, "Longest time, in seconds, that one is kept; its own TTL counts if it is less.", env=""),
+        Setting("serve-stale", Kind.DURATION, 86400.0, ours=True, env="",
+            help="How long what has run out is still served when no name server answers."),
         Setting("verbose", Kind.BOOL, False, "Log every query.", env="", refused=_UNBUILT),
         Setting("kubernetes", Kind.BOOL, False, "Names of a cluster.", env="", refused="it is gone since SkyDNS 2.1"),
         Setting("master", env="", help="The cluster's API.", refused="it is gone since SkyDNS 2.1"),

@@ -39,15 +39,16 @@ class Stored(msgspec.Struct, frozen=True):
     ndot: int | None = None  # trap 2: the program's name for it; the manual's is the next
     ndots: int | None = None
     rcache: int | None = None
+    rcache_ttl: int | None = None
     dnssec: str | None = None
     scache: int | None = None
     systemd: bool | None = None
 
 
-RESTART: Final = ("dns_addr", "nameservers", "no_rec", "read_timeout", "ndot", "ns_rotate")
+RESTART: Final = ("dns_addr",)
 """Fields that are read at the start only."""
 
-UNBUILT: Final = ("rcache", "systemd")
+UNBUILT: Final = ("systemd",)
 """Fields of the original whose work is not built: refused when they ask for it."""
 
 

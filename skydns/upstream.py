@@ -4,20 +4,29 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from skydns import names
 from skydns.addresses import Server
+from skydns.cache import Bounds
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What decides how we ask.
+    """Who is asked about a part of the name space, and how.
 
     Attributes:
         timeout: seconds a server gets.
+        hedge: seconds after which the next server is asked too.
         rotate: begin with another server each time.
         ndots: names with fewer labels are not asked for.
         clients: networks whose queries are passed on.
+        fails: failures in a row after which a server is asked last until a probe reaches it.
+        tcp: begin with TCP.
+        excepted: folded names that are not asked for, with all below.
+        stub: queries carry the mark by which a loop is seen.
+        local_names: `localhost`, `invalid` and the like are answered here (RFC 6761, 6303).
     """
 
     servers: tuple[Server, ...]
@@ -25,6 +34,12 @@ class Upstream:
     rotate: bool = True
     ndots: int = 2
     clients: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    hedge: float = 0.4
+    fails: int = 2
+    tcp: bool = False
+    excepted: frozenset[bytes] = frozenset()
+    stub: bool = False
+    local_names: bool = True
 
     def serves(self, host: str) -> bool:
         """Say whether a client's address lies in the networks we ask for."""
@@ -32,3 +47,43 @@ class Upstream:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self.clients)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Whom to ask about which names.
+
+    Attributes:
+        default: for names that no other route is for.
+        by_zone: folded zone → who is asked about it and what lies below.
+        bounds: of the cache.
+        concurrent: questions under way; more get SERVFAIL at once.
+        by_client: of one client's.
+    """
+
+    default: Upstream
+    by_zone: Mapping[bytes, Upstream] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=Bounds)
+    concurrent: int = 1000
+    by_client: int = 200
+
+    def upstream(self, name: bytes) -> Upstream:
+        """Return who is asked about a folded name: by the longest suffix."""
+        for above in names.ancestors(name) if self.by_zone else ():
+            if above in self.by_zone:
+                return self.by_zone[above]
+        return self.default
+
+    def with_stubs(self, stubs: Mapping[bytes, tuple[Server, ...]]) -> Routes:
+        """Return these with stub zones added."""
+        added = {
+            zone: replace(self.default, servers=servers, stub=True, ndots=0, excepted=frozenset())
+            for zone, servers in stubs.items()
+        }
+        return replace(self, by_zone={**self.by_zone, **added})
+
+    @property
+    def servers(self) -> frozenset[Server]:
+        """All servers of all routes."""
+        every = (self.default, *self.by_zone.values())
+        return frozenset(server for upstream in every for server in upstream.servers)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skydns import forward, message, names, rrs
+from skydns import exchange, forward, message, names, rrs
 from skydns.answer import Reply
 
 
@@ -62,21 +62,21 @@ def test_too_much_for_the_client_is_cut():
 
 
 def test_only_the_answer_to_the_question_counts():
-    sent = forward.Sent(names.from_text("www.example.org"), rrs.A, rrs.IN, message.RD, do=False)
+    sent = exchange.Sent(names.from_text("www.example.org"), rrs.A, rrs.IN, message.RD, do=False)
     good = upstream(*ANSWER)
-    assert forward.matches(sent, 5, good)
-    assert not forward.matches(sent, 6, good)
-    assert not forward.matches(sent, 5, upstream(*ANSWER, name="wwx.example.org."))
-    assert not forward.matches(sent, 5, upstream(*ANSWER, rtype="AAAA"))
-    assert not forward.matches(sent, 5, forward.query_octets(sent, 5))
-    assert not forward.matches(sent, 5, good[:20])
+    assert exchange.matches(sent, 5, good)
+    assert not exchange.matches(sent, 6, good)
+    assert not exchange.matches(sent, 5, upstream(*ANSWER, name="wwx.example.org."))
+    assert not exchange.matches(sent, 5, upstream(*ANSWER, rtype="AAAA"))
+    assert not exchange.matches(sent, 5, exchange.query_octets(sent, 5))
+    assert not exchange.matches(sent, 5, good[:20])
 
 
 def test_what_goes_out_is_fresh():
-    sent = forward.Sent(
+    sent = exchange.Sent(
         names.from_text("www.example.org"), rrs.A, rrs.IN, message.RD | message.CD, do=True
     )
-    out = dns.message.from_wire(forward.query_octets(sent, 77))
+    out = dns.message.from_wire(exchange.query_octets(sent, 77))
     assert (out.id, out.edns, out.payload, out.ednsflags, out.options) == (
         77,
         0,

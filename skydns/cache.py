@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers of other servers, kept for their time. Pure: the clock is passed in.
+
+What is kept is the message as it came; its TTLs are counted down on the way out. Positive answers
+live as long as their least TTL, absence as RFC 2308 §5 says, a server failure a few seconds.
+What has run out stays for a while for the case that nobody can be asked (RFC 8767): the caller
+tries first, and serves it with a TTL of 30 seconds when that fails.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from skydns import message, rrs
+
+STALE_TTL: Final = 30  # seconds (RFC 8767 §4)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is kept and for how long, in seconds.
+
+    Attributes:
+        most: answers kept; 0: none.
+        positive, negative: the longest time for data and for absence.
+        least: the shortest time for either.
+        failure: for SERVFAIL.
+        stale: how long what has run out is still served when nobody answers.
+        prefetch: asked so often, an answer is asked for anew in the last tenth of its time; 0: not.
+        keep_ttl: TTLs are not counted down.
+    """
+
+    most: int = 10_000
+    positive: int = 3600
+    negative: int = 1800
+    least: int = 0
+    failure: int = 5
+    stale: int = 86400
+    prefetch: int = 3
+    keep_ttl: bool = False
+
+
+class Key(NamedTuple):
+    """What an answer is kept under: the name folded."""
+
+    name: bytes
+    rtype: int
+    rclass: int
+    do: bool
+    cd: bool
+
+
+class Hit(NamedTuple):
+    """What was found: the message with its TTLs as they are now.
+
+    Attributes:
+        left: seconds it is still good; less than 0: it has run out.
+        due: it should be asked for anew although it is still good.
+    """
+
+    octets: bytes
+    left: float
+    due: bool
+
+
+class _Kept:
+    __slots__ = ("asked", "born", "octets", "places", "ttl")
+
+    def __init__(self, octets: bytes, places: tuple[tuple[int, int], ...], ttl: int, born: float):
+        self.octets = octets
+        self.places = places  # of each TTL: offset, value
+        self.ttl = ttl
+        self.born = born
+        self.asked = 0
+
+
+class Cache:
+    """Messages by question, the least recently used thrown out first."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.hits = self.misses = self.stale = self.prefetched = self.evicted = 0
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Key, now: float) -> Hit | None:
+        """Return what is kept for a question, run out or not; None: nothing."""
+        kept = self._kept.get(key)
+        if kept is None:
+            self.misses += 1
+            return None
+        age = now - kept.born
+        left = kept.ttl - age
+        if left < 0:
+            if -left > self.bounds.stale:
+                del self._kept[key]
+                self.misses += 1
+                return None
+            self.misses += 1
+            return Hit(_aged(kept, None), left, due=True)
+        self._kept.move_to_end(key)
+        self.hits += 1
+        kept.asked += 1
+        enough = bool(self.bounds.prefetch) and kept.asked >= self.bounds.prefetch
+        octets = kept.octets if self.bounds.keep_ttl else _aged(kept, int(age))
+        return Hit(octets, left, due=enough and left < kept.ttl / 10)
+
+    def put(self, key: Key, octets: bytes, now: float) -> None:
+        """Keep an answer, if it may be kept."""
+        if not self.bounds.most:
+            return
+        found = lifetime(octets, self.bounds)
+        if found is None:
+            return
+        ttl, places = found
+        before = self._kept.get(key)
+        failed = octets[3] & 0xF == rrs.SERVFAIL
+        if failed and before is not None and before.octets[3] & 0xF != rrs.SERVFAIL:
+            return  # what has run out is worth more than a failure
+        if before is None and len(self._kept) >= self.bounds.most:
+            self._kept.popitem(last=False)
+            self.evicted += 1
+        self._kept[key] = _Kept(octets, places, ttl, now)
+        self._kept.move_to_end(key)
+
+
+def lifetime(octets: bytes, bounds: Bounds) -> tuple[int, tuple[tuple[int, int], ...]] | None:
+    """Return the seconds a message may be kept, and where its TTLs stand; None: not at all."""
+    rcode = octets[3] & 0xF
+    if octets[2] & 0x02 or rcode not in {rrs.NOERROR, rrs.NXDOMAIN, rrs.SERVFAIL}:
+        return None
+    at = message.question_end(octets)
+    counts = [int.from_bytes(octets[place : place + 2], "big") for place in (6, 8, 10)]
+    if not at:
+        return None
+    places: list[tuple[int, int]] = []
+    answers: list[int] = []
+    soa: int | None = None
+    wanted = octets[at - 4 : at - 2]
+    found = False
+    for place in range(sum(counts)):
+        record = message.record(octets, at)
+        if record is None:
+            return None
+        _, kind, _, ttl, start, at = record
+        if kind == rrs.OPT:
+            continue
+        ttl = 0 if ttl > 0x7FFFFFFF else ttl  # RFC 2181 §8
+        places.append((start - 6, ttl))
+        if place < counts[0]:
+            answers.append(ttl)
+            found |= kind.to_bytes(2, "big") == wanted or wanted == b"\0\xff"
+        elif kind == rrs.SOA and place < counts[0] + counts[1] and at - start >= 22:
+            soa = min(ttl, int.from_bytes(octets[at - 4 : at], "big"))
+    if rcode == rrs.SERVFAIL:
+        return (bounds.failure, tuple(places)) if bounds.failure else None
+    if found and rcode == rrs.NOERROR:
+        least = max(min(answers), bounds.least)
+        return (ttl, tuple(places)) if (ttl := min(least, bounds.positive)) else None
+    if soa is None:
+        return None  # RFC 2308 §5: without an SOA absence is not kept
+    least = max(min((*answers, soa)), bounds.least)
+    return (ttl, tuple(places)) if (ttl := min(least, bounds.negative)) else None
+
+
+def _aged(kept: _Kept, seconds: int | None) -> bytes:
+    """Return a message with its TTLs less by `seconds`; None: those of a stale answer."""
+    if seconds == 0:
+        return kept.octets
+    octets = bytearray(kept.octets)
+    for at, ttl in kept.places:
+        left = STALE_TTL if seconds is None else max(ttl - seconds, 0)
+        octets[at : at + 4] = left.to_bytes(4, "big")
+    return bytes(octets)

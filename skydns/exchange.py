@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One question to one name server: UDP, then TCP when the answer is cut; TCP or TLS alone if so set.
+
+A fresh query with a random id from a random port, its name in random letter case (draft 0x20):
+what does not match in every octet is not the answer. A server that folds the name is asked over
+TCP from then on; one that does not know EDNS is asked without (RFC 6891 §7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from skydns import message, rrs
+from skydns.addresses import Server
+
+_MARK: Final = b"\xfd\xf3\0\1\1"  # specs/skydns.md §9.2: option 65011, so that stubs do not loop
+
+
+class Sent(NamedTuple):
+    """A question as it goes out: the name folded."""
+
+    name: bytes
+    rtype: int
+    rclass: int
+    flags: int
+    do: bool
+    stub: bool = False
+
+
+@dataclass(slots=True)
+class Habits:
+    """What is known of a server's ways."""
+
+    folds: bool = False
+    plain: bool = False
+
+
+def query_octets(sent: Sent, number: int, *, edns: bool = True) -> bytes:
+    """Return a query as it goes to a server."""
+    head = b"".join((
+        number.to_bytes(2, "big"), sent.flags.to_bytes(2, "big"), b"\0\x01\0\0\0\0", b"\0\x01" if edns else b"\0\0",
+        sent.name, sent.rtype.to_bytes(2, "big"), sent.rclass.to_bytes(2, "big"),
+    ))  # fmt: skip
+    if not edns:
+        return head
+    option = _MARK if sent.stub else b""
+    return b"".join((
+        head, b"\0\0\x29", message.UDP_SIZE.to_bytes(2, "big"), b"\0\0", b"\x80\0" if sent.do else b"\0\0",
+        len(option).to_bytes(2, "big"), option,
+    ))  # fmt: skip
+
+
+def matches(sent: Sent, number: int, data: bytes) -> bool:
+    """Say whether a message answers this question and no other, letter case aside."""
+    end = message.HEADER + len(sent.name) + 4
+    if (
+        len(data) < message.HEADER
+        or data[:2] != number.to_bytes(2, "big")
+        or not data[2] & 0x80
+        or data[2] & 0x78
+    ):
+        return False
+    if data[4:6] == b"\0\0":  # some refuse without repeating the question
+        return data[3] & 0xF not in {rrs.NOERROR, rrs.NXDOMAIN} and len(data) == message.HEADER
+    return (
+        len(data) >= end
+        and data[4:6] == b"\0\x01"
+        and data[12 : end - 4].lower() == sent.name.lower()
+        and data[end - 4 : end] == sent.rtype.to_bytes(2, "big") + sent.rclass.to_bytes(2, "big")
+    )
+
+
+def mixed(name: bytes) -> bytes:
+    """Return a folded name with each letter's case by chance."""
+    bits = secrets.randbits(len(name))
+    return bytes(
+        octet - 32 if 0x61 <= octet <= 0x7A and bits >> at & 1 else octet
+        for at, octet in enumerate(name)
+    )
+
+
+async def exchange(
+    server: Server, sent: Sent, habits: Habits, *, tcp: bool = False, context: ssl.SSLContext | None = None
+) -> bytes:  # fmt: skip
+    """Return a server's answer, its question in the case of `sent`.
+
+    Args:
+        tcp: begin with TCP.
+        context: for servers that speak TLS.
+
+    Raises:
+        OSError, TimeoutError, IncompleteReadError: it gave none.
+    """
+    number = secrets.randbits(16)
+    asked = sent._replace(name=mixed(sent.name))
+    stream = tcp or server.tls or habits.folds
+    octets = query_octets(asked, number, edns=not habits.plain)
+    found = b""
+    if not stream:
+        found = await _by_udp(server, octets, lambda data: matches(asked, number, data))
+        named = found[4:6] != b"\0\0"
+        if named and found[12 : 12 + len(asked.name)] != asked.name:
+            habits.folds = stream = True
+        stream |= bool(found[2] & 0x02)
+    if stream:
+        found = await _by_stream(server, octets, context if server.tls else None)
+        if not matches(asked, number, found):
+            raise OSError("answers another question")
+    if found[3] & 0xF in {rrs.FORMERR, rrs.NOTIMP} and not habits.plain:
+        habits.plain = True
+        return await exchange(server, sent, habits, tcp=tcp, context=context)
+    if found[4:6] == b"\0\0":
+        raise OSError(f"answers {rrs.RCODES.get(found[3] & 0xF, '?')} without the question")
+    return found[:12] + sent.name + found[12 + len(sent.name) :]
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """Waits for the one datagram that answers; others are not looked at twice."""
+
+    def __init__(self, wanted: Callable[[bytes], bool]) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._wanted = wanted
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        if not self.answer.done() and self._wanted(data):
+            self.answer.set_result(data)
+
+    def error_received(self, exc: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(exc)
+
+
+async def _by_udp(server: Server, octets: bytes, wanted: Callable[[bytes], bool]) -> bytes:
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: _Datagrams(wanted), remote_addr=(server.host, server.port)
+    )
+    try:
+        transport.sendto(octets)
+        return await protocol.answer
+    finally:
+        transport.close()
+
+
+async def _by_stream(server: Server, octets: bytes, context: ssl.SSLContext | None) -> bytes:
+    name = (server.name or server.host) if context else None
+    reader, writer = await asyncio.open_connection(
+        server.host, server.port, ssl=context, server_hostname=name
+    )
+    try:
+        writer.write(len(octets).to_bytes(2, "big") + octets)
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        return await reader.readexactly(size)
+    finally:
+        writer.close()

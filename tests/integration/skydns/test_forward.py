@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forwarder against servers that behave badly, on loopback."""
+
+import asyncio
+import ipaddress
+from contextlib import asynccontextmanager
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from skydns import keys, message
+from skydns.addresses import Server
+from skydns.cache import Bounds
+from skydns.compiled import Answers, Ask
+from skydns.forward import Forwarder
+from skydns.policy import Policy
+from skydns.state import Served
+from skydns.upstream import Routes, Upstream
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+EVERYONE = (ipaddress.ip_network("0.0.0.0/0"),)
+
+
+class Fake(asyncio.DatagramProtocol):
+    """A name server that does what `way` says with each query."""
+
+    def __init__(self):
+        self.way = "answer"
+        self.asked = []
+        self.by_tcp = 0
+        self.ttl = 60
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        if (reply := self.reply(data, udp=True)) is not None:
+            self.transport.sendto(reply, addr)
+
+    async def converse(self, reader, writer):
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        self.by_tcp += 1
+        reply = self.reply(await reader.readexactly(size), udp=False)
+        if reply is not None:
+            writer.write(len(reply).to_bytes(2, "big") + reply)
+        writer.close()
+
+    def reply(self, data, *, udp):
+        query = dns.message.from_wire(data)
+        self.asked.append(query)
+        if self.way == "silent":
+            return None
+        made = dns.message.make_response(query)
+        if self.way in {"SERVFAIL", "REFUSED", "NXDOMAIN"}:
+            made.set_rcode(dns.rcode.from_text(self.way))
+            return made.to_wire()
+        if self.way == "no EDNS" and query.edns >= 0:
+            return data[:2] + b"\x80\x01" + b"\0" * 8
+        count = 100 if self.way == "long" else 1
+        if self.way == "long" and udp:
+            made.flags |= dns.flags.TC
+            return made.to_wire()
+        name = query.question[0].name
+        made.answer.append(
+            dns.rrset.from_text_list(
+                name, self.ttl, "IN", "A", [f"192.0.2.{at + 1}" for at in range(count)]
+            )
+        )
+        out = made.to_wire(max_size=65535)
+        if self.way == "folds" and udp:
+            return out[:12] + out[12:30].lower() + out[30:]
+        return out
+
+
+@asynccontextmanager
+async def fakes(number):
+    loop = asyncio.get_running_loop()
+    made, closing, servers = [], [], []
+    for _ in range(number):
+        fake = Fake()
+        stream = await asyncio.start_server(fake.converse, "127.0.0.1", 0)
+        port = stream.sockets[0].getsockname()[1]
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda fake=fake: fake, local_addr=("127.0.0.1", port)
+        )
+        made.append(fake)
+        closing += [transport, stream]
+        servers.append(Server("127.0.0.1", port))
+    try:
+        yield made, tuple(servers)
+    finally:
+        for one in closing:
+            one.close()
+
+
+class Client:
+    def __init__(self, routes):
+        self.said = []
+        self.forwarder = Forwarder(routes, lambda event, server: self.said.append(event))
+        policy = Policy(frozenset(keys.zones("z.test")), forwarding=True, chasing=True)
+        self.answers = Answers(Served(), policy, lambda: 0.0)
+
+    async def ask(self, name="www.example.org.", rtype="A", *, udp=True, **options):
+        query = dns.message.make_query(name, rtype, **options)
+        ask = Ask(message.parse(query.to_wire()), message.parse(query.to_wire()).name, None)
+        return dns.message.from_wire(
+            await self.forwarder.answer(ask, self.answers, "127.0.0.1", udp=udp)
+        )
+
+
+def upstream(servers, **fields):
+    return Upstream(servers, **{"clients": EVERYONE, "rotate": False, "timeout": 0.5, "hedge": 0.1} | fields)  # fmt: skip
+
+
+@asynccontextmanager
+async def client(servers, *, bounds=None, **fields):
+    routes = Routes(upstream(servers, **fields), bounds=bounds or Bounds())
+    made = Client(routes)
+    try:
+        yield made
+    finally:
+        await made.forwarder.aclose()
+
+
+def seconds():
+    return asyncio.get_running_loop().time()
+
+
+async def test_kept_for_its_time_and_refreshed_before_it_runs_out():
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        for name in ("www.example.org.", "WWW.example.org.", "www.example.org."):
+            reply = await c.ask(name)
+            assert reply.answer[0].to_text().endswith("IN A 192.0.2.1")
+            assert reply.question[0].name.to_text() == name  # trap 21
+        assert len(fake.asked) == 1
+        await c.ask(want_dnssec=True)  # DO is another answer
+        assert len(fake.asked) == 2
+        fake.ttl = 1
+        await c.ask("short.example.org.")
+        for _ in range(4):
+            await c.ask("short.example.org.")
+        await asyncio.sleep(0.93)
+        await c.ask("short.example.org.")
+        await asyncio.sleep(0.05)
+        assert c.forwarder.cache.prefetched == 1
+
+
+async def test_equal_questions_are_asked_once():
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        await asyncio.gather(*(c.ask() for _ in range(50)))
+        assert len(fake.asked) == 1
+
+
+async def test_a_silent_server_gets_company_then_is_asked_last():
+    async with fakes(2) as ((dead, _), servers), client(servers, bounds=Bounds(most=0)) as c:
+        dead.way = "silent"
+        begun = seconds()
+        assert (await c.ask()).answer
+        assert 0.08 < seconds() - begun < 0.4  # `hedge`, not `timeout`
+        await c.ask("b.example.org.")
+        assert c.said == ["down"]
+        before = len([q for q in dead.asked if q.question[0].rdtype == 1])
+        begun = seconds()
+        await c.ask("c.example.org.")
+        assert seconds() - begun < 0.08
+        assert len([q for q in dead.asked if q.question[0].rdtype == 1]) == before
+        dead.way = "answer"
+        for _ in range(40):
+            await asyncio.sleep(0.1)
+            if "answers again" in c.said:
+                break
+        assert c.said == ["down", "answers again"]
+
+
+async def test_trap_19_never_silent():
+    async with fakes(2) as (both, servers), client(servers) as c:
+        for fake in both:
+            fake.way = "silent"
+        begun = seconds()
+        reply = await c.ask()
+        assert seconds() - begun < 2.0
+        assert reply.rcode() == dns.rcode.SERVFAIL
+        for fake in both:
+            fake.way = "SERVFAIL"
+        assert (await c.ask("b.example.org.")).rcode() == dns.rcode.SERVFAIL
+
+
+async def test_what_has_run_out_is_served_when_nobody_answers():
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        fake.ttl = 1
+        await c.ask()
+        fake.way = "silent"
+        await asyncio.sleep(1.1)
+        reply = await c.ask(use_edns=0)
+        assert reply.answer[0].ttl == 30
+        assert "3" in [str(int(option.code)) for option in reply.options if option.otype == 15]
+        fake.way = "answer"
+        await asyncio.sleep(1.5)
+        fake.ttl = 60
+        assert (await c.ask()).answer[0].ttl >= 30
+
+
+@pytest.mark.parametrize("way", ["REFUSED", "SERVFAIL"])
+async def test_the_next_server_is_asked(way):
+    async with fakes(2) as ((bad, good), servers), client(servers) as c:
+        bad.way = way
+        assert (await c.ask()).answer
+        assert len(good.asked) == 1
+
+
+async def test_cut_answers_come_by_tcp():
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        fake.way = "long"
+        assert len((await c.ask(udp=False)).answer[0]) == 100
+        assert fake.by_tcp == 1
+
+
+async def test_a_server_that_folds_the_name_and_one_without_edns():
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        fake.way = "folds"
+        assert (await c.ask("aaaaaaaaaaaaaaaaa.example.org.")).answer
+        assert fake.by_tcp == 1  # draft 0x20: not believed over UDP
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        fake.way = "no EDNS"
+        assert (await c.ask()).answer
+        assert [q.edns for q in fake.asked] == [0, -1]
+
+
+async def test_a_loop_is_found_and_the_server_left_out():
+    async with fakes(2) as ((loops, _), servers), client(servers) as c:
+        original = loops.reply
+        tasks = []
+
+        def back(data, *, udp):
+            query = message.parse(data)
+            ask = Ask(query, query.name, None)
+            answering = c.forwarder.answer(ask, c.answers, "127.0.0.1", udp=True)
+            tasks.append(asyncio.ensure_future(answering))
+            return original(data, udp=udp)
+
+        loops.reply = back
+        await c.forwarder.look_for_loops()
+        await asyncio.sleep(0.05)
+        assert c.forwarder.looping == {servers[0]}
+        loops.asked.clear()
+        assert (await c.ask()).answer
+        assert not loops.asked
+
+
+async def test_stub_zones_carry_a_mark_and_a_marked_query_ends_here():
+    async with fakes(2) as ((plain, stub), servers):
+        routes = Routes(upstream(servers[:1])).with_stubs(
+            {keys.zones("example.org")[0]: servers[1:]}
+        )
+        c = Client(routes)
+        await c.ask()
+        assert not plain.asked
+        (option,) = stub.asked[0].options
+        assert (int(option.otype), option.to_wire()) == (65011, b"\1")
+        marked = dns.message.make_query("b.example.org.", "A", options=stub.asked[0].options)
+        query = message.parse(marked.to_wire())
+        reply = await c.forwarder.answer(
+            Ask(query, query.name, None), c.answers, "127.0.0.1", udp=True
+        )
+        assert dns.message.from_wire(reply).rcode() == dns.rcode.SERVFAIL
+        assert len(stub.asked) == 1
+        await c.forwarder.aclose()
+
+
+async def test_bounds_on_what_is_under_way():
+    async with fakes(1) as ((fake,), servers):
+        fake.way = "silent"
+        c = Client(Routes(upstream(servers), concurrent=5, by_client=3))
+        begun = seconds()
+        replies = await asyncio.gather(*(c.ask(f"n{at}.example.org.") for at in range(10)))
+        assert {reply.rcode() for reply in replies} == {dns.rcode.SERVFAIL}
+        assert c.forwarder.rejected == 7
+        assert seconds() - begun < 4.6
+        await c.forwarder.aclose()
