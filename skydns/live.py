@@ -138,11 +138,9 @@ class Live:
     def changed(self) -> None:
         """Put in force what follows from what is set now."""
         stored, answers = self.stored, self._answers
-        if self._started is not None or answers.loaded:
-            if not self._sign(stored or Stored()):
-                return  # a bad value changes nothing
-        if self.forwarder is None:
-            return
+        running = self._started is not None or answers.loaded
+        if self.forwarder is None or (running and not self._sign(stored or Stored())):
+            return  # not started yet; or a bad value, which changes nothing
         routes = self._routes(stored or Stored())
         if routes != self.forwarder.routes:
             if routes.by_zone != self.forwarder.routes.by_zone:
