@@ -126,7 +126,7 @@ class Overlay:
         if theirs.v4 is None and theirs.v6 == self._subnets.v6:
             return False
         kind = lease.attributes.backend_type
-        if kind != self._backend.type:
+        if kind != self._backend.type and not self._backend.takes_any:
             raise FieldError(f'BackendType: "{kind}" is not ours, "{self._backend.type}"')
         # a lease outside the network would take foreign traffic: 0.0.0.0-1 half the Internet
         if (

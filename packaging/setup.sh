@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # command:package pairs; a package is installed when its command is missing
 needed=(etcd:etcd-server etcdctl:etcd-client nginx:nginx-light dig:bind9-dnsutils ip:iproute2 bridge:iproute2
-  nft:nftables /usr/lib/cni/bridge:containernetworking-plugins iptables:iptables ping:iputils-ping ethtool:ethtool curl:curl systemd-analyze:systemd)
+  nft:nftables /usr/lib/cni/bridge:containernetworking-plugins iptables:iptables ping:iputils-ping ethtool:ethtool curl:curl systemd-analyze:systemd wireguard-go:wireguard-go wg:wireguard-tools linux.uml:user-mode-linux podman:podman busybox:busybox-static)
 peers=(nginx:nginx-light haproxy:haproxy caddy:caddy knotd:knot nsd:nsd unbound:unbound dnsperf:dnsperf wrk:wrk
   iperf3:iperf3 kdig:knot-dnsutils drill:ldnsutils)
 [[ ${1:-} == peers ]] && needed+=("${peers[@]}")

@@ -19,11 +19,11 @@ from typing import Protocol
 
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
-from flannelpy.records import Attributes, FieldError, Lease, NetworkConfig
+from flannelpy.records import NO_PUBLIC_IP, Attributes, FieldError, Lease, NetworkConfig
 from flannelpy.state import IPAddress, IPNetwork, Object
 
 _REMOVED = frozenset({"aws-vpc", "gce", "ali-vpc"})  # from upstream, in 0.20.0
-_LATER = frozenset({"udp", "wireguard", "ipip", "extension", "ipsec", "tencent-vpc"})
+_LATER = frozenset({"ipsec", "tencent-vpc"})
 _MODULE = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -99,6 +99,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def takes_any(self) -> bool:
+        """Say whether leases of every type concern us (trap T25: only udp's do)."""
+        ...
+
+    @property
     def mtu(self) -> int:
         """What the containers may send: FLANNEL_MTU."""
         ...
@@ -132,6 +137,24 @@ class Backend(Protocol):
             FieldError: the peer's data cannot be used.
         """
         ...
+
+
+def advertised(host: Host, kind: str = "", data: bytes = b"", data6: bytes = b"") -> Attributes:
+    """Return the value of our own lease: the uplink's public addresses, and a backend's data."""
+    uplink, config = host.uplink, host.config
+    public4 = uplink.ext_v4 if config.v4 is not None else None
+    return Attributes(
+        public_ip=NO_PUBLIC_IP if public4 is None else public4,
+        public_ipv6=uplink.ext_v6 if config.v6 is not None else None,
+        backend_type=kind,
+        backend_data=data,
+        backend_v6_data=data6,
+    )
+
+
+def device(host: Host, usual: str, short: str) -> str:
+    """Return an overlay device's name: the original's, or for another network one of its own."""
+    return f"{short}{host.suffix}" if host.suffix else usual
 
 
 def live_options(kind: str) -> frozenset[str]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flannelpy.backends import Host
+from flannelpy.backends import Host, advertised
 from flannelpy.keys import Subnets
-from flannelpy.records import NO_PUBLIC_IP, Attributes, Lease
+from flannelpy.records import Attributes, Lease
 from flannelpy.state import Object
 
 
@@ -25,6 +25,7 @@ class Alloc:
     type: str = ""
     devices: tuple[str, ...] = ()
     ports: Mapping[int, int] = field(default_factory=dict)
+    takes_any: bool = False
 
     @property
     def mtu(self) -> int:
@@ -33,12 +34,7 @@ class Alloc:
 
     def attributes(self) -> Attributes:
         """Return the value of our own lease."""
-        uplink, config = self.host.uplink, self.host.config
-        public4 = uplink.ext_v4 if config.v4 is not None else None
-        return Attributes(
-            public_ip=NO_PUBLIC_IP if public4 is None else public4,
-            public_ipv6=uplink.ext_v6 if config.v6 is not None else None,
-        )
+        return advertised(self.host)
 
     def identity(self, attributes: Attributes) -> dict[str, str]:
         """Return nothing: there is no device."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flannelpy.backends import Host
+from flannelpy.backends import Host, advertised
 from flannelpy.keys import Subnets
-from flannelpy.records import NO_PUBLIC_IP, Attributes, FieldError, Lease
+from flannelpy.records import Attributes, FieldError, Lease
 from flannelpy.state import PROTO_OURS, Object, Route
 
 
@@ -24,11 +24,11 @@ def build(host: Host) -> HostGw:
         FieldError: this host is behind NAT, where no peer can route to it (trap T22).
     """
     uplink = host.uplink
-    for own, advertised in ((uplink.v4, uplink.ext_v4), (uplink.v6, uplink.ext_v6)):
-        if own is not None and advertised is not None and own.ip != advertised:
+    for own, public in ((uplink.v4, uplink.ext_v4), (uplink.v6, uplink.ext_v6)):
+        if own is not None and public is not None and own.ip != public:
             raise FieldError(
                 f"Type: host-gw needs the public address on {uplink.name} itself, "
-                f"which has {own.ip}, not {advertised}; vxlan works behind NAT"
+                f"which has {own.ip}, not {public}; vxlan works behind NAT"
             )
     return HostGw(host)
 
@@ -41,6 +41,7 @@ class HostGw:
     type: str = "host-gw"
     devices: tuple[str, ...] = ()
     ports: Mapping[int, int] = field(default_factory=dict)
+    takes_any: bool = False
 
     @property
     def mtu(self) -> int:
@@ -49,13 +50,7 @@ class HostGw:
 
     def attributes(self) -> Attributes:
         """Return the value of our own lease."""
-        uplink, config = self.host.uplink, self.host.config
-        public4 = uplink.ext_v4 if config.v4 is not None else None
-        return Attributes(
-            public_ip=NO_PUBLIC_IP if public4 is None else public4,
-            public_ipv6=uplink.ext_v6 if config.v6 is not None else None,
-            backend_type=self.type,
-        )
+        return advertised(self.host, self.type)
 
     def identity(self, attributes: Attributes) -> dict[str, str]:
         """Return nothing: there is no device."""

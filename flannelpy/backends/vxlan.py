@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
-from flannelpy.backends import Host
+from flannelpy.backends import Host, advertised
 from flannelpy.keys import Subnets
 from flannelpy.records import (
-    NO_PUBLIC_IP,
     Attributes,
     FieldError,
     Lease,
@@ -101,6 +100,7 @@ class VxlanBackend:
     host: Host
     options: Options
     type: str = "vxlan"
+    takes_any: bool = False
 
     @property
     def dev4(self) -> str:
@@ -146,16 +146,8 @@ class VxlanBackend:
 
     def attributes(self) -> Attributes:
         """Return the value of our own lease."""
-        uplink, config = self.host.uplink, self.host.config
         data = {dev: self._data(dev) for dev in self.devices}
-        public4 = uplink.ext_v4 if config.v4 is not None else None
-        return Attributes(
-            public_ip=NO_PUBLIC_IP if public4 is None else public4,
-            public_ipv6=uplink.ext_v6 if config.v6 is not None else None,
-            backend_type=self.type,
-            backend_data=data.get(self.dev4, b""),
-            backend_v6_data=data.get(self.dev6, b""),
-        )
+        return advertised(self.host, self.type, data.get(self.dev4, b""), data.get(self.dev6, b""))
 
     def _data(self, dev: str) -> bytes:
         return encode_json({"VNI": self.options.vni, "VtepMAC": self.mac(dev)})

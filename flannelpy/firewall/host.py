@@ -8,11 +8,8 @@ is missing has nothing to clean up (trap T8).
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -35,55 +32,10 @@ from flannelpy.plan import Action, Delete, Put, thing_of
 from flannelpy.records import NetworkConfig
 from flannelpy.rtnetlink import Reply
 from flannelpy.state import IPNetwork, Key, Kind, Object
+from flannelpy.tools import ToolError, run, tool
 
 T = TypeVar("T")
-_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _IPTABLES = frozenset({"filter", "nat"})  # its tables are nftables' too on today's hosts
-_LIMIT = 10.0  # seconds; iptables waits for its lock
-
-
-class ToolError(ActionError):
-    """A program ended with another status than 0."""
-
-
-def tool(name: str) -> str | None:
-    """Return where a program lies: on PATH, or where the system's own are."""
-    return shutil.which(name) or shutil.which(name, path=_PATH)
-
-
-async def run(*argv: str, stdin: str = "") -> str:
-    """Run a program and return what it wrote.
-
-    Raises:
-        ToolError: it is missing, or refused.
-    """
-    where = tool(argv[0])
-    if where is None:
-        raise ToolError(argv[0], "not installed", transient=False)
-    given = os.memfd_create(argv[0])  # no pipe: a program may end before it has read all
-    with os.fdopen(given, "w+b") as file:
-        file.write(stdin.encode())
-        file.seek(0)
-        process = await asyncio.create_subprocess_exec(
-            where,
-            *argv[1:],
-            stdin=file,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    try:
-        async with asyncio.timeout(_LIMIT):
-            out, err = await process.communicate()
-    except TimeoutError as error:
-        raise ToolError(argv[0], f"no end within {_LIMIT:g} s") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        words = err.decode("utf-8", "replace").strip() or f"exit status {process.returncode}"
-        raise ToolError(argv[0], words.splitlines()[0])
-    return out.decode("utf-8", "replace")
 
 
 class Rulesets:

@@ -42,11 +42,24 @@ class Table:
     """Subnet → peer, by longest prefix; subnets of one network mostly have one length."""
 
     def __init__(self, peers: Mapping[IPv4Network, IPv4Address]) -> None:
-        found: dict[int, dict[int, str]] = {}
+        self._found: dict[int, dict[int, str]] = {}
+        self._by_shift: tuple[tuple[int, dict[int, str]], ...] = ()
         for subnet, peer in peers.items():
-            shift = 32 - subnet.prefixlen
-            found.setdefault(shift, {})[int(subnet.network_address) >> shift] = str(peer)
-        self._by_shift = tuple(sorted(found.items()))  # least shift first: longest prefix first
+            self.put(subnet, peer)
+
+    def put(self, subnet: IPv4Network, peer: IPv4Address) -> None:
+        """Have packets for `subnet` sent to `peer`."""
+        shift = 32 - subnet.prefixlen
+        if shift not in self._found:
+            self._found[shift] = {}
+            # least shift first: longest prefix first
+            self._by_shift = tuple(sorted(self._found.items(), key=lambda it: it[0]))
+        self._found[shift][int(subnet.network_address) >> shift] = str(peer)
+
+    def delete(self, subnet: IPv4Network) -> None:
+        """Forget a subnet."""
+        shift = 32 - subnet.prefixlen
+        self._found.get(shift, {}).pop(int(subnet.network_address) >> shift, None)
 
     def lookup(self, address: int) -> str | None:
         """Return the peer whose subnet holds `address`; a dict look-up for each prefix length."""

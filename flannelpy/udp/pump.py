@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
 from fcntl import ioctl
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 from struct import pack
 from typing import Final
@@ -64,6 +63,8 @@ class Pump:
         mtu: of the TUN; longer datagrams are cut, as the original does.
 
     Attributes:
+        table: where packets go; changed in place.
+        broken: the device was taken away.
         sent: packets handed to the socket; also `received`, `refused` (ICMP sent), `dropped`.
     """
 
@@ -73,7 +74,8 @@ class Pump:
         self._own = own.packed
         self._port = port
         self._mtu = mtu
-        self._table = Table({})
+        self.table = Table({})
+        self.broken = False
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             self._socket.setsockopt(socket.SOL_SOCKET, option, _QUEUE_BYTES)
@@ -82,10 +84,6 @@ class Pump:
         except OSError as error:
             self._socket.close()
             raise ActionError(f"bind {bind}:{port}/udp", str(error.strerror)) from error
-
-    def route(self, peers: Mapping[IPv4Network, IPv4Address]) -> None:
-        """Replace the whole table by one assignment."""
-        self._table = Table(peers)
 
     def start(self) -> None:
         """Take part in the running loop."""
@@ -107,7 +105,11 @@ class Pump:
                 packet = bytearray(os.read(self._tun, 65535))
             except BlockingIOError:
                 return
-            match outbound(packet, self._table, self._own):
+            except OSError:  # somebody deleted the device: the descriptor is of no more use
+                self.broken = True
+                asyncio.get_running_loop().remove_reader(self._tun)
+                return
+            match outbound(packet, self.table, self._own):
                 case Send(peer, whole):
                     try:
                         self._socket.sendto(whole, (peer, self._port))

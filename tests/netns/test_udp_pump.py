@@ -20,7 +20,7 @@ async def main():
                  f"route add 10.5.0.0/16 dev {name}"):
         subprocess.run(["ip", *line.split()], check=True)
     pump = Pump(tun, IPv4Address(own), IPv4Address(bind), 8285, 1472)
-    pump.route({IPv4Network(subnet): IPv4Address(peer)})
+    pump.table.put(IPv4Network(subnet), IPv4Address(peer))
     pump.start()
     print("up", flush=True)
     await asyncio.sleep(60)

@@ -272,7 +272,7 @@ def test_trap_t22_host_gw_refuses_nat():
         ('{"Type":"vxlam"}', 'unknown backend "vxlam"'),
         ('{"Type":"../x"}', "unknown backend"),
         ('{"Type":"gce"}', "removed from flannel"),
-        ('{"Type":"udp"}', "not built yet"),
+        ('{"Type":"ipsec"}', "not built yet"),
         ('{"Type":"vxlan","VNI":16777216}', "Backend: VNI: 16777216"),
         ('{"Type":"vxlan","Port":70000}', "Backend: Port: 70000"),
         ('{"Type":"vxlan","Learning":"yes"}', "Backend: Learning:"),
