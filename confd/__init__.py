@@ -5,8 +5,12 @@ Data flow::
 
     conf.d/*.toml ─► records ─► catalog (resources, compiled templates)
                                    │
-    etcd ─► mirror ─► views (one Tree for each set of keys) ─► desired: render ─┐
-                         └─ who reads what: only touched resources are dirty    ├─► plan ─► apply:
-    destination files ─► observe ───────────────────────────────────────────────┘   stage, check,
-                                                                                     rename, reload
+    etcd ─► mirror ─┐              ▼
+    redis … ► feed ─┴► views ─► renderer ─► desired ─┐
+                         └─ who reads what: only     ├─► plan ─► apply: stage, check,
+                            touched units wake       │           rename, reload
+    destination files, journal ─► observe ───────────┘
+
+One loop for each resource (`units`), so none waits for another's command or fault; `daemon` is
+the wiring, `settings` the table of flags, `backends` the other sources of keys.
 """

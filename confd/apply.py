@@ -1,76 +1,87 @@
 # SPDX-License-Identifier: Apache-2.0
 """Actions → files and commands (specs/confd.md §7, §8).
 
-A resource's actions run in order and stop at its first failure; other resources go on. The
-staged file stands in the destination's directory, so that the rename is atomic; whatever
-happens it does not stay behind, unless asked for.
+A resource's actions run in order and stop at the first failure. Whatever happens, no staged
+file stays behind, unless asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import re
-import shutil
-import stat
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
+from confd import staging
 from confd.command import CommandFailed, run_command
-from confd.plan import Action, Check, Notice, Reload, Replace, Report, Stage
+from confd.journal import Journal
+from confd.metrics import Metrics
+from confd.plan import Action, Check, Notice, Reload, Remove, Replace, Report, Stage
 from confd.records import TemplateResource
 from fairlead.errors import ActionError
 from fairlead.gotemplate import Template, TemplateError
 from fairlead.gotemplate.lex import quote
+from fairlead.gotemplate.values import Strings
 from fairlead.log import Log
 
-_BUSY: Final = (errno.EBUSY, errno.EXDEV)  # a bind-mounted file can only be written in place
+
+def _as_it_is(text: str) -> str:
+    return text
 
 
+@dataclass(slots=True)
 class Applier:
     """Carries plans out.
 
     Attributes:
-        owed: resource files whose reload has not succeeded since their file was replaced; read
-            by `observe`, so that a failed reload is tried again.
+        later: asks for another pass of a resource after some seconds.
+        mask: hides secrets in what commands print.
+        shown: told of each difference in noop mode.
+        replaced: told of each resource whose files were replaced or removed.
+        idle: no plan is being carried out.
     """
 
-    def __init__(self, log: Log, *, keep_stage: bool = False, tell_failures: bool = True) -> None:
-        self.log = log
-        self.keep_stage = keep_stage
-        self.tell_failures = tell_failures  # False: the loop's watcher does
-        self.owed: set[str] = set()
-        self.idle = asyncio.Event()  # no plan is being carried out
+    log: Log
+    journal: Journal
+    metrics: Metrics
+    keep_stage: bool = False
+    later: Callable[[str, float], None] = lambda file, seconds: None
+    mask: Callable[[str], str] = _as_it_is
+    shown: Callable[[Notice], None] = lambda notice: None
+    replaced: Callable[[str], Awaitable[None] | None] = lambda file: None
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    _running: int = 0
+    _staged: dict[str, dict[str, str]] = field(default_factory=dict)  # file → dest → staged
+    _reloaded: dict[str, float] = field(default_factory=dict)  # file → when (loop time)
+    _throttled: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
         self.idle.set()
-        self._staged: dict[str, Path] = {}
 
     async def carry_out(self, plan: Sequence[Action]) -> Sequence[ActionError]:
-        """Carry a plan out; return what was refused."""
-        failures: list[ActionError] = []
-        failed: set[str] = set()
+        """Carry a resource's plan out; return what was refused."""
+        if not plan:
+            return ()
+        resource = plan[0].resource
+        self._running += 1
         self.idle.clear()
         try:
             for action in plan:
-                file = action.resource.file
-                if file in failed:
-                    continue
-                try:
-                    await self._one(action)
-                except ActionError as error:
-                    failed.add(file)
-                    failures.append(error)
-                    if self.tell_failures:
-                        self.log.error(error.reason, resource=file)
-                    self._unstage(file)
+                await self._one(action)
+        except ActionError as error:
+            self.metrics.failed(resource, type(error.action).__name__, error.reason)
+            self.log.error(error.reason, resource=resource.file)
+            return (error,)
         finally:
-            self.idle.set()
-            for file in tuple(self._staged):
-                self._unstage(file)
-        return failures
+            self._unstage(resource.file)
+            self._running -= 1
+            if not self._running:
+                self.idle.set()
+        self.metrics.succeeded(resource)
+        return ()
 
     async def _one(self, action: Action) -> None:
         match action:
@@ -78,16 +89,18 @@ class Applier:
                 raise ActionError(action, action.reason)
             case Notice():
                 self._tell(action.differences)
-                dest = action.resource.dest
-                self.log.warning(f"Noop mode enabled. {dest} will not be modified")
+                self.log.warning(f"Noop mode enabled. {action.dest} will not be modified")
+                self.shown(action)
             case Stage():
                 self._tell(action.differences)
                 self._stage(action)
-                self.log.info(f"Target config {action.resource.dest} out of sync")
+                self.log.info(f"Target config {action.dest} out of sync")
             case Check():
                 await self._check(action)
             case Replace():
-                self._replace(action)
+                await self._replace(action)
+            case Remove():
+                await self._remove(action)
             case Reload():
                 await self._reload(action)
 
@@ -96,102 +109,134 @@ class Applier:
             self.log.info(difference)
 
     def _stage(self, action: Stage) -> None:
-        dest = Path(action.resource.dest)
         try:
-            number, name = tempfile.mkstemp(prefix=f".{dest.name}", dir=dest.parent)
-        except OSError as error:
-            place = dest.parent / f".{dest.name}…"
-            raise ActionError(action, f"open {place}: {error.strerror}") from error
-        path = Path(name)
-        self._staged[action.resource.file] = path
-        try:
-            with open(number, "wb") as staged:  # the descriptor mkstemp gave
-                staged.write(action.content)
-                if (action.uid, action.gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(number, action.uid, action.gid)
-                os.fchmod(number, action.mode)
-        except OSError as error:
-            reason = f"cannot write {path}: {error.strerror}"
-            raise ActionError(action, reason) from error
+            path = staging.write(action.dest, action.content, action.mode, action.uid, action.gid)
+        except staging.StageError as error:
+            raise ActionError(action, str(error)) from error
+        self._staged.setdefault(action.resource.file, {})[action.dest] = path
 
     async def _check(self, action: Check) -> None:
         resource = action.resource
         staged = self._staged[resource.file]
+        paths = list(staged.values())
+        data = {"src": paths[0], "srcs": Strings(paths), "staged": dict(staged)}
         try:
-            command = Template("checkcmd", resource.check_cmd).render({"src": str(staged)})
+            command = Template("checkcmd", resource.check_cmd).render(data)
         except TemplateError as error:
             raise ActionError(action, f"check_cmd: {error}") from error
         try:
-            await self._run(command, resource.check_seconds)
+            await self._run("check", resource, command, resource.check_seconds)
         except CommandFailed as error:
             raise ActionError(action, f"Config check failed: {error}") from error
+        self.metrics.checked(resource)
+
+    async def _replace(self, action: Replace) -> None:
+        resource = action.resource
+        if resource.reload_cmd:
+            self.journal.owe(resource.file)
+        if resource.for_each:
+            made = self.journal.entry(resource.file).made
+            self.journal.made(resource.file, made.union(action.dests))
+        staged = self._staged[resource.file]
+        if self.keep_stage:
+            for path in staged.values():
+                self.log.info(f"Keeping staged file: {path}")
+        try:
+            staging.install(
+                [(staged[dest], dest) for dest in action.dests], self.log, keep=self.keep_stage
+            )
+        except staging.StageError as error:
+            raise ActionError(action, str(error)) from error
+        if not self.keep_stage:
+            del self._staged[resource.file]  # renamed, every one
+        for dest in action.dests:
+            self.metrics.replaced(dest)
+            self.log.info(f"Target config {dest} has been updated")
+        await self._tell_replaced(resource)
+
+    async def _remove(self, action: Remove) -> None:
+        resource = action.resource
+        if resource.reload_cmd:
+            self.journal.owe(resource.file)
+        try:
+            staging.drop(action.dest)
+        except OSError as error:
+            reason = f"remove {action.dest}: {(error.strerror or '').lower()}"
+            raise ActionError(action, reason) from error
+        self.journal.made(resource.file, self.journal.entry(resource.file).made - {action.dest})
+        self.log.info(f"Target config {action.dest} has been removed")
+        await self._tell_replaced(resource)
+
+    async def _tell_replaced(self, resource: TemplateResource) -> None:
+        answer = self.replaced(resource.file)
+        if answer is not None:
+            await answer
 
     async def _reload(self, action: Reload) -> None:
         resource = action.resource
-        command = reload_command(resource, str(self._staged.get(resource.file, resource.dest)))
+        now = asyncio.get_running_loop().time()
+        last = self._reloaded.get(resource.file)
+        if last is not None and now < last + resource.reload_interval:
+            left = last + resource.reload_interval - now
+            if resource.file not in self._throttled:  # once for each time it is put off
+                self._throttled.add(resource.file)
+                self.log.info(f"Reload throttled for {resource.dest} (next allowed in {left:.0f}s)")
+            self.later(resource.file, left)
+            return
+        self._throttled.discard(resource.file)
+        places = self._staged.get(resource.file, {})
+        command = reload_command(resource, next(iter(places.values()), resource.dest))
         try:
-            await self._run(command, resource.reload_seconds)
+            await self._run("reload", resource, command, resource.reload_seconds)
         except CommandFailed as error:
             raise ActionError(action, f"Config reload failed: {error}") from error
-        self.owed.discard(resource.file)
+        self._reloaded[resource.file] = asyncio.get_running_loop().time()
+        self.journal.paid(resource.file)
+        self.metrics.reloaded(resource)
 
-    async def _run(self, command: str, seconds: float) -> None:
-        self.log.debug(f"Running {command}")
+    async def _run(
+        self, kind: str, resource: TemplateResource, command: str, seconds: float
+    ) -> None:
+        self.log.debug(f"Running {self.mask(command)}")
+        begun = asyncio.get_running_loop().time()
+        status = "0"
         try:
             output = await run_command(command, seconds)
         except CommandFailed as error:
+            status = str(error).removeprefix("exit status ")
             if error.output:
-                self.log.error(quote(error.output))
+                self.log.error(quote(self.mask(error.output)))
             raise
+        finally:
+            took = asyncio.get_running_loop().time() - begun
+            self.metrics.ran(kind, resource.dest, status, took)
         if output:
-            self.log.debug(quote(output))
-
-    def _replace(self, action: Replace) -> None:
-        resource = action.resource
-        dest, staged = Path(resource.dest), self._staged[resource.file]
-        if self.keep_stage:
-            self.log.info(f"Keeping staged file: {staged}")
-        try:
-            if self.keep_stage and not dest.is_dir():
-                copy = staged.with_name(f"{staged.name}.new")
-                shutil.copy2(staged, copy)
-                status = staged.stat()
-                os.chown(copy, status.st_uid, status.st_gid)
-                os.rename(copy, dest)
-            else:
-                os.rename(staged, dest)
-                del self._staged[resource.file]
-        except OSError as error:
-            if error.errno not in _BUSY:
-                reason = f"rename {staged} {dest}: {error.strerror}"
-                raise ActionError(action, reason) from error
-            self.log.debug("Rename failed - target is likely a mount. Trying to write instead")
-            self._write_in_place(action, staged, dest)
-        if resource.reload_cmd:
-            self.owed.add(resource.file)
-        self.log.info(f"Target config {dest} has been updated")
-
-    def _write_in_place(self, action: Replace, staged: Path, dest: Path) -> None:
-        """Write through a mount point; mode and owner too, or it would never be in sync."""
-        try:
-            status = staged.stat()
-            with dest.open("r+b") as file:
-                file.write(staged.read_bytes())
-                file.truncate()
-                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
-                os.fchown(file.fileno(), status.st_uid, status.st_gid)
-        except OSError as error:
-            raise ActionError(action, f"cannot write {dest}: {error.strerror}") from error
+            self.log.debug(quote(self.mask(output)))
 
     def _unstage(self, file: str) -> None:
-        path = self._staged.pop(file, None)
-        if path is None:
-            return
+        for path in self._staged.pop(file, {}).values():
+            if self.keep_stage:
+                self.log.info(f"Keeping staged file: {path}")
+                continue
+            try:
+                staging.drop(path)
+            except OSError as error:
+                self.metrics.stage_errors.inc()
+                self.log.warning("staged file stays behind", file=path, reason=error.strerror)
+
+    async def ended(self) -> None:
+        """Return when no command and no replacement is under way."""
+        await self.idle.wait()
+
+    def sweep(self, dests: Sequence[str]) -> None:
+        """Remove the staged files that a killed predecessor left."""
         if self.keep_stage:
-            self.log.info(f"Keeping staged file: {path}")
             return
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        ours = [path for places in self._staged.values() for path in places.values()]
+        for path in staging.litter(dests, ours):
+            with contextlib.suppress(OSError):  # told when it is in the way
+                os.unlink(path)
+                self.log.info("removed a staged file of a process that was killed", file=path)
 
 
 _PLACE: Final = re.compile(r"\{\{\s*\.(src|dest)\s*\}\}")

@@ -13,33 +13,39 @@ import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Final, Protocol
 
+from confd import formats
 from confd.funcs import World, functions
-from confd.include import including
-from confd.records import TemplateResource, decode_resource
+from confd.include import file_mark, including
+from confd.metrics import Metrics
+from confd.names import Names
+from confd.paths import base
+from confd.records import Defaults, Dialect, TemplateResource, decode_resource
 from confd.values import Tree
 from confd.world import Machine
 from fairlead.errors import ConfigError, ConfigErrors
-from fairlead.gotemplate import Func, Template, TemplateError
-
-_Mark = tuple[int, int, int]  # mtime_ns, size, inode
+from fairlead.gotemplate import CallError, Func, Template, TemplateError
 
 
-def _mark(path: Path) -> _Mark | None:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+class Renders(Protocol):
+    """A compiled template of either engine."""
+
+    def render(self, data: Any = ...) -> str:
+        """Return the text, or raise TemplateError."""
+        ...
 
 
 @dataclass(slots=True)
 class _Source:
     """A template file as it was last read."""
 
-    mark: _Mark | None
-    template: Template | None
+    mark: object
+    template: Renders | None
     reason: str = ""
+
+
+_NOTHING: Final = Tree("/", ())
 
 
 @dataclass(slots=True)
@@ -47,41 +53,45 @@ class Catalog:
     """What a confdir holds.
 
     Attributes:
+        names: the machine as renders see it.
         resources: resource file → resource, good ones and last good ones.
         faults: resource file → what is wrong with it now; `errors`: the same, one by one.
+        root: the template directory, where it is not the confdir's own.
         trouble: why there is nothing to do, "" when there is something.
     """
 
     confdir: Path
-    prefix: str
-    prefix_mode: str
-    world: World
+    defaults: Defaults = field(default_factory=Defaults)
+    world: World = field(default_factory=Machine)
+    metrics: Metrics = field(default_factory=Metrics)
     resources: dict[str, TemplateResource] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     errors: dict[str, tuple[ConfigError, ...]] = field(default_factory=dict)
     trouble: str = ""
     missing: bool = False
-    _marks: dict[str, _Mark | None] = field(default_factory=dict)
-    _sources: dict[str, _Source] = field(default_factory=dict)
-    _functions: Mapping[str, Func] = field(default_factory=dict)
-    _tree: Tree = field(default_factory=lambda: Tree("/", ()))
+    root: Path | None = None
+    names: Names = field(init=False)
+    _marks: dict[str, object] = field(default_factory=dict)
+    _sources: dict[tuple[str, Dialect], _Source] = field(default_factory=dict)
+    _functions: dict[Dialect, dict[str, Func]] = field(default_factory=dict)
+    _tree: Tree = _NOTHING
 
     def __post_init__(self) -> None:
-        self._functions = including(functions(lambda: self._tree, self.world), self.templates)
+        self.names = Names(self.world)
 
     @property
     def templates(self) -> Path:
         """The template directory."""
-        return self.confdir / "templates"
+        return self.root or self.confdir / "templates"
 
     def refresh(self) -> bool:
         """Read what changed; say whether the set of resources did."""
         before = dict(self.resources)
         files = self._files()
-        marks: dict[str, _Mark | None] = {}
+        marks: dict[str, object] = {}
         for path in files:
             name = str(path)
-            marks[name] = _mark(path)
+            marks[name] = file_mark(path)
             if name not in self._marks or self._marks[name] != marks[name]:
                 self._read(path)
         for name in self._marks.keys() - marks.keys():
@@ -99,7 +109,7 @@ class Catalog:
                 f"Cannot load template resources: confdir '{self.confdir}' does not exist"
             )
             return []
-        conf = self.confdir / "conf.d"
+        conf = self.confdir / "conf.d"  # may be a link
         if not conf.is_dir():
             self.trouble = f"stat {conf}: no such file or directory"
             self.missing = True
@@ -133,8 +143,7 @@ class Catalog:
         name = str(path)
         try:
             text = path.read_text(encoding="utf-8")
-            resource = decode_resource(name, text, prefix=self.prefix, prefix_mode=self.prefix_mode)
-            self.resources[name] = _with_owner(resource)
+            self.resources[name] = _with_owners(decode_resource(name, text, self.defaults))
             self.faults.pop(name, None)
             self.errors.pop(name, None)
         except ConfigErrors as error:
@@ -145,58 +154,157 @@ class Catalog:
             fault = ConfigError("resource", name, name, f"cannot be read: {reason}")
             self.faults[name], self.errors[name] = str(fault), (fault,)
 
-    def render(self, resource: TemplateResource, tree: Tree) -> bytes:
-        """Render a resource from its tree.
+    def set_defaults(self, defaults: Defaults) -> None:
+        """Take other defaults; the next `refresh` reads every resource again."""
+        self.defaults = defaults
+        self._marks = dict.fromkeys(self._marks)
+
+    def read_one(self, path: Path) -> None:
+        """Take this resource file alone, wherever it stands."""
+        self._read(path)
+
+    def source_of(self, template: TemplateResource) -> Path:
+        """Return where a resource's template stands."""
+        return self.templates / template.src.lstrip("/")
+
+    def render(self, template: TemplateResource, tree: Tree) -> dict[str, bytes]:
+        """Render a template from its tree; return destination → content.
 
         Raises:
-            TemplateError: the template is missing, or does not parse or execute.
+            TemplateError: it is missing, or does not parse or execute, or makes what it must not.
         """
-        path = self.templates / resource.src.lstrip("/")
-        source = self._sources.get(str(path))
-        mark = _mark(path)
-        if source is None or source.mark != mark:
-            source = self._sources[str(path)] = self._compile(path, mark)
+        path = self.source_of(template)
+        source = self._source(path, template.dialect)
         if source.template is None:
             raise TemplateError(source.reason, name=path.name)
-        self._tree = tree
-        return source.template.render().encode("utf-8", "surrogateescape")
+        self._tree, self.names.fleeting = tree, False
+        try:
+            if not template.for_each:
+                return {template.dest: self._content(template, source.template.render())}
+            return self._each(template, source.template, tree)
+        finally:
+            tree.reads.fleeting |= self.names.fleeting
+            self._tree = _NOTHING
 
-    def check_templates(self) -> list[ConfigError]:
-        """Return what is wrong with the templates and directories of the good resources."""
-        found: list[ConfigError] = []
-        for file, resource in self.resources.items():
-            path = self.templates / resource.src.lstrip("/")
-            source = self._compile(path, _mark(path))
-            if source.template is None:
-                found.append(ConfigError('key "src"', resource.src, file, source.reason))
-            try:
-                Template("checkcmd", resource.check_cmd)
-            except TemplateError as error:
-                found.append(ConfigError('key "check_cmd"', resource.check_cmd, file, str(error)))
-            directory = Path(resource.dest).parent
-            if not directory.is_dir():
-                reason = f"there is no directory {directory}"
-                found.append(ConfigError('key "dest"', resource.dest, file, reason))
+    def _each(self, template: TemplateResource, source: Renders, tree: Tree) -> dict[str, bytes]:
+        """Render once for each match of `for_each`."""
+        known = self._known(template.dialect)
+        name = Template("dest", template.dest, known)
+        found: dict[str, bytes] = {}
+        try:
+            parts = tree.parts(template.for_each)
+        except CallError as error:
+            raise TemplateError(f"for_each: {error}", name=template.src) from error
+        for part in parts:
+            item = {"Key": part, "Name": base(part), "Value": tree.find(part) or ""}
+            dest = name.render(item)
+            if dest in found or ".." in dest.split("/") or dest.endswith("/") or "\0" in dest:
+                reason = "it stands twice" if dest in found else "no good file name"
+                raise TemplateError(f'for_each: dest "{dest}" for {part}: {reason}', name="dest")
+            found[dest] = self._content(template, source.render(item))
         return found
 
-    def _compile(self, path: Path, mark: _Mark | None) -> _Source:
+    def _content(self, template: TemplateResource, text: str) -> bytes:
+        content = text.encode("utf-8", "surrogateescape")
+        if template.output_format:
+            reason = formats.fault(template.output_format, content)
+            if reason:
+                what = f"output format validation failed ({template.output_format}): {reason}"
+                raise TemplateError(what, name=template.src)
+        return content
+
+    def _source(self, path: Path, dialect: Dialect) -> _Source:
+        place, mark = (str(path), dialect), file_mark(path)
+        source = self._sources.get(place)
+        if source is None or source.mark != mark:
+            source = self._sources[place] = self._compile(path, mark, dialect)
+            self.metrics.misses.inc()
+        else:
+            self.metrics.hits.inc()
+        return source
+
+    def _known(self, dialect: Dialect) -> dict[str, Func]:
+        """Return the functions that templates of a dialect may call."""
+        if dialect not in self._functions:
+            known = functions(
+                lambda: self._tree, self.names, strict=dialect.strict, exact=dialect.exact
+            )
+            if dialect.sprig:
+                from confd.sprig import with_sprig
+
+                known = with_sprig(known, self.names.getenv)
+            self._functions[dialect] = known
+        return self._functions[dialect]
+
+    def _note_file(self, path: Path, mark: object) -> None:
+        self._tree.reads.files[str(path)] = mark
+
+    def _compile(self, path: Path, mark: object, dialect: Dialect) -> _Source:
         if mark is None:
             return _Source(mark, None, f"Missing template: {path}")
+
+        def compiled(name: str, text: str, known: Mapping[str, Func]) -> Template:
+            return Template(
+                name,
+                text,
+                known,
+                left=dialect.left,
+                right=dialect.right,
+                missing_key="error" if dialect.strict else "default",
+            )
+
         try:
             text = path.read_bytes().decode("utf-8", "surrogateescape")
-            return _Source(mark, Template(path.name, text, self._functions))
+            if path.suffix == ".j2":
+                from confd.jinja import JinjaTemplate  # 60 ms, and few templates are Jinja2's
+
+                known = self._known(dialect)
+                made = JinjaTemplate(path.name, text, known, self.templates, strict=dialect.strict)
+                return _Source(mark, made)
+            known = including(
+                self._known(dialect), self.templates, note=self._note_file, compiled=compiled
+            )
+            return _Source(mark, compiled(path.name, text, known))
         except OSError as error:
             return _Source(mark, None, f"cannot read template {path}: {error.strerror}")
         except TemplateError as error:
             return _Source(mark, None, f"Unable to process template {path}, {error}")
 
+    def check_templates(self) -> list[ConfigError]:
+        """Return what is wrong with the templates and directories of the good resources."""
+        found: list[ConfigError] = []
+        for file, resource in self.resources.items():
+            for template in resource.templates:
+                source = self._source(self.source_of(template), template.dialect)
+                if source.template is None:
+                    found.append(ConfigError('key "src"', template.src, file, source.reason))
+                directory = Path(template.dest).parent
+                if not template.for_each and not directory.is_dir():
+                    reason = f"there is no directory {directory}"
+                    found.append(ConfigError('key "dest"', template.dest, file, reason))
+            try:
+                Template("checkcmd", resource.check_cmd)
+            except TemplateError as error:
+                found.append(ConfigError('key "check_cmd"', resource.check_cmd, file, str(error)))
+        return found
 
-def check(confdir: Path, prefix: str, prefix_mode: str) -> list[ConfigError]:
-    """Return all that is wrong with a confdir's resources and templates."""
-    catalog = Catalog(confdir, prefix, prefix_mode, Machine())
-    catalog.refresh()
-    found = [error for errors in catalog.errors.values() for error in errors]
-    return [*found, *catalog.check_templates()]
+
+def check(confdir: Path, defaults: Defaults, only: str = "") -> Catalog:
+    """Return a confdir's resources, all that is wrong with them and their templates in `errors`."""
+    catalog = Catalog(confdir, defaults)
+    if only:
+        catalog.read_one(Path(only))
+    else:
+        catalog.refresh()
+    for error in catalog.check_templates():
+        catalog.errors[error.source] = (*catalog.errors.get(error.source, ()), error)
+    return catalog
+
+
+def _with_owners(resource: TemplateResource) -> TemplateResource:
+    """Look the owners' names up."""
+    members = tuple(map(_with_owner, resource.members))
+    return replace(_with_owner(resource), members=members)
 
 
 def _with_owner(resource: TemplateResource) -> TemplateResource:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from confd.config import SETTINGS, Config, both_syntaxes, configure
+from confd.config import Config, configure
+from confd.settings import SETTINGS, both_syntaxes
 from fairlead import __version__
 from fairlead.daemon import Program
 from fairlead.daemon import main as run
@@ -30,11 +31,15 @@ async def _serve(config: Config, runtime: Runtime) -> int | None:
 
 
 def _early(values: Values) -> int | None:
-    if not values.flag("version"):
-        return None
-    python = ".".join(map(str, sys.version_info[:3]))
-    sys.stdout.write(f"confd 0.16.0 (Fairlead {__version__}, Python {python})\n")
-    return 0
+    if values.flag("version"):
+        python = ".".join(map(str, sys.version_info[:3]))
+        sys.stdout.write(f"confd 0.16.0 (Fairlead {__version__}, Python {python})\n")
+        return 0
+    if any(map(values.flag, ("check-config", "validate", "preflight"))):
+        from confd.check import run_checks  # what a run does not need
+
+        return run_checks(values)
+    return None
 
 
 def _original(line: Line) -> str:

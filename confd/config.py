@@ -1,36 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of confd and what they say together (specs/confd.md §5, §6).
+"""What the settings say together (specs/confd.md §5, §6).
 
 Flag over environment over confd.toml over default, as documented; 0.16 itself let the file win
-(trap 2), so a file value that a flag overrides is warned about.
+(trap 2), so a file value that a flag overrides is warned about. Further sources of keys stand in
+`sources.toml` beside `conf.d`, each as a table with the keys of `[backend]`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import signal
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from confd.backends import BackendConfig, known
+from confd.records import Defaults
+from confd.settings import ETCD_NAMES, LEVELS
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
-from fairlead.flags import Kind, Setting, Settings, Values, common
+from fairlead.flags import Values
 
-ETCD_NAMES: Final = ("etcd", "etcdv3", "etcd3")
-LATER: Final = ("consul", "vault", "redis", "zookeeper", "dynamodb", "ssm", "env", "file")
-NEVER: Final = ("rancher", "acm", "secretsmanager", "imds", "stackengine")
-BACKENDS: Final = (*ETCD_NAMES, *LATER, *NEVER)
-LEVELS: Final = {
-    "panic": "error",
-    "fatal": "error",
-    "error": "error",
-    "warn": "warning",
-    "warning": "warning",
-    "info": "info",
-    "debug": "debug",
-    "trace": "debug",
-}
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """Where keys come from: an etcd, or a backend."""
+
+    etcd: Options | None = None
+    backend: BackendConfig = field(default_factory=lambda: BackendConfig("etcd"))
+
+    @property
+    def secret(self) -> bool:
+        """Say whether every value is a secret."""
+        return self.backend.name == "vault"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """`-exec`: the command to supervise; numbers of signals, 0 for none."""
+
+    command: str
+    reload_signal: int
+    kill_signal: int
+    kill_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,104 +54,47 @@ class Config:
     Attributes:
         mode: "onetime", "interval" or "watch".
         interval: seconds between two cycles of the mode "interval".
-        prefix_mode: "override" or "join"; how the common prefix meets a resource's own.
-        etcd: how to reach etcd.
+        defaults: what counts where a resource says nothing.
+        sources: name → source of keys; "" is the daemon's own.
+        read_seconds: longest time to read the keys with -onetime; `attempts`: how often.
+        watch_pause: seconds after a backend did not answer.
+        retry: first and longest pause before a failed resource is tried again.
     """
 
     confdir: Path
     mode: str
     interval: float
-    prefix: str
-    prefix_mode: str
+    defaults: Defaults
     noop: bool
     sync_only: bool
     keep_stage: bool
-    etcd: Options
+    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
     log_level: str = "info"
+    fail_fast: bool = False
+    batch: float = 0.0
+    read_seconds: float = 10.0
+    attempts: int = 3
+    watch_pause: float = 2.0
+    retry: tuple[float, float] = (0.5, 30.0)
+    diff: bool = False
+    diff_context: int = 3
+    color: bool = False
+    child: Child | None = None
 
+    @property
+    def etcd(self) -> Options | None:
+        """How to reach the daemon's own etcd; None where its keys are elsewhere."""
+        return self.sources[""].etcd
 
-def _backend(value: str) -> str | None:
-    if value in ETCD_NAMES:
-        return None
-    if value in BACKENDS:
-        return f"the backend is not built yet; built is {', '.join(ETCD_NAMES)}"
-    return "Invalid backend"
+    @property
+    def secret_sources(self) -> tuple[str, ...]:
+        """Names of the sources whose every value is a secret."""
+        return tuple(name for name, source in self.sources.items() if source.secret)
 
-
-def _level(value: str) -> str | None:
-    return None if value.lower() in LEVELS else f'not a valid level: "{value}"'
-
-
-def _interval(value: int) -> str | None:
-    return None if value > 0 else "must be at least 1"
-
-
-_LATER: Final = "not built yet"
-_BACKENDS: Final = "it belongs to a backend that is not built yet"
-
-SETTINGS: Final = Settings(
-    "confd",
-    (
-        Setting("backend", default="etcd", file_key="backend", check=_backend,
-                help="Where the keys are: etcd (v3); etcdv3 and etcd3 mean the same."),
-        Setting("node", Kind.LIST, file_key="nodes",
-                help="An endpoint; repeatable, and split at commas. Default: $ETCDCTL_ENDPOINTS, $ETCDCTL_PEERS, 127.0.0.1:2379."),
-        Setting("confdir", default="/etc/confd", file_key="confdir", help="Directory of conf.d and templates."),
-        Setting("config-file", default="/etc/confd/confd.toml", help="The daemon's own settings; may be missing."),
-        Setting("onetime", Kind.BOOL, file_key="onetime", help="Process every resource once and exit: 0 when all succeeded, else 1."),
-        Setting("watch", Kind.BOOL, file_key="watch", help="Process a resource as soon as a key that it reads changes."),
-        Setting("interval", Kind.INT, 600, file_key="interval", unit="seconds", check=_interval,
-                help="Time between two cycles, when neither -onetime nor -watch is given."),
-        Setting("prefix", file_key="prefix", help="Prefix of all keys."),
-        Setting("prefix-mode", default="override", file_key="prefix_mode", ours=True, choices=("override", "join"),
-                help="override: -prefix replaces a resource's own prefix (confd 0.13 to 0.16); join: it stands before it."),
-        Setting("noop", Kind.BOOL, file_key="noop", help="Render and compare only."),
-        Setting("sync-only", Kind.BOOL, file_key="sync-only", help="Run no check and no reload command."),
-        Setting("keep-stage-file", Kind.BOOL, file_key="keepstagefile", help="Leave staged files behind."),
-        Setting("log-level", default="info", file_key="log-level", check=_level,
-                help="Least level that is logged: panic, fatal, error, warn, info, debug."),
-        Setting("scheme", default="http", file_key="scheme", choices=("http", "https"), help="Scheme of nodes given without one."),
-        Setting("srv-domain", file_key="srv_domain", help="Domain whose SRV records name the nodes."),
-        Setting("srv-record", file_key="srv_record", refused=_LATER),
-        Setting("client-ca-keys", env="CONFD_CLIENT_CAKEYS", file_key="client_cakeys", help="File of the CA certificates."),
-        Setting("client-cert", env="CONFD_CLIENT_CERT", file_key="client_cert", help="File of the client certificate."),
-        Setting("client-key", env="CONFD_CLIENT_KEY", file_key="client_key", help="File of the client key."),
-        Setting("client-insecure", Kind.BOOL, file_key="client_insecure", help="Do not verify the server's certificate."),
-        Setting("basic-auth", Kind.BOOL, file_key="basic_auth", help="Log in with -username and -password."),
-        Setting("username", file_key="username", help="User name, with -basic-auth."),
-        Setting("password", file_key="password", secret=True, help="Password, with -basic-auth."),
-        Setting("version", Kind.BOOL, help="Print the version and exit.", env=""),
-        Setting("auth-token", file_key="auth_token", secret=True, refused=_BACKENDS),
-        Setting("auth-type", file_key="auth_type", refused=_BACKENDS),
-        Setting("app-id", file_key="app_id", refused=_BACKENDS),
-        Setting("user-id", file_key="user_id", refused=_BACKENDS),
-        Setting("role-id", file_key="role_id", refused=_BACKENDS),
-        Setting("secret-id", file_key="secret_id", secret=True, refused=_BACKENDS),
-        Setting("path", file_key="path", refused=_BACKENDS),
-        Setting("table", file_key="table", refused=_BACKENDS),
-        Setting("separator", file_key="separator", refused=_BACKENDS),
-        Setting("file", Kind.REPEAT, file_key="file", refused=_BACKENDS),
-        Setting("filter", file_key="filter", refused=_BACKENDS),
-        Setting("secret-keyring", file_key="secret_keyring", refused="encrypted values are not built"),
-        *(
-            Setting(name, kind, refused="the maintained fork's; " + _LATER)
-            for name, kind in (
-                ("failure-mode", Kind.STR), ("debounce", Kind.STR), ("batch-interval", Kind.STR),
-                ("backend-timeout", Kind.STR), ("check-cmd-timeout", Kind.STR), ("reload-cmd-timeout", Kind.STR),
-                ("dial-timeout", Kind.STR), ("read-timeout", Kind.STR), ("write-timeout", Kind.STR),
-                ("preflight-timeout", Kind.STR), ("shutdown-timeout", Kind.STR), ("watch-error-backoff", Kind.STR),
-                ("retry-max-attempts", Kind.STR), ("retry-base-delay", Kind.STR), ("retry-max-delay", Kind.STR),
-                ("template-cache", Kind.BOOL), ("no-template-cache", Kind.BOOL), ("stat-cache-ttl", Kind.STR),
-                ("systemd-notify", Kind.BOOL), ("watchdog-interval", Kind.STR), ("metrics-addr", Kind.STR),
-                ("validate", Kind.BOOL), ("mock-data", Kind.STR), ("resource", Kind.STR), ("preflight", Kind.BOOL),
-                ("diff", Kind.BOOL), ("diff-context", Kind.STR), ("color", Kind.BOOL),
-            )
-        ),
-        *common(drop=("log-level", "max-removals")),
-    ),
-    config_file="config-file",
-    summary="confd keeps configuration files in step with keys in etcd.",
-)  # fmt: skip
+    @property
+    def loose_sources(self) -> frozenset[str]:
+        """Names of the sources whose keys are environment variables."""
+        return frozenset(n for n, source in self.sources.items() if source.backend.name == "env")
 
 
 def configure(values: Values, environ: Mapping[str, str] | None = None) -> Config:
@@ -148,7 +105,76 @@ def configure(values: Values, environ: Mapping[str, str] | None = None) -> Confi
     """
     env = os.environ if environ is None else environ
     faults: list[ConfigError] = []
-    etcd = _options(values, env)
+    own = _own_source(values, env, faults)
+    sources = {"": own, **_named_sources(Path(values.text("confdir")) / "sources.toml", faults)}
+    child = _child(values, faults)
+    if faults:
+        raise ConfigErrors(tuple(faults))
+    mode = "interval"
+    if values.flag("onetime"):
+        mode = "onetime"
+    elif values.flag("watch"):
+        mode = "watch"
+    return Config(
+        confdir=Path(values.text("confdir")),
+        mode=mode,
+        interval=float(values.number("interval")),
+        defaults=Defaults(
+            prefix=values.text("prefix"),
+            prefix_mode=values.text("prefix-mode").lower(),
+            sources=frozenset(sources) - {""},
+            check_seconds=values.seconds("check-cmd-timeout"),
+            reload_seconds=values.seconds("reload-cmd-timeout"),
+            debounce=values.seconds("debounce"),
+        ),
+        noop=values.flag("noop"),
+        sync_only=values.flag("sync-only"),
+        keep_stage=values.flag("keep-stage-file"),
+        sources=sources,
+        log_level=LEVELS[values.text("log-level").lower()],
+        fail_fast=values.text("failure-mode").lower() == "fail-fast",
+        batch=values.seconds("batch-interval"),
+        read_seconds=values.seconds("backend-timeout"),
+        attempts=values.number("retry-max-attempts"),
+        watch_pause=values.seconds("watch-error-backoff"),
+        retry=(values.seconds("retry-base-delay"), values.seconds("retry-max-delay")),
+        diff=values.flag("diff"),
+        diff_context=values.number("diff-context"),
+        color=values.flag("color"),
+        child=child,
+    )
+
+
+# the daemon's own source
+
+_OPTIONS: Final = (
+    "scheme", "client-insecure", "basic-auth", "username", "password", "auth-token", "auth-type",
+    "app-id", "user-id", "role-id", "secret-id", "path", "separator", "file", "filter",
+    "client-cert", "client-key",
+)  # fmt: skip
+
+
+def _own_source(
+    values: Values, environ: Mapping[str, str], faults: list[ConfigError]
+) -> SourceConfig:
+    kind = values.text("backend")
+    nodes = values.many("node")
+    if kind not in ETCD_NAMES:
+        if values.text("srv-domain") or values.text("srv-record"):
+            nodes = _srv_nodes(values, kind, faults)
+        options = {name.replace("-", "_"): values[name] for name in _OPTIONS}
+        options |= {
+            "client_cakeys": values.text("client-ca-keys"),
+            "dial_timeout": values.seconds("dial-timeout"),
+        }
+        if kind == "file" and not values.many("file"):
+            faults.append(values.error("file", "the backend file needs one"))
+        return SourceConfig(backend=BackendConfig(kind, nodes, options))
+    etcd = _options(values, nodes, environ)
+    if values.text("srv-record"):
+        found = _srv_nodes(values, "etcd", faults)
+        scheme = values.text("scheme").lower()
+        etcd = replace(etcd, endpoints=tuple(f"{scheme}://{node}" for node in found), dns_srv="")
     if not values.text("etcd-embedded"):
         try:
             etcd.parsed()
@@ -161,34 +187,10 @@ def configure(values: Values, environ: Mapping[str, str] | None = None) -> Confi
         path = values.text(name)
         if path and not os.access(path, os.R_OK):
             faults.append(values.error(name, "cannot be read"))
-    if values.flag("check-config"):
-        from confd.catalog import check  # the resources matter to a run only when it gets there
-
-        confdir, prefix = Path(values.text("confdir")), values.text("prefix")
-        faults += check(confdir, prefix, values.text("prefix-mode").lower())
-    if faults:
-        raise ConfigErrors(tuple(faults))
-    mode = "interval"
-    if values.flag("onetime"):
-        mode = "onetime"
-    elif values.flag("watch"):
-        mode = "watch"
-    return Config(
-        confdir=Path(values.text("confdir")),
-        mode=mode,
-        interval=float(values.number("interval")),
-        prefix=values.text("prefix"),
-        prefix_mode=values.text("prefix-mode").lower(),
-        noop=values.flag("noop"),
-        sync_only=values.flag("sync-only"),
-        keep_stage=values.flag("keep-stage-file"),
-        etcd=etcd,
-        log_level=LEVELS[values.text("log-level").lower()],
-    )
+    return SourceConfig(etcd, BackendConfig("etcd", etcd.endpoints))
 
 
-def _options(values: Values, environ: Mapping[str, str]) -> Options:
-    nodes = values.many("node")
+def _options(values: Values, nodes: tuple[str, ...], environ: Mapping[str, str]) -> Options:
     for variable in ("ETCDCTL_ENDPOINTS", "ETCDCTL_PEERS"):
         if not nodes:
             nodes = tuple(n for n in environ.get(variable, "").split(",") if n)
@@ -198,17 +200,23 @@ def _options(values: Values, environ: Mapping[str, str]) -> Options:
         key=values.text("client-key"),
         insecure_skip_verify=values.flag("client-insecure"),
         dns_srv=values.text("srv-domain"),
+        connect_timeout=min(values.seconds("dial-timeout"), 2.0),  # each endpoint gets one
     )
-    if nodes:
-        if values.given("scheme"):
-            scheme = values.text("scheme").lower()
-            nodes = tuple(node if "://" in node else f"{scheme}://{node}" for node in nodes)
-        options = replace(options, endpoints=tuple(map(_unix, nodes)))
-    elif options.wants_tls:
-        options = replace(options, endpoints=("https://127.0.0.1:2379",))
+    scheme = values.text("scheme").lower() if values.given("scheme") else ""
+    options = _with_nodes(options, nodes, scheme)
     if values.flag("basic-auth"):
         user, password = values.text("username"), values.text("password")
         options = replace(options, user=user, password=password)
+    return options
+
+
+def _with_nodes(options: Options, nodes: tuple[str, ...], scheme: str) -> Options:
+    if nodes:
+        if scheme:
+            nodes = tuple(node if "://" in node else f"{scheme}://{node}" for node in nodes)
+        return replace(options, endpoints=tuple(map(_unix, nodes)))
+    if options.wants_tls:
+        return replace(options, endpoints=("https://127.0.0.1:2379",))
     return options
 
 
@@ -219,26 +227,87 @@ def _unix(node: str) -> str:
     return node
 
 
-def both_syntaxes(argv: Sequence[str]) -> list[str]:
-    """Return a command line of either confd in the original's syntax.
+def _srv_nodes(values: Values, kind: str, faults: list[ConfigError]) -> tuple[str, ...]:
+    """Return `target:port` of the SRV records that name the nodes."""
+    from confd.world import Machine
 
-    The maintained fork names the backend as a word (`confd etcd --watch`) and joins prefixes.
+    name = "srv-record" if values.text("srv-record") else "srv-domain"
+    record = values.text("srv-record") or f"_{kind}._tcp.{values.text('srv-domain')}"
+    found = Machine().services(record.rstrip("."))
+    if not found:
+        faults.append(values.error(name, f"Cannot get nodes from SRV records {record}"))
+    ordered = sorted(found, key=lambda srv: (srv[2], -srv[3], srv[0]))
+    return tuple(f"{target.rstrip('.')}:{port}" for target, port, _, _ in ordered)
+
+
+# named sources and tables [backend]
+
+
+def source_config(table: Mapping[str, Any]) -> SourceConfig:
+    """Return the source that a table `[backend]` describes.
+
+    Raises:
+        ConfigError: it cannot be understood.
     """
-    rest = list(argv)
-    at = 0
-    while at < len(rest):
-        word = rest[at]
-        if word == "-n" or word.startswith("-n="):
-            rest[at] = "-node" + word[2:]
-            word = rest[at]
-        if word == "--" or len(word) < 2 or word[0] != "-":
-            break
-        name, equals, _ = word.lstrip("-").partition("=")
-        setting = SETTINGS.by_name.get(name)
-        takes_word = setting is not None and setting.kind is not Kind.BOOL and not equals
-        at += 2 if takes_word else 1
-    if at >= len(rest) or rest[at] not in BACKENDS:
-        return rest
-    backend = rest.pop(at)
-    after = both_syntaxes(rest[at:]) if at < len(rest) else []
-    return ["-backend", backend, "-prefix-mode", "join", *rest[:at], *after]
+    given = {key.lower().replace("-", "_"): value for key, value in table.items()}
+    kind = str(given.pop("backend", ""))
+    nodes = given.pop("nodes", given.pop("node", ()))
+    places = (nodes,) if isinstance(nodes, str) else tuple(map(str, nodes))
+    if kind not in ETCD_NAMES:
+        if kind not in known():
+            raise ConfigError('key "backend"', kind, "table", "Invalid backend")
+        return SourceConfig(backend=BackendConfig(kind, places, given))
+    options = Options(
+        ca=str(given.get("client_cakeys", "")),
+        cert=str(given.get("client_cert", "")),
+        key=str(given.get("client_key", "")),
+        insecure_skip_verify=given.get("client_insecure") is True,
+    )
+    options = _with_nodes(options, places, str(given.get("scheme", "")))
+    if given.get("basic_auth") is True:
+        login = (str(given.get("username", "")), str(given.get("password", "")))
+        options = replace(options, user=login[0], password=login[1])
+    options.parsed()
+    return SourceConfig(options, BackendConfig("etcd", options.endpoints))
+
+
+def _named_sources(path: Path, faults: list[ConfigError]) -> dict[str, SourceConfig]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        faults.append(ConfigError("file", str(path), str(path), f"cannot be read: {error}"))
+        return {}
+    found: dict[str, SourceConfig] = {}
+    for name, table in document.items():
+        if not isinstance(table, dict) or not name.replace("-", "").replace("_", "").isalnum():
+            reason = "must be a table with a plain name"
+            faults.append(ConfigError("table", name, str(path), reason))
+            continue
+        try:
+            found[name] = source_config(table)
+        except ConfigError as error:
+            faults.append(ConfigError(f"[{name}]", error.value, str(path), error.reason))
+    return found
+
+
+def _child(values: Values, faults: list[ConfigError]) -> Child | None:
+    numbers: dict[str, int] = {}
+    for name in ("exec-reload-signal", "exec-kill-signal"):
+        word = values.text(name).upper().removeprefix("SIG")
+        number = 0 if word == "NONE" else getattr(signal, f"SIG{word}", None)
+        if number is None or (name == "exec-kill-signal" and not number):
+            faults.append(values.error(name, "no such signal; write e.g. HUP, USR1, TERM"))
+        numbers[name] = int(number or 0)
+    command = values.text("exec")
+    if not command:
+        return None
+    if values.flag("onetime"):
+        faults.append(values.error("exec", "goes with -watch or -interval, not with -onetime"))
+    return Child(
+        command,
+        numbers["exec-reload-signal"],
+        numbers["exec-kill-signal"],
+        values.seconds("exec-kill-timeout"),
+    )

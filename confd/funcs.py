@@ -328,8 +328,13 @@ def _regex_find(pattern: str, text: str) -> str:
 # the whole set
 
 
-def _store(view: Callable[[], Tree]) -> dict[str, Func]:
+def _store(view: Callable[[], Tree], *, strict: bool) -> dict[str, Func]:
     """Functions that read keys; `view` gives the tree of the resource being rendered."""
+
+    def some(found: Any, what: str) -> Any:
+        if strict and not found:
+            raise CallError(f"nothing found: {what}")
+        return found
 
     def found(name: str, function: str) -> str:
         value = view().find(name)
@@ -346,10 +351,10 @@ def _store(view: Callable[[], Tree]) -> dict[str, Func]:
         raise CallError(f"key does not exist: {name}")
 
     def gets(pattern: str) -> Value:
-        return KVPairs(view().match(pattern))
+        return KVPairs(some(view().match(pattern), pattern))
 
     def getvs(pattern: str) -> Strings:
-        return Strings(sorted(pair.Value for pair in view().match(pattern)))
+        return Strings(sorted(pair.Value for pair in some(view().match(pattern), pattern)))
 
     return {
         "getv": Func(getv, (STRING,), STRING),
@@ -357,8 +362,8 @@ def _store(view: Callable[[], Tree]) -> dict[str, Func]:
         "exists": Func(lambda name: view().find(name) is not None, (STRING,)),
         "gets": Func(gets, (STRING,)),
         "getvs": Func(getvs, (STRING,)),
-        "ls": Func(lambda path: view().listing(path), (STRING,)),
-        "lsdir": Func(lambda path: view().listing(path, directories=True), (STRING,)),
+        "ls": Func(lambda path: some(view().listing(path), path), (STRING,)),
+        "lsdir": Func(lambda path: some(view().listing(path, directories=True), path), (STRING,)),
     }
 
 
@@ -456,11 +461,23 @@ _PURE: Final[dict[str, Func]] = {
 }
 
 
-def functions(view: Callable[[], Tree], world: World) -> dict[str, Func]:
+_EXACT: Final[dict[str, Func]] = {
+    "json": Func(lambda text: jsontext.decode_object(text, exact=True), (STRING,)),
+    "jsonArray": Func(lambda text: jsontext.decode_array(text, exact=True), (STRING,)),
+    "fromJson": Func(lambda text: jsontext.decode(text, exact=True), (STRING,)),
+}
+
+
+def functions(
+    view: Callable[[], Tree], world: World, *, strict: bool = False, exact: bool = False
+) -> dict[str, Func]:
     """Return all functions but `include`, which needs the template directory.
 
     Args:
         view: gives the tree of the resource being rendered.
         world: the machine.
+        strict: a pattern or listing that finds nothing is an error.
+        exact: JSON's whole numbers are ints, not floats.
     """
-    return {**_PURE, **_store(view), **_world(world)}
+    known = {**_PURE, **_store(view, strict=strict), **_world(world)}
+    return known | _EXACT if exact else known

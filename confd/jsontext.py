@@ -29,8 +29,11 @@ from fairlead.gotemplate.values import (
 _MAX_DEPTH: Final = 10_000
 
 
-def decode(text: str) -> Value:
+def decode(text: str, *, exact: bool = False) -> Value:
     """Return the value of a JSON text.
+
+    Args:
+        exact: whole numbers of 64 bits are ints.
 
     Raises:
         CallError: with encoding/json's message.
@@ -39,32 +42,32 @@ def decode(text: str) -> Value:
     if text[:1] == "\ufeff":
         raise CallError("invalid character 'ï' looking for beginning of value")
     try:
-        return _repaired(_DECODER.decode(text))
+        return _repaired((_EXACT if exact else _DECODER).decode(text))
     except (ValueError, RecursionError):
         _Scan(text).explain()
 
 
-def decode_as(text: str, want: Type) -> Value:
+def decode_as(text: str, want: Type, *, exact: bool = False) -> Value:
     """Return a JSON text's value as `[]any` or `map[string]any`; null is the empty one."""
-    value = decode(text)
+    value = decode(text, exact=exact)
     if value is None:
         return [] if want is ANY_LIST else {}
     if type(value) not in want.accepts:
-        kinds = {list: "array", dict: "object", str: "string", bool: "bool", float: "number"}
+        kinds = {list: "array", dict: "object", str: "string", bool: "bool"}
         raise CallError(
-            f"json: cannot unmarshal {kinds[type(value)]} into Go value of type {want.name}"
+            f"json: cannot unmarshal {kinds.get(type(value), 'number')} into Go value of type {want.name}"
         )
     return value
 
 
-def decode_object(text: str) -> Value:
+def decode_object(text: str, *, exact: bool = False) -> Value:
     """`json`: an object, or null."""
-    return decode_as(text, ANY_MAP)
+    return decode_as(text, ANY_MAP, exact=exact)
 
 
-def decode_array(text: str) -> Value:
+def decode_array(text: str, *, exact: bool = False) -> Value:
     """`jsonArray`: an array, or null."""
-    return decode_as(text, ANY_LIST)
+    return decode_as(text, ANY_LIST, exact=exact)
 
 
 def _number(text: str) -> float:
@@ -78,6 +81,12 @@ def _constant(text: str) -> NoReturn:
     raise ValueError(text)  # NaN and Infinity are no JSON
 
 
+def _whole(text: str) -> float | int:
+    value = int(text) if len(text) < 21 else 1 << 64
+    return value if -(1 << 63) <= value < 1 << 63 and text != "-0" else _number(text)
+
+
+_EXACT: Final = json.JSONDecoder(parse_int=_whole, parse_float=_number, parse_constant=_constant)
 _DECODER: Final = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=_constant)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 

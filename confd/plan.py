@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two states → stage, check, replace, reload, for each resource in order. Pure.
+"""Two states of a resource → stage, check, replace, remove, reload. Pure.
 
-Actions of one resource depend on each other: `apply` skips the rest of a resource when one of
-its actions fails. Nothing is ever removed: a resource that goes leaves its file behind, as the
-original does.
+A resource is installed whole or not at all: `apply` stops at the first action that fails.
+Nothing is removed but what `for_each` made for a key that is gone: a resource that goes leaves
+its file behind, as the original does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass, field
 
 from confd.records import TemplateResource
-from confd.state import Broken, File, Present, State, Wanted
+from confd.state import Broken, File, Output, Present, State, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,13 @@ class Notice:
     """Noop mode: say what is out of sync, change nothing."""
 
     resource: TemplateResource
+    dest: str
+    wanted: File | None
+    present: File | None
     differences: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"leave {self.resource.dest} out of sync"
+        return f"leave {self.dest} out of sync"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Stage:
     """Write the new content beside the destination."""
 
     resource: TemplateResource
+    dest: str
     content: bytes = field(repr=False)
     mode: int
     uid: int
@@ -50,12 +54,12 @@ class Stage:
     differences: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"stage {self.resource.dest}: {len(self.content)} bytes"
+        return f"stage {self.dest}: {len(self.content)} bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Run the check command on the staged file."""
+    """Run the check command on what is staged."""
 
     resource: TemplateResource
 
@@ -65,12 +69,24 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """Rename the staged file to the destination."""
+    """Rename every staged file to its destination; when one is refused, take the others back."""
 
     resource: TemplateResource
+    dests: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"replace {self.resource.dest}"
+        return f"replace {', '.join(self.dests)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a file that `for_each` made for a key that is gone."""
+
+    resource: TemplateResource
+    dest: str
+
+    def __str__(self) -> str:
+        return f"remove {self.dest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +99,7 @@ class Reload:
         return f"reload {self.resource.dest}"
 
 
-Action = Report | Notice | Stage | Check | Replace | Reload
+Action = Report | Notice | Stage | Check | Replace | Remove | Reload
 DEFAULT_MODE = 0o644
 
 
@@ -95,37 +111,54 @@ class Switches:
     sync_only: bool = False
 
 
-def plan_files(
+def plan_resource(
     desired: State, actual: State, switches: Switches = Switches()
 ) -> tuple[Action, ...]:
     """Return the actions that turn `actual` into `desired`; none when they agree."""
-    actions: list[Action] = []
-    for name in sorted(desired):
-        item = desired[name]
-        present = actual.get(name)
-        if isinstance(item, Broken):
-            actions.append(Report(item.resource, item.reason))
-        elif isinstance(item, Wanted):
-            now = present if isinstance(present, Present) else Present(None)
-            actions.extend(_one(item, now, switches))
+    if isinstance(desired, Broken):
+        return (Report(desired.resource, desired.reason),)
+    if not isinstance(desired, Wanted):
+        return ()
+    resource = desired.resource
+    now = actual if isinstance(actual, Present) else Present({})
+    stages = [
+        Stage(resource, dest, file.content, file.mode, file.uid, file.gid, found)
+        for dest, output in desired.outputs.items()
+        if (file := _file(output, now.files.get(dest))) != now.files.get(dest)
+        for found in (differences(file, now.files.get(dest), dest),)
+    ]
+    gone = [
+        Remove(resource, dest)
+        for dest, file in now.files.items()
+        if dest not in desired.outputs and file is not None
+    ]
+    if switches.noop:
+        return (*(_notice(stage, now) for stage in stages), *(_farewell(g, now) for g in gone))
+    actions: list[Action] = [*stages]
+    if stages:
+        if resource.check_cmd and not switches.sync_only:
+            actions.append(Check(resource))
+        actions.append(Replace(resource, tuple(stage.dest for stage in stages)))
+    actions += gone
+    if resource.reload_cmd and not switches.sync_only and (actions or now.reload_due):
+        actions.append(Reload(resource))
     return tuple(actions)
 
 
-def _one(wanted: Wanted, present: Present, switches: Switches) -> list[Action]:
-    resource, now = wanted.resource, present.file
-    mode = wanted.mode
+def _file(output: Output, present: File | None) -> File:
+    mode = output.mode
     if mode is None:
-        mode = DEFAULT_MODE if now is None else now.mode
-    file = File(wanted.content, mode, wanted.uid, wanted.gid)
-    reload = [Reload(resource)] if resource.reload_cmd and not switches.sync_only else []
-    if file == now:
-        return [*reload] if present.reload_due and not switches.noop else []
-    found = differences(file, now, resource.dest)
-    if switches.noop:
-        return [Notice(resource, found)]
-    check = [Check(resource)] if resource.check_cmd and not switches.sync_only else []
-    stage = Stage(resource, file.content, file.mode, file.uid, file.gid, found)
-    return [stage, *check, Replace(resource), *reload]
+        mode = DEFAULT_MODE if present is None else present.mode
+    return File(output.content, mode, output.uid, output.gid)
+
+
+def _notice(stage: Stage, now: Present) -> Notice:
+    file = File(stage.content, stage.mode, stage.uid, stage.gid)
+    return Notice(stage.resource, stage.dest, file, now.files.get(stage.dest), stage.differences)
+
+
+def _farewell(gone: Remove, now: Present) -> Notice:
+    return Notice(gone.resource, gone.dest, None, now.files[gone.dest], ())
 
 
 def differences(wanted: File, now: File | None, dest: str) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the reconciler compares: files as they should be and as they are. Pure."""
+"""What the reconciler compares for one resource: its files as they should be and as they are. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confd.records import TemplateResource
 
@@ -13,44 +13,58 @@ from confd.records import TemplateResource
 class File:
     """A destination as it should be, or as it is."""
 
-    content: bytes
+    content: bytes = field(repr=False)
     mode: int
     uid: int
     gid: int
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A resource's destination as it should be; `mode` None keeps the present file's."""
+class Output:
+    """A destination as its template makes it; `mode` None keeps the present file's."""
 
-    resource: TemplateResource
-    content: bytes
+    content: bytes = field(repr=False)
     mode: int | None
     uid: int
     gid: int
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A resource's destinations as they should be: all of them, no other."""
+
+    resource: TemplateResource
+    outputs: Mapping[str, Output]
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
-    """A resource that cannot be rendered now; its destination is left alone."""
+    """A resource that cannot be rendered now; its destinations are left alone."""
 
     resource: TemplateResource
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A resource whose keys have not come in yet."""
+
+    resource: TemplateResource
+
+
+@dataclass(frozen=True, slots=True)
 class Present:
-    """A resource's destination as it is.
+    """A resource's destinations as they are.
 
     Attributes:
-        file: None where nothing stands.
-        reload_due: the file was replaced and its reload has not succeeded since.
+        files: destination → what stands there, None for nothing; also those of `for_each`
+            that an earlier pass made.
+        reload_due: a file was replaced and the reload has not succeeded since.
     """
 
-    file: File | None
+    files: Mapping[str, File | None]
     reload_due: bool = False
 
 
-Item = Wanted | Broken | Present
-State = Mapping[str, Item]
-"""Resource file → what should be (Wanted, Broken) or is (Present)."""
+Desired = Wanted | Broken | Waiting
+State = Desired | Present

@@ -11,33 +11,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from confd.records import TemplateResource
-from confd.values import Reads, Tree
+from confd.values import Fetch, Reads, Tree
 from fairlead.etcd.types import KeyValue
 
-_Kind = tuple[str, frozenset[str]]
+Pair = tuple[bytes, KeyValue | None]
+"""A key and what it holds now; None: it is gone."""
+
+_Kind = tuple[str, str, frozenset[str]]
 
 
 class Views:
-    """Trees by what they fetch, and what each resource read of its own at its last render."""
+    """Trees by what they fetch, and what each template read of its own at its last render.
 
-    def __init__(self) -> None:
+    Args:
+        loose: names of the sources whose keys are environment variables.
+    """
+
+    def __init__(self, loose: Collection[str] = ()) -> None:
+        self.loose = loose
         self._trees: dict[_Kind, Tree] = {}
         self._users: dict[str, _Kind] = {}
         self._reads: dict[str, Reads] = {}
 
     def assign(self, resources: Iterable[TemplateResource]) -> list[Tree]:
-        """Give each resource its tree; return the trees that are new, still empty."""
+        """Give each template its tree; return the trees that are new, still empty."""
         new: list[Tree] = []
         users: dict[str, _Kind] = {}
-        for resource in resources:
-            kind = (resource.prefix, frozenset(resource.keys))
+        for template in (t for resource in resources for t in resource.templates):
+            kind = (template.backend, template.prefix, frozenset(template.keys))
             if kind not in self._trees:
-                self._trees[kind] = Tree(resource.prefix, resource.keys)
+                self._trees[kind] = self._tree(template)
                 new.append(self._trees[kind])
-            users[resource.file] = kind
+            users[template.file] = kind
         self._users = users
         for kind in self._trees.keys() - set(users.values()):
             del self._trees[kind]
@@ -45,19 +53,35 @@ class Views:
             del self._reads[file]
         return new
 
-    def tree(self, resource: TemplateResource) -> Tree:
-        """Return the tree a resource reads."""
-        return self._trees[self._users[resource.file]]
+    def _tree(self, template: TemplateResource) -> Tree:
+        fetches = [
+            Fetch(
+                source,
+                keys,
+                "" if source == template.backend else f"{source}:",
+                source in self.loose,
+            )
+            for source, keys in template.fetches.items()
+        ]
+        return Tree(template.prefix, fetches)
 
-    def start_reads(self, resource: TemplateResource) -> Tree:
-        """Return the resource's tree, noting from now on what is read."""
-        tree = self.tree(resource)
-        tree.reads = self._reads[resource.file] = Reads()
+    def tree(self, template: TemplateResource) -> Tree:
+        """Return the tree a template reads."""
+        return self._trees[self._users[template.file]]
+
+    def start_reads(self, template: TemplateResource) -> Tree:
+        """Return the template's tree, noting from now on what is read."""
+        tree = self.tree(template)
+        tree.reads = self._reads[template.file] = Reads()
         return tree
 
-    def apply(self, changes: Sequence[tuple[bytes, KeyValue | None]]) -> set[str]:
-        """Take in a batch; return the resource files whose last render it touches."""
-        changed = {kind: names for kind, t in self._trees.items() if (names := t.apply(changes))}
+    def apply(self, changes: Sequence[Pair], source: str = "") -> set[str]:
+        """Take in a source's batch; return the templates' files whose last render it touches."""
+        changed = {
+            kind: names for kind, t in self._trees.items() if (names := t.apply(changes, source))
+        }
+        if not changed:
+            return set()
         return {
             file
             for file, kind in self._users.items()
@@ -66,5 +90,5 @@ class Views:
         }
 
     def sizes(self) -> dict[str, int]:
-        """Return how many keys each resource sees, for /debug/state."""
+        """Return how many keys each template sees, for /debug/state."""
         return {file: len(self._trees[kind]) for file, kind in self._users.items()}

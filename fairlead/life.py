@@ -24,7 +24,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Never, TypeVar
 
 from fairlead import admin, diagnose, log
 from fairlead.clock import SYSTEM, Clock
@@ -142,15 +142,29 @@ class Runtime:
         for error in records.rejected.values():
             rejected(error)
 
-    def reconcile(self, loop: Loop[State, Action], *mirrors: Mirror) -> None:
-        """Run a loop after the first snapshot of `mirrors`; hooks log, metrics, health, plan."""
+    def reconcile(
+        self,
+        loop: Loop[State, Action],
+        *mirrors: Mirror,
+        ready: Callable[[], Awaitable[None]] | None = None,
+        quiet: bool = False,
+    ) -> asyncio.Task[Never] | None:
+        """Run a loop after the first snapshot of `mirrors`; hooks log, metrics, health, plan.
+
+        Args:
+            ready: waited for as well, e.g. for a source that is no mirror.
+            quiet: the daemon itself logs what was refused.
+
+        Returns:
+            The loop's task, for `forget`; None with `-plan`.
+        """
         name = loop.name
         self.loops[name] = loop
         before = loop.observed
 
         def observed(loop: str, done: Pass[object]) -> None:
             before(loop, done)
-            self._note(loop, done)
+            self._note(loop, done, quiet=quiet)
 
         loop.observed = observed
         self.health.set("in-sync", False, "no pass yet")
@@ -158,9 +172,19 @@ class Runtime:
         async def first_snapshots() -> None:
             for mirror in mirrors:
                 await mirror.ready()
+            if ready is not None:
+                await ready()
 
-        if not self.planning:
-            self.tasks.start(f"reconcile {name}", reconcile(loop, first_snapshots))
+        if self.planning:
+            return None
+        return self.tasks.start(f"reconcile {name}", reconcile(loop, first_snapshots))
+
+    def forget(self, name: str, task: asyncio.Task[Never] | None) -> None:
+        """End a loop whose subject is gone; it counts no longer for `in-sync`."""
+        self.loops.pop(name, None)
+        if task is not None:
+            task.cancel()
+        self._judge()
 
     def certificates(self, *paths: str) -> None:
         """Export when the certificates in these files end, and warn from 30 days on; "" is none."""
@@ -258,9 +282,11 @@ class Runtime:
         if all(other.synced for other in self.mirrors.values()):
             self.health.set("first-sync", True)
 
-    def _note(self, name: str, done: Pass[object]) -> None:
-        self.metrics.note_pass(name, done, self.clock.wall(), left=bool(self.loops[name].undone))
-        for error in done.failures:
+    def _note(self, name: str, done: Pass[object], *, quiet: bool = False) -> None:
+        self.metrics.note_pass(
+            name, done, self.clock.wall(), left=name in self.loops and bool(self.loops[name].undone)
+        )
+        for error in () if quiet else done.failures:
             self.log.warning("action failed", loop=name, action=error.action, reason=error.reason)
         if done.held:
             self.log.error(
@@ -269,6 +295,10 @@ class Runtime:
                 removals=done.held,
                 release=f"fairlead plan --release {self.program.name}",
             )
+        self._judge()
+
+    def _judge(self) -> None:
+        """Set the condition `in-sync` from what every loop has undone."""
         faults = [fault for loop in self.loops.values() if (fault := _undone(loop))]
         if all(loop.last is not None for loop in self.loops.values()) or faults:
             self.health.set("in-sync", not faults, "; ".join(faults))

@@ -86,7 +86,12 @@ def _word(value: object) -> str:
     return text if text and _PLAIN.issuperset(text) else json.dumps(text, ensure_ascii=False)
 
 
-RENDERERS: Final[dict[str, Render]] = {"auto": logfmt, "logfmt": logfmt, "json": as_json}
+RENDERERS: Final[dict[str, Render]] = {
+    "auto": logfmt,
+    "text": logfmt,  # a fork of confd calls it so
+    "logfmt": logfmt,
+    "json": as_json,
+}
 
 
 def _stderr(text: str) -> None:

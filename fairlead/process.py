@@ -137,6 +137,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
                 async with asyncio.timeout(GRACE_SECONDS):
                     await process.wait()
                     break
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # who of the group ignored TERM
 
 
 def _signal_name(number: int) -> str:

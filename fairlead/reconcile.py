@@ -204,7 +204,8 @@ class Loop(Generic[State, Action]):
 
     async def pending(self, scope: Scope = EVERYTHING) -> tuple[Action, ...]:
         """Return what a pass would do now, and do nothing: `-plan`, `fairlead plan`."""
-        return tuple(self.plan(self.desired(scope), await self.observe(scope)))
+        actual = await self.observe(scope)  # first, as in `once`
+        return tuple(self.plan(self.desired(scope), actual))
 
     async def once(self, scope: Scope = EVERYTHING) -> Pass[Action]:
         """Make one pass over `scope`."""

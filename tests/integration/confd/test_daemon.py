@@ -219,7 +219,7 @@ async def test_plan_writes_nothing(confd: Confd) -> None:
         assert await confd.run(etcd.endpoints, "-watch", "-plan") == 0
     assert list(confd.out.iterdir()) == []
     for action in ("stage", "replace", "reload"):
-        assert f"files: {action} {confd.out}/a" in text(confd.log)
+        assert f"/a.toml: {action} {confd.out}/a" in text(confd.log)
 
 
 async def test_a_role_for_the_keys_alone_suffices(confd: Confd) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from confd.apply import Applier, reload_command
 from confd.command import CommandFailed, run_command
+from confd.journal import Journal
+from confd.metrics import Metrics
 from confd.observe import present_files
-from confd.plan import Switches, plan_files
+from confd.plan import Switches, plan_resource
 from confd.records import TemplateResource
-from confd.state import Wanted
+from confd.state import Output, Wanted
 from fairlead.log import Line, Log, Sink
 
 PLAIN = Switches()
@@ -32,24 +34,35 @@ class Lines:
         return Log(Sink(write=lambda text: None, level=10, render=render))
 
 
+def applier(lines: Lines | None = None, *, keep_stage: bool = False) -> Applier:
+    log = (lines or Lines()).log()
+    return Applier(log, Journal(None, log), Metrics(), keep_stage)
+
+
 def resource(dest: Path, **more: object) -> TemplateResource:
     return TemplateResource("a.toml", "a.tmpl", str(dest), **more)  # type: ignore[arg-type]
 
 
 async def converge(
-    applier: Applier, wanted: TemplateResource, content: bytes, switches: Switches = PLAIN
+    applier: Applier,
+    wanted: TemplateResource,
+    content: bytes | dict[str, bytes],
+    switches: Switches = PLAIN,
 ) -> list[str]:
     """Make one pass; return the reasons of what was refused."""
-    actual = present_files([wanted], applier.owed)
-    item = Wanted(wanted, content, wanted.mode, os.geteuid(), os.getegid())
-    plan = plan_files({wanted.file: item}, actual, switches)
+    contents = content if isinstance(content, dict) else {wanted.dest: content}
+    entry = applier.journal.entry(wanted.file)
+    actual = present_files({*contents, *entry.made}, reload_due=entry.reload_due)
+    uid, gid = os.geteuid(), os.getegid()
+    outputs = {dest: Output(text, wanted.mode, uid, gid) for dest, text in contents.items()}
+    plan = plan_resource(Wanted(wanted, outputs), actual, switches)
     return [error.reason for error in await applier.carry_out(plan)]
 
 
 async def test_new_file(tmp_path: Path) -> None:
     lines = Lines()
-    applier, file = Applier(lines.log()), resource(tmp_path / "f", mode=0o640)
-    assert await converge(applier, file, b"one") == []
+    made, file = applier(lines), resource(tmp_path / "f", mode=0o640)
+    assert await converge(made, file, b"one") == []
     assert (tmp_path / "f").read_bytes() == b"one"
     assert (tmp_path / "f").stat().st_mode & 0o7777 == 0o640
     assert lines.all == [
@@ -57,7 +70,7 @@ async def test_new_file(tmp_path: Path) -> None:
         f"info Target config {tmp_path}/f has been updated",
     ]
     lines.all.clear()
-    assert await converge(applier, file, b"one") == []
+    assert await converge(made, file, b"one") == []
     assert lines.all == [], "a pass with nothing to do is silent"
 
 
@@ -65,7 +78,7 @@ async def test_umask_does_not_matter(tmp_path: Path) -> None:
     """Trap 23."""
     before = os.umask(0o077)
     try:
-        await converge(Applier(Lines().log()), resource(tmp_path / "f"), b"x")
+        await converge(applier(), resource(tmp_path / "f"), b"x")
     finally:
         os.umask(before)
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o644
@@ -73,10 +86,10 @@ async def test_umask_does_not_matter(tmp_path: Path) -> None:
 
 async def test_failed_check_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     lines = Lines()
-    applier = Applier(lines.log())
+    made = applier(lines)
     file = resource(tmp_path / "f", check_cmd='grep -q "$0" {{.src}} || { echo no; exit 3; }')
     (tmp_path / "f").write_text("old")
-    assert await converge(applier, file, b"new") == ["Config check failed: exit status 3"]
+    assert await converge(made, file, b"new") == ["Config check failed: exit status 3"]
     assert (tmp_path / "f").read_text() == "old"
     assert os.listdir(tmp_path) == ["f"]
     assert 'error "no\\n"' in lines.all
@@ -84,25 +97,25 @@ async def test_failed_check_leaves_the_old_file_and_no_litter(tmp_path: Path) ->
 
 async def test_failed_reload_is_owed(tmp_path: Path) -> None:
     """Trap 11."""
-    applier = Applier(Lines().log())
+    made = applier()
     file = resource(tmp_path / "f", reload_cmd=f"test -e {tmp_path}/ok")
-    assert await converge(applier, file, b"new") == ["Config reload failed: exit status 1"]
+    assert await converge(made, file, b"new") == ["Config reload failed: exit status 1"]
     assert (tmp_path / "f").read_bytes() == b"new"
-    assert await converge(applier, file, b"new") == ["Config reload failed: exit status 1"]
+    assert await converge(made, file, b"new") == ["Config reload failed: exit status 1"]
     (tmp_path / "ok").touch()
-    assert await converge(applier, file, b"new") == []
-    assert applier.owed == set()
+    assert await converge(made, file, b"new") == []
+    assert made.journal.owed() == frozenset()
 
 
 async def test_directory_missing(tmp_path: Path) -> None:
-    (reason,) = await converge(Applier(Lines().log()), resource(tmp_path / "no" / "f"), b"x")
+    (reason,) = await converge(applier(), resource(tmp_path / "no" / "f"), b"x")
     assert reason.startswith(f"open {tmp_path}/no/.f")
-    assert reason.endswith("No such file or directory")
+    assert reason.endswith("no such file or directory")
 
 
 async def test_dest_is_a_directory(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
-    (reason,) = await converge(Applier(Lines().log()), resource(tmp_path / "f"), b"x")
+    (reason,) = await converge(applier(), resource(tmp_path / "f"), b"x")
     assert reason.startswith("rename ")
     assert os.listdir(tmp_path) == ["f"]
 
@@ -111,7 +124,7 @@ async def test_symlink_at_dest_is_replaced(tmp_path: Path) -> None:
     """Trap 13."""
     (tmp_path / "real").write_text("real")
     (tmp_path / "f").symlink_to(tmp_path / "real")
-    await converge(Applier(Lines().log()), resource(tmp_path / "f"), b"x")
+    await converge(applier(), resource(tmp_path / "f"), b"x")
     assert not (tmp_path / "f").is_symlink()
     assert (tmp_path / "real").read_text() == "real"
 
@@ -128,8 +141,8 @@ async def test_bind_mount_is_written_in_place_with_its_mode(
     inode = (tmp_path / "f").stat().st_ino
     monkeypatch.setattr(os, "rename", busy)
     file = resource(tmp_path / "f", mode=0o600)
-    applier = Applier(Lines().log())
-    assert await converge(applier, file, b"new") == []
+    made = applier()
+    assert await converge(made, file, b"new") == []
     status = (tmp_path / "f").stat()
     assert (status.st_ino, status.st_mode & 0o777) == (inode, 0o600)
     assert (tmp_path / "f").read_bytes() == b"new"
@@ -139,14 +152,14 @@ async def test_bind_mount_is_written_in_place_with_its_mode(
 async def test_noop_changes_nothing(tmp_path: Path) -> None:
     lines = Lines()
     file = resource(tmp_path / "f", reload_cmd="false")
-    assert await converge(Applier(lines.log()), file, b"x", Switches(noop=True)) == []
+    assert await converge(applier(lines), file, b"x", Switches(noop=True)) == []
     assert os.listdir(tmp_path) == []
     assert lines.all == [f"warning Noop mode enabled. {tmp_path}/f will not be modified"]
 
 
 async def test_keep_stage_file(tmp_path: Path) -> None:
-    applier = Applier(Lines().log(), keep_stage=True)
-    await converge(applier, resource(tmp_path / "f"), b"x")
+    made = applier(keep_stage=True)
+    await converge(made, resource(tmp_path / "f"), b"x")
     assert len(os.listdir(tmp_path)) == 2
     assert all((tmp_path / name).read_bytes() == b"x" for name in os.listdir(tmp_path))
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from confd.catalog import Catalog
-from confd.desired import wanted_files
+from confd.records import Defaults
+from confd.renderer import Renderer
 from confd.state import Broken, Wanted
 from confd.views import Views
-from confd.world import Machine
 from fairlead.etcd.types import KeyValue, Revision
 
 
 def catalog(root: Path) -> Catalog:
-    return Catalog(root, "", "override", Machine())
+    return Catalog(root, Defaults())
 
 
 def write(path: Path, text: str) -> Path:
@@ -79,19 +79,20 @@ def test_desired(tmp_path: Path) -> None:
     views.assign(found.resources.values())
     one = Revision(1)
     views.apply([(b"/k", KeyValue(b"/k", b"\xff", one, one, 1))])
-    state = wanted_files(None, found, views, uid=1, gid=2)
-    wanted = state[file]
+    renderer = Renderer(found, views, uid=1, gid=2)
+    wanted = renderer.wanted(found.resources[file])
     assert isinstance(wanted, Wanted)
-    assert (wanted.content, wanted.uid, wanted.gid) == (b"x \xff\n", 1, 2)
-    missing = state[broken]
+    output = wanted.outputs["/etc/a.tmpl"]
+    assert (output.content, output.uid, output.gid) == (b"x \xff\n", 1, 2)
+    assert renderer.wanted(found.resources[file]) is wanted, "nothing changed: not rendered again"
+    missing = renderer.wanted(found.resources[broken])
     assert isinstance(missing, Broken)
     assert missing.reason == f"Missing template: {tmp_path}/templates/b.tmpl"
     template.write_text('{{getv "/none"}}')
     os.utime(template, ns=(1, 1))
-    failed = wanted_files(frozenset((file,)), found, views, uid=1, gid=2)
-    assert list(failed) == [file]
-    assert isinstance(failed[file], Broken)
-    assert "key does not exist: /none" in str(failed[file])
+    failed = renderer.wanted(found.resources[file])
+    assert isinstance(failed, Broken)
+    assert "key does not exist: /none" in str(failed)
     assert views.apply([(b"/none", KeyValue(b"/none", b"", one, one, 1))]) == set()
 
 
@@ -115,6 +116,6 @@ def test_dot_is_nothing(tmp_path: Path, text: str) -> None:
     found, views = catalog(tmp_path), Views()
     found.refresh()
     views.assign(found.resources.values())
-    wanted = wanted_files(None, found, views, uid=0, gid=0)[file]
+    wanted = Renderer(found, views).wanted(found.resources[file])
     assert isinstance(wanted, Wanted)
-    assert wanted.content == b"<no value>|<no value>"
+    assert wanted.outputs["/etc/a.tmpl"].content == b"<no value>|<no value>"

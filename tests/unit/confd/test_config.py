@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from confd.config import SETTINGS, Config, both_syntaxes, configure
+from confd.check import run_checks
+from confd.config import Config, configure
+from confd.settings import SETTINGS, both_syntaxes
 from fairlead.configfile import parse
 from fairlead.errors import ConfigErrors
+from fairlead.etcd.options import Options
 from fairlead.flags import UsageError
 
 
@@ -19,43 +22,53 @@ def config(*words: str, environ: dict[str, str] | None = None, toml: str = "") -
     return configure(values, env)
 
 
+def etcd(*words: str, environ: dict[str, str] | None = None) -> Options:
+    found = config(*words, environ=environ).etcd
+    assert found is not None
+    return found
+
+
 def test_defaults() -> None:
     found = config()
-    assert (found.mode, found.interval, found.prefix_mode) == ("interval", 600, "override")
-    assert found.etcd.endpoints == ("http://127.0.0.1:2379",)
+    assert (found.mode, found.interval, found.defaults.prefix_mode) == ("interval", 600, "override")
+    assert found.sources[""].backend.nodes == ("http://127.0.0.1:2379",)
     assert found.confdir == Path("/etc/confd")
 
 
 def test_the_forks_syntax_joins_prefixes() -> None:
     """Trap 1; global flags stand before or after the backend."""
     found = config("--prefix", "etcd", "etcd", "--watch", "-n", "h:1", "--node=h:2")
-    assert (found.prefix, found.prefix_mode, found.mode) == ("etcd", "join", "watch")
-    assert found.etcd.endpoints == ("h:1", "h:2")
+    assert (found.defaults.prefix, found.defaults.prefix_mode, found.mode) == (
+        "etcd",
+        "join",
+        "watch",
+    )
+    assert found.sources[""].backend.nodes == ("h:1", "h:2")
 
 
 def test_nodes() -> None:
     """Traps 19 and 20."""
-    assert config("-node", "a:1,b:2").etcd.endpoints == ("a:1", "b:2")
-    assert config("-node", "a", "-scheme", "https").etcd.endpoints == ("https://a",)
-    assert config("-node", "unix:/run/e").etcd.endpoints == ("unix:///run/e",)
+    assert etcd("-node", "a:1,b:2").endpoints == ("a:1", "b:2")
+    assert etcd("-node", "a", "-scheme", "https").endpoints == ("https://a",)
+    assert etcd("-node", "unix:/run/e").endpoints == ("unix:///run/e",)
     peers = {"ETCDCTL_PEERS": "http://p:1,http://q:1"}
-    assert config(environ=peers).etcd.endpoints == ("http://p:1", "http://q:1")
+    assert etcd(environ=peers).endpoints == ("http://p:1", "http://q:1")
     peers["ETCDCTL_ENDPOINTS"] = "http://e:1"
-    assert config(environ=peers).etcd.endpoints == ("http://e:1",)
+    assert etcd(environ=peers).endpoints == ("http://e:1",)
 
 
 def test_a_password_is_sent_only_with_basic_auth() -> None:
     words = ("-username", "u", "-password", "p")
-    assert config(*words).etcd.login() is None
-    assert config(*words, "-basic-auth").etcd.login() == ("u", "p")
+    assert etcd(*words).login() is None
+    assert etcd(*words, "-basic-auth").login() == ("u", "p")
 
 
 def test_flag_beats_file() -> None:
     """Trap 2."""
     toml = 'prefix = "/file"\nnodes = ["f:1"]\ninterval = 5\nsync_only = true\nlog_level = "debug"'
     found = config("-prefix", "/flag", toml=toml)
-    assert (found.prefix, found.interval, found.sync_only) == ("/flag", 5, True)
-    assert (found.etcd.endpoints, found.log_level) == (("f:1",), "debug")
+    assert (found.defaults.prefix, found.interval, found.sync_only) == ("/flag", 5, True)
+    assert (found.sources[""].backend.nodes, found.log_level) == (("f:1",), "debug")
 
 
 def test_onetime_beats_watch() -> None:
@@ -65,9 +78,11 @@ def test_onetime_beats_watch() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-backend", "redis"), "not built yet"),
+        (("-backend", "dynamodb"), "not built"),
+        (("-backend", "file"), "needs one"),
+        (("-exec", "true", "-exec-reload-signal", "NOPE"), "no such signal"),
+        (("-exec", "true", "-onetime"), "goes with -watch"),
         (("-backend", "nonsense"), "Invalid backend"),
-        (("env", "--onetime"), "not built yet"),
         (("-log-level", "loud"), 'not a valid level: "loud"'),
         (("-interval", "0"), "at least 1"),
         (("-client-cert", "/none"), "go together"),
@@ -80,13 +95,15 @@ def test_refused_values(words: tuple[str, ...], said: str) -> None:
         config(*words)
 
 
-@pytest.mark.parametrize("flag", ["-secret-keyring=x", "--debounce=1s", "-file=x", "--diff"])
+@pytest.mark.parametrize("flag", ["-secret-keyring=x", "-table=x"])
 def test_refused_flags(flag: str) -> None:
     with pytest.raises(UsageError, match="not supported"):
         config(flag)
 
 
-def test_check_config_tells_of_resources_and_templates(tmp_path: Path) -> None:
+def test_check_config_tells_of_resources_and_templates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "bad.tmpl").write_text("{{nofn}}")
@@ -96,9 +113,22 @@ def test_check_config_tells_of_resources_and_templates(tmp_path: Path) -> None:
         "c": "mode = 1",
     }.items():
         (tmp_path / "conf.d" / f"{name}.toml").write_text(f"[template]\n{lines}\n")
-    with pytest.raises(ConfigErrors) as caught:
-        config("-check-config", "-confdir", str(tmp_path))
-    said = [error.reason for error in caught.value.errors]
-    assert len(said) == 7
-    assert any('function "nofn" not defined' in reason for reason in said)
-    assert any("Missing template" in reason for reason in said)
+    values = SETTINGS.parse(["-check-config", "-confdir", str(tmp_path)], {})
+    assert run_checks(values) == 1
+    said = capsys.readouterr()
+    assert len([line for line in said.err.splitlines() if str(tmp_path) in line]) == 7, said.err
+    assert 'function "nofn" not defined' in said.err
+    assert "Missing template" in said.err
+    assert "Validation complete: 0/3 files passed" in said.out
+    (tmp_path / "conf.d" / "c.toml").write_text(
+        '[template]\nsrc = "good.tmpl"\ndest = "/tmp/x"\nkeys = ["/k"]'
+    )
+    (tmp_path / "templates" / "good.tmpl").write_text('{{getv "/k"}}')
+    one = ("-check-config", "-confdir", str(tmp_path), "-resource", f"{tmp_path}/conf.d/c.toml")
+    assert run_checks(SETTINGS.parse(one, {})) == 0
+    assert f"OK: {tmp_path}/conf.d/c.toml" in capsys.readouterr().out
+    mock = tmp_path / "mock.json"
+    mock.write_text('{"other": 1}')
+    assert run_checks(SETTINGS.parse([*one, "-validate", "-mock-data", str(mock)], {})) == 1
+    mock.write_text('{"k": 1}')
+    assert run_checks(SETTINGS.parse([*one, "-validate", "-mock-data", str(mock)], {})) == 0

@@ -23,5 +23,5 @@ def test_functions() -> None:
 
 def test_resource_keys() -> None:
     begun = PAGE.index("| Key | Default | Meaning |")
-    text = PAGE[begun : PAGE.index("Templates are", begun)]
+    text = PAGE[begun : PAGE.index("### Groups", begun)]
     assert all(f"`{name}`" in text for name in _KNOWN)

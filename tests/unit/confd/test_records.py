@@ -7,15 +7,16 @@ import pytest
 
 from confd.keys import effective_prefix, fetch_key, ranges, store_name
 from confd.paths import BadPattern, base, clean, compile_pattern, directory, literal_prefix
-from confd.records import decode_resource
+from confd.records import Defaults, Dialect, Wait, decode_resource
 from fairlead.errors import ConfigErrors
 from fairlead.etcd.types import KeyRange
 
+PLAIN = Defaults()
 MINIMAL = 'src = "a.tmpl"\ndest = "/etc/a"\n'
 
 
-def decode(lines: str, **options: str) -> object:
-    return decode_resource("a.toml", f"[template]\n{MINIMAL}{lines}", **options)
+def decode(lines: str, defaults: Defaults = PLAIN) -> object:
+    return decode_resource("a.toml", f"[template]\n{MINIMAL}{lines}", defaults)
 
 
 def test_all_fields() -> None:
@@ -71,7 +72,9 @@ def test_mode(text: str, mode: int, warned: int) -> None:
     [
         ('mode = "rw"\nkeys = "/a"\nuid = "root"', ["mode", "keys", "uid"]),
         ("mode = 420", ["mode"]),
-        ('output_format = "json"\ndebounce = "2s"', ["output_format", "debounce"]),
+        ('output_format = "ini"\ndebounce = "2"', ["output_format", "debounce"]),
+        ('strict = "yes"\nwait = {min = "2s", max = "1s"}', ["strict", "wait"]),
+        ('for_each = "/a/*"', ["dest"]),
         ('check_cmd_timeout = "soon"', ["check_cmd_timeout"]),
         ('keys = [" "]', ["keys"]),
     ],
@@ -91,13 +94,57 @@ def test_all_faults_at_once(lines: str, faults: list[str]) -> None:
         ("x = 1", "missing"),
         ('[template]\nsrc = "a"', 'key "dest"'),
         ('[template]\ndest = "/a"', "empty src template"),
-        (f"[template]\n{MINIMAL}[backend]\nbackend = 'env'", "not built yet"),
+        (f"[template]\n{MINIMAL}[backend]\nnodes = []", 'needs a key "backend"'),
+        (f"[template]\n{MINIMAL}[group]\n", r"made of \[\[template\]\]"),
+        (f"[[template]]\n{MINIMAL}[[template]]\n{MINIMAL}", "stands twice"),
+        (f"[[template]]\n{MINIMAL}reload_cmd = 'x'", r"into the table \[group\]"),
         ('[template]\nsrc = "a"\ndest = "/etc/"', "must name a file"),
     ],
 )
 def test_refused(document: str, said: str) -> None:
     with pytest.raises(ConfigErrors, match=said):
         decode_resource("a.toml", document)
+
+
+def test_our_own_keys() -> None:
+    found = decode_resource(
+        "a.toml",
+        """[group]
+        name = "web"
+        check_cmd = "true"
+        wait = {min = "1s", max = "3s"}
+        splay = "2s"
+        min_reload_interval = "1m"
+        [[template]]
+        src = "a"
+        dest = "/etc/a"
+        keys = ["/a", "vault:/db", "other:/x"]
+        strict = true
+        left_delimiter = "<<"
+        [[template]]
+        src = "b"
+        dest = "/etc/b/{{.Name}}"
+        for_each = "/b/*"
+        [backend]
+        backend = "env"
+        """,
+        Defaults(sources=frozenset({"vault"})),
+    )
+    assert (found.dest, found.check_cmd, found.wait) == ("web", "true", Wait(1, 3, 2))
+    assert found.reload_interval == 60
+    one, two = found.members
+    assert (one.dialect, two.for_each) == (Dialect("<<", strict=True), "/b/*")
+    assert one.keys == ("/a", "vault:/db", "/other:/x"), "an unknown name is part of the key"
+    own = found.backend
+    assert own == '{"backend": "env"}'
+    assert found.fetches == {own: ("/a", "/other:/x"), "vault": ("/db",)}
+
+
+def test_defaults_count_where_a_resource_says_nothing() -> None:
+    given = Defaults(check_seconds=1, reload_seconds=2, debounce=3, prefix="/g")
+    found = decode('keys = ["/k"]', given)
+    assert (found.check_seconds, found.reload_seconds) == (1, 2)  # type: ignore[attr-defined]
+    assert (found.wait, found.keys) == (Wait(3, 3), ("/g/k",))  # type: ignore[attr-defined]
 
 
 def test_unknown_key_is_a_warning_with_a_hint() -> None:

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`-onetime`: read all keys, process every resource in order, say how it went."""
+
+from __future__ import annotations
+
+import asyncio
+
+from confd.backends import BackendError
+from confd.confdir import Confdir
+from confd.config import Config
+from confd.sources import Sources
+from confd.units import Parts, in_order
+from fairlead.backoff import Backoff
+from fairlead.errors import ConfigError, StoreError
+from fairlead.life import Runtime
+from fairlead.reconcile import EVERYTHING
+
+
+async def once(
+    config: Config, runtime: Runtime, confdir: Confdir, sources: Sources, parts: Parts
+) -> int:
+    """Process all resources once; return the exit status."""
+    catalog = confdir.catalog
+    confdir.read()
+    if not catalog.resources and not catalog.faults:
+        return 1 if catalog.missing else 0
+    if not await read_keys(config, runtime, confdir, sources):
+        return 1
+    failed = bool(catalog.faults)
+    for unit in in_order(catalog.resources, parts):
+        done = await unit.loop.once(EVERYTHING)
+        wall, left = runtime.clock.wall(), bool(done.failures)
+        runtime.metrics.note_pass(unit.loop.name, done, wall, left=left)
+        failed = failed or bool(done.failures)
+        if done.failures and config.fail_fast:
+            break
+    return 1 if failed else 0
+
+
+async def read_keys(config: Config, runtime: Runtime, confdir: Confdir, sources: Sources) -> bool:
+    """Fill the views; say whether it worked, in time, after a few tries."""
+    resources = list(confdir.catalog.resources.values())
+    confdir.views.assign(resources)
+    backoff = Backoff(first=config.retry[0], most=max(config.retry))
+    try:
+        async with asyncio.timeout(config.read_seconds):
+            for attempt in range(1, config.attempts + 1):
+                try:
+                    for source, pairs in await sources.read(resources):
+                        confdir.views.apply(pairs, source)
+                        confdir.learn(source, pairs)
+                except (StoreError, BackendError) as error:
+                    transient = getattr(error, "transient", True)
+                    if attempt == config.attempts or not transient:
+                        runtime.log.error(str(error))
+                        return False
+                    await asyncio.sleep(backoff.next())
+                except ConfigError as error:
+                    runtime.log.error(str(error))
+                    return False
+                else:
+                    return True
+    except TimeoutError:
+        where = ",".join(runtime.endpoints)
+        runtime.log.error("context deadline exceeded", endpoints=where)
+    return False

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sources of keys, by name: etcd by mirrors, every other backend by a feed.
+
+::
+
+    etcd ──► Mirror ─┐
+    redis … ► Feed ──┴─► changed(source, pairs, first) ─► Views
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from confd.backends import Backend, BackendError, open_backend
+from confd.config import Config, SourceConfig, source_config
+from confd.keys import ranges
+from confd.metrics import Metrics
+from confd.records import TemplateResource
+from confd.views import Pair
+from fairlead.backoff import Backoff
+from fairlead.errors import StoreError
+from fairlead.etcd.client import connect
+from fairlead.etcd.mirror import Changes, Mirror
+from fairlead.etcd.store import Store
+from fairlead.etcd.types import KeyRange, KeyValue, Revision
+from fairlead.gotemplate.values import to_bytes
+from fairlead.life import Runtime
+
+Changed = Callable[[str, Sequence[Pair], bool], None]
+"""Told of a source's changed keys, and whether it is the first or a new list."""
+
+_NO_REVISION: Final = Revision(0)
+
+
+def _value(key: bytes, value: bytes) -> KeyValue:
+    return KeyValue(key, value, _NO_REVISION, _NO_REVISION, 0)
+
+
+class Feed:
+    """One backend, read whole whenever it may have changed; differences are passed on."""
+
+    def __init__(
+        self, source: str, kind: str, backend: Backend, runtime: Runtime, metrics: Metrics,
+        changed: Changed, pause: float,
+    ) -> None:  # fmt: skip
+        self.source = source
+        self.synced = False
+        self.first = asyncio.Event()
+        self.fault = ""
+        self.keys: tuple[str, ...] = ()
+        self.held: dict[bytes, KeyValue] = {}
+        self._kind = kind
+        self._backend = backend
+        self._log = runtime.log
+        self._metrics = metrics
+        self._changed = changed
+        self._more = asyncio.Event()
+        self._backoff = Backoff(first=pause, most=max(30.0, pause))
+
+    def want(self, keys: Iterable[str]) -> None:
+        """Read these keys too."""
+        more = tuple(dict.fromkeys((*self.keys, *keys)))
+        if more != self.keys:
+            self.keys = more
+            self.synced = False
+            self._more.set()
+
+    async def look(self) -> list[Pair]:
+        """Read once; return what differs from before."""
+        keys = self.keys
+        self._metrics.reads.labels(self._kind, "read").inc()
+        try:
+            found = await self._backend.read(keys)
+        except BackendError:
+            self._metrics.read_errors.labels(self._kind, "read").inc()
+            raise
+        now = {to_bytes(name): _value(to_bytes(name), value) for name, value in found.items()}
+        pairs: list[Pair] = [
+            (key, kv)
+            for key, kv in now.items()
+            if key not in self.held or self.held[key].value != kv.value
+        ]
+        pairs += [(key, None) for key in self.held if key not in now]
+        self.held = now
+        self.synced = keys == self.keys
+        return pairs
+
+    async def run(self) -> None:
+        """Follow the backend for ever."""
+        try:
+            while True:
+                try:
+                    first = not self.synced
+                    pairs = await self.look()
+                    if pairs or first:
+                        self._changed(self.source, pairs, first)
+                    self.first.set()
+                    self._backoff.reset()
+                    self.fault = ""
+                    await self._wait()
+                except BackendError as error:
+                    self.fault = str(error)
+                    self._log.error(str(error))
+                    await asyncio.sleep(self._backoff.next())
+        finally:
+            await self._backend.aclose()
+
+    async def _wait(self) -> None:
+        """Return when the backend changed, or more keys are wanted."""
+        more = asyncio.ensure_future(self._more.wait())
+        changed = asyncio.ensure_future(self._backend.changed(self.keys))
+        try:
+            await asyncio.wait({more, changed}, return_when=asyncio.FIRST_COMPLETED)
+            if changed.done():
+                changed.result()
+        finally:
+            for task in (more, changed):
+                task.cancel()
+            await asyncio.gather(more, changed, return_exceptions=True)
+            self._more.clear()
+
+    async def aclose(self) -> None:
+        """Give the backend back, when `run` never ran."""
+        await self._backend.aclose()
+
+
+class Sources:
+    """All sources that the resources name."""
+
+    def __init__(
+        self, config: Config, runtime: Runtime, metrics: Metrics, changed: Changed
+    ) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._metrics = metrics
+        self._changed = changed
+        self._mirrors: dict[str, list[Mirror]] = {}
+        self._feeds: dict[str, Feed] = {}
+        self._stores: dict[str, asyncio.Future[Store]] = {}
+
+    def config(self, source: str) -> SourceConfig:
+        """Return how to reach a source; a table `[backend]` is its own name."""
+        if source in self._config.sources:
+            return self._config.sources[source]
+        return source_config(json.loads(source))
+
+    def follow(self, resources: Iterable[TemplateResource]) -> None:
+        """Open what the resources need and nobody follows yet."""
+        for source, keys in wanted(resources).items():
+            config = self.config(source)
+            if config.etcd is not None:
+                self._follow_etcd(source, config, keys)
+            elif source in self._feeds:
+                self._feeds[source].want(keys)
+            else:
+                feed = self._feed(source, config)
+                feed.want(keys)
+                self._runtime.tasks.start(f"source {source or config.backend.name}", feed.run())
+
+    def _feed(self, source: str, config: SourceConfig) -> Feed:
+        kind = config.backend.name
+        backend = open_backend(config.backend)
+        pause = self._config.watch_pause
+        feed = Feed(source, kind, backend, self._runtime, self._metrics, self._changed, pause)
+        self._feeds[source] = feed
+        return feed
+
+    def _follow_etcd(self, source: str, config: SourceConfig, keys: Sequence[str]) -> None:
+        mirrors = self._mirrors.setdefault(source, [])
+        followed = [keys for mirror in mirrors for keys in mirror.ranges]
+        missing = tuple(keys for keys in ranges(keys) if not covered(keys, followed))
+        if not missing:
+            return
+        number = sum(map(len, self._mirrors.values()))
+        name = f"keys-{number}" if number else "keys"
+        if not source:
+            mirror = self._runtime.mirror(name, missing)
+            self._attach(source, mirror)
+        else:
+            self._runtime.tasks.start(f"mirror {name}", self._other_etcd(source, config, missing))
+
+    async def _other_etcd(
+        self, source: str, config: SourceConfig, missing: tuple[KeyRange, ...]
+    ) -> None:
+        """Follow keys of an etcd that is not the daemon's own."""
+        assert config.etcd is not None  # noqa: S101  (for the type checker; `follow` looked)
+        async with connect(config.etcd, clock=self._runtime.clock) as store:
+            mirror = Mirror(store, missing, name=f"source {source[:40]}")
+            self._attach(source, mirror)
+            await mirror.run()
+
+    def _attach(self, source: str, mirror: Mirror) -> None:
+        self._mirrors.setdefault(source, []).append(mirror)
+
+        def changed(batch: Changes) -> None:
+            self._changed(source, [(c.key, c.new) for c in batch.changes], batch.resync)
+
+        mirror.subscribe(changed)
+
+    async def ready(self) -> None:
+        """Return when every source has given its first snapshot."""
+        await self._runtime.synced()
+        for feed in tuple(self._feeds.values()):
+            await feed.first.wait()
+
+    def held(self, source: str) -> list[Pair]:
+        """Return all that is known of a source, for a tree that is new."""
+        if source in self._feeds:
+            return list(self._feeds[source].held.items())
+        return [pair for mirror in self._mirrors.get(source, ()) for pair in mirror.data.items()]
+
+    def synced(self, resource: TemplateResource) -> bool:
+        """Say whether all keys of a resource have come in."""
+        for source, keys in resource.fetches.items():
+            if source in self._feeds:
+                feed = self._feeds[source]
+                if not feed.synced or not set(keys) <= set(feed.keys):
+                    return False
+                continue
+            mirrors = self._mirrors.get(source, ())
+            followed = [part for mirror in mirrors if mirror.synced for part in mirror.ranges]
+            if not all(covered(part, followed) for part in ranges(keys)):
+                return False
+        return True
+
+    async def read(self, resources: Iterable[TemplateResource]) -> list[tuple[str, list[Pair]]]:
+        """Read everything once, without following it.
+
+        Raises:
+            StoreError, BackendError: a source does not answer.
+        """
+        found: list[tuple[str, list[Pair]]] = []
+        for source, keys in wanted(resources).items():
+            config = self.config(source)
+            if config.etcd is None:
+                feed = self._feed(source, config)
+                feed.keys = tuple(keys)
+                try:
+                    found.append((source, await feed.look()))
+                finally:
+                    await feed.aclose()
+            elif source:
+                async with connect(config.etcd) as store:
+                    found.append((source, await _read(store, ranges(keys))))
+            else:
+                found.append((source, await _read(self._runtime.store, ranges(keys))))
+        return found
+
+    def state(self) -> dict[str, object]:
+        """Return the feeds for /debug/state; mirrors show themselves."""
+        return {
+            source[:80] or feed.source or "default": {
+                "synced": feed.synced, "keys": len(feed.held), "fault": feed.fault,
+            }
+            for source, feed in self._feeds.items()
+        }  # fmt: skip
+
+    def count(self) -> int:
+        """Return how many keys are in view."""
+        return sum(len(feed.held) for feed in self._feeds.values()) + sum(
+            len(mirror.data) for mirrors in self._mirrors.values() for mirror in mirrors
+        )
+
+
+def wanted(resources: Iterable[TemplateResource]) -> dict[str, list[str]]:
+    """Return source → keys of several resources."""
+    found: dict[str, list[str]] = {}
+    for resource in resources:
+        for source, keys in resource.fetches.items():
+            found.setdefault(source, []).extend(keys)
+    return found
+
+
+def covered(part: KeyRange, by: Sequence[KeyRange]) -> bool:
+    """Say whether a range lies within one of others."""
+    for keys in by:
+        if part == keys:
+            return True
+        if keys.end and keys.start <= part.start:
+            last = part.end or part.start + b"\0"
+            if keys.end == b"\0" or (last != b"\0" and last <= keys.end):
+                return True
+    return False
+
+
+async def _read(store: Store, parts: Sequence[KeyRange]) -> list[Pair]:
+    """Read ranges, all at the revision of the first."""
+    revision = Revision(0)
+    found: list[Pair] = []
+    for keys in parts:
+        async for page in store.pages(keys, revision=revision):
+            revision = revision or page.header.revision
+            found += [(kv.key, kv) for kv in page.kvs]
+    return found
+
+
+Failures: Final = (StoreError, BackendError)
+
+
+async def read_source(
+    source: str, config: SourceConfig, keys: Sequence[str]
+) -> list[tuple[bytes, bytes]]:
+    """Read a source's keys once, on a connection of its own.
+
+    Raises:
+        StoreError, BackendError: it does not answer. ConfigError: it cannot be opened.
+    """
+    if config.etcd is not None:
+        async with connect(config.etcd) as store:
+            pairs = await _read(store, ranges(keys))
+        return [(key, kv.value) for key, kv in pairs if kv is not None]
+    backend = open_backend(config.backend)
+    try:
+        found = await backend.read(keys)
+    finally:
+        await backend.aclose()
+    return [(to_bytes(name), value) for name, value in found.items()]
+
+
+def as_pairs(found: Iterable[tuple[bytes, bytes]]) -> list[Pair]:
+    """Return keys and values as views take them."""
+    return [(key, _value(key, value)) for key, value in found]
+
+
+async def count_keys(config: Config, resource: TemplateResource) -> int:
+    """Return how many keys a resource would see; errors as `read_source`."""
+    number = 0
+    for source, keys in resource.fetches.items():
+        own = config.sources.get(source) or source_config(json.loads(source))
+        number += len(await read_source(source, own, keys))
+    return number
