@@ -22,12 +22,13 @@ from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
 from fairlead.life import Runtime
 from fairlead.log import LEVELS as NUMBERS
-from lb import keys, records
+from lb import keys, records, writing
 from lb.catalog import Catalog
 from lb.config import Config
+from lb.fields import Invalid
 from lb.keys import Kind, Ref
 from lb.plane import Plane
-from lb.records import Invalid, Record
+from lb.records import Record
 from lb.settings import LEVELS
 
 _BODY_LIMIT: Final = 4 << 20
@@ -95,7 +96,7 @@ class Api:
             return self._list(plural, request.match_info.get("parent", ""))
 
         async def shown(request: web.Request) -> object:
-            return records.tree(self._found(_ref(plural, request)))
+            return writing.tree(self._found(_ref(plural, request)))
 
         async def written(request: web.Request) -> object:
             return await self._write(plural, request)
@@ -143,7 +144,7 @@ class Api:
             case Kind.MIDDLEWARE:
                 self._found(Ref(Kind.FRONTEND, parent))
                 objects = catalog.middlewares.get(parent, {})
-        return {plural.capitalize(): [records.tree(objects[name]) for name in sorted(objects)]}
+        return {plural.capitalize(): [writing.tree(objects[name]) for name in sorted(objects)]}
 
     def _found(self, ref: Ref) -> Record:
         record = self._catalog.get(ref)
@@ -174,21 +175,21 @@ class Api:
             raise Refused(400, f'{kind} id "{name}": no / may be in it')
         ref = Ref(kind, name, parent)
         record = records.build(ref, tree)
-        if isinstance(record, records.Middleware):
-            raise Refused(400, f"middleware of type {record.type} is not built yet")
         if isinstance(record, records.Frontend):
             self._backend(record.backend)
         elif kind is Kind.SERVER:
             self._found(Ref(Kind.BACKEND, parent))
+        elif kind is Kind.MIDDLEWARE:
+            self._found(Ref(Kind.FRONTEND, parent))
         lease = NO_LEASE
         ttl = _seconds(body.get("ttl")) if kind in _TTL else 0
         store = self._runtime.store
         if ttl:
             lease = (await store.grant(max(1, int(ttl)))).id
         key = self._key(ref)
-        done = await store.put(key, records.encode(record), lease=lease, repeatable=True)
+        done = await store.put(key, writing.encode(record), lease=lease, repeatable=True)
         await self._seen(done.header.revision, {self._root_of(key)})
-        return records.tree(record)
+        return writing.tree(record)
 
     async def _delete(self, ref: Ref) -> object:
         self._found(ref)

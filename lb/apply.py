@@ -4,11 +4,22 @@
 from __future__ import annotations
 
 from lb import server
-from lb.plan import Action, Close, DropFrontend, DropPool, Listen, PutFrontend, PutPool
+from lb.certificates import Certificates
+from lb.plan import (
+    Action,
+    Close,
+    DropFrontend,
+    DropHost,
+    DropPool,
+    Listen,
+    PutFrontend,
+    PutHost,
+    PutPool,
+)
 from lb.plane import Plane
 
 
-async def carry_out(plane: Plane, action: Action) -> None:
+async def carry_out(plane: Plane, certificates: Certificates, action: Action) -> None:
     """Carry out one action.
 
     Raises:
@@ -23,6 +34,10 @@ async def carry_out(plane: Plane, action: Action) -> None:
             plane.put_frontend(frontend)
         case DropFrontend(id=name):
             plane.drop_frontend(name)
+        case PutHost(host=host):
+            certificates.put(host, action)
+        case DropHost(id=name):
+            certificates.drop(name)
         case Listen():
             await _listen(plane, action)
         case Close(id=name):

@@ -14,17 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fairlead.errors import RecordError
 from lb import keys
 from lb.keys import Kind, Ref
-from lb.records import Backend, Frontend, Host, Listener, Middleware, Record, Server
+from lb.records import Backend, Frontend, Host, Listener, Middleware, Record, Server, Unguarded
 
 
 class Catalog:
     """Kept in step with `Records.apply`: hand its changed keys to `update`."""
 
-    def __init__(self, roots: tuple[str, ...], good: Mapping[bytes, Record]) -> None:
+    def __init__(
+        self,
+        roots: tuple[str, ...],
+        good: Mapping[bytes, Record],
+        rejected: Mapping[bytes, RecordError] | None = None,
+    ) -> None:
         self.roots = roots
         self._good = good
+        self._rejected = {} if rejected is None else rejected
         self._spelt: dict[Ref, set[bytes]] = {}
         self._known: dict[bytes, Ref] = {}
         self.hosts: dict[str, Host] = {}
@@ -33,12 +40,39 @@ class Catalog:
         self.frontends: dict[str, Frontend] = {}
         self.servers: dict[str, dict[str, Server]] = {}
         self.middlewares: dict[str, dict[str, Middleware]] = {}
+        self.unguarded: dict[str, dict[bytes, str]] = {}  # frontend → key → what it lacks
 
-    def update(self, changed: Iterable[bytes]) -> frozenset[Ref]:
+    def update(self, changed: Iterable[bytes], seen: Iterable[bytes] = ()) -> frozenset[Ref]:
         """Take in keys whose record changed; return the scope that a pass has to look at.
 
         A server's change is its backend's, a middleware's its frontend's.
+
+        Args:
+            seen: every key of the batch, those that were rejected too.
         """
+        closed = {scope_of(ref) for key in seen if (ref := self._guarded(key)) is not None}
+        return self._update(changed) | closed
+
+    def _guarded(self, key: bytes) -> Ref | None:
+        """Note whether a middleware that must not be left out is missing."""
+        if b"/middlewares/" not in key:
+            return None
+        try:
+            ref = keys.parse(key, self.roots)
+        except RecordError:
+            return None
+        if ref is None or ref.kind is not Kind.MIDDLEWARE:
+            return None
+        lacks = self.unguarded.setdefault(ref.parent, {})
+        before = lacks.pop(key, None)
+        error = self._rejected.get(key)
+        if isinstance(error, Unguarded) and key not in self._good:
+            lacks[key] = error.reason
+        if not lacks:
+            del self.unguarded[ref.parent]
+        return ref if lacks.get(key) != before else None
+
+    def _update(self, changed: Iterable[bytes]) -> frozenset[Ref]:
         touched = set()
         for key in changed:
             record = self._good.get(key)

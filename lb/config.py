@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
+from lb.fields import Invalid
 from lb.keys import ROOTS
+from lb.secret import Box
 from lb.settings import LEVELS
 
 
@@ -37,6 +39,8 @@ class Config:
     dial_timeout: float = 5.0
     endpoint_read_timeout: float = 60.0
     trust_forward: bool = False
+    seal_key: str = ""
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 def configure(values: Values) -> Config:
@@ -62,6 +66,17 @@ def configure(values: Values) -> Config:
     if bool(options.cert) != bool(options.key):
         given = "etcdCertFile" if options.cert else "etcdKeyFile"
         faults.append(values.error(given, "certificate and key go together"))
+    if values.text("sealKey"):
+        try:
+            Box(values.text("sealKey"))
+        except Invalid as error:
+            faults.append(values.error("sealKey", str(error)))
+    aliases = []
+    for one in filter(None, values.text("aliases").split(",")):
+        old, equals, new = one.partition("=")
+        if not equals or "=" in new or not old:
+            faults.append(values.error("aliases", f'"{one}": OLD=NEW is wanted'))
+        aliases.append((old, new))
     if faults:
         raise ConfigErrors(tuple(faults))
     read_timeout = values.seconds("serverReadTimeout")
@@ -81,6 +96,8 @@ def configure(values: Values) -> Config:
         if values.given("endpointReadTimeout")
         else read_timeout,
         trust_forward=values.flag("trustForwardHeader"),
+        seal_key=values.text("sealKey"),
+        aliases=tuple(aliases),
     )
 
 

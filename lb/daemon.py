@@ -24,6 +24,7 @@ from fairlead.reconcile import Guard, Loop, one_by_one
 from fairlead.records import Records
 from lb import api, apply, desired, keys, observe, plan, records, server
 from lb.catalog import Catalog
+from lb.certificates import Certificates
 from lb.config import Config
 from lb.judge import Judge, state
 from lb.metrics import Counts
@@ -31,6 +32,7 @@ from lb.plan import Action
 from lb.plane import Limits, Plane
 from lb.probe import Prober
 from lb.records import Record
+from lb.secret import Box
 from lb.state import Traffic
 
 
@@ -39,17 +41,25 @@ async def serve(config: Config, runtime: Runtime) -> None:
     limits = Limits(config.max_header_bytes + 4096, config.read_timeout, config.write_timeout)
     plane = Plane(limits, runtime.clock)
     decoded: Records[Record] = Records(lambda kv: records.decode(kv, config.roots))
-    catalog = Catalog(config.roots, decoded.good)
+    catalog = Catalog(config.roots, decoded.good, decoded.rejected)
+    box = Box(config.seal_key) if config.seal_key else None
     defaults = desired.Defaults(
-        config.endpoint_read_timeout, config.dial_timeout, config.trust_forward, config.listen
+        config.endpoint_read_timeout,
+        config.dial_timeout,
+        config.trust_forward,
+        config.listen,
+        box,
+        config.aliases,
     )
-    judge = Judge(runtime, catalog)
+    judge = Judge(runtime, catalog, box)
+    certificates = Certificates(runtime.clock, judge.certificate)
+    plane.contexts = certificates
     loop: Loop[Traffic, Action] = Loop(
         name="traffic",
         desired=partial(desired.traffic, catalog, defaults),
-        observe=partial(observe.traffic, plane),
+        observe=partial(observe.traffic, plane, certificates),
         plan=plan.traffic,
-        apply=one_by_one(partial(apply.carry_out, plane)),
+        apply=one_by_one(partial(apply.carry_out, plane, certificates)),
         guard=Guard(plan.removes, lambda: _standing(plane), runtime.max_removals),
     )
     # a mirror for each root: a write's revision is seen in its own root at once, in the other
@@ -63,18 +73,20 @@ async def serve(config: Config, runtime: Runtime) -> None:
 
     def take_in(batch: Changes) -> None:
         changed = decoded.apply((change.key, change.new) for change in batch.changes)
-        loop.dirty.mark(catalog.update(changed))
+        seen = (change.key for change in batch.changes)
+        loop.dirty.mark(catalog.update(changed, seen))
         judge.soon()
 
     for mirror in mirrors.values():
         mirror.subscribe(take_in)
     runtime.records("vulcand", decoded)
     runtime.metrics.registry.register(Counts(plane))
-    runtime.state("lb", partial(state, plane, catalog))
+    runtime.state("lb", partial(state, plane, catalog, box))
     runtime.reconcile(loop, *mirrors.values())
     if not runtime.planning:
         runtime.tasks.start("sweep", plane.run())
         runtime.tasks.start("probe", Prober(plane).run())
+        runtime.tasks.start("ocsp", certificates.run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _usr2, runtime)
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
         await api.listen(runtime, config, api.Api(runtime, mirrors, catalog, loop.caught_up, plane))

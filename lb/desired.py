@@ -4,25 +4,28 @@
 * A frontend whose backend is missing stands and answers 503 until the backend comes (V3).
 * Servers without a backend make one with default settings (specs/vulcand.md §2.2).
 * Two servers with one scheme, host and port count once (§3.2).
-* A middleware that is not built yet is never passed over in silence: one that limits access
-  closes its frontend (503), any other is left out; `problems` names both.
+* A middleware that cannot be used is left out, and named; one that limits who gets in closes its
+  frontend (503) instead (§3.8).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from fairlead.duration import parse_seconds
 from fairlead.reconcile import Scope
 from lb import records
 from lb.catalog import Catalog
+from lb.expr import ExpressionError
+from lb.fields import Invalid
 from lb.keys import Kind, Ref
-from lb.state import Frontend, Listener, Pool, Server, Traffic
+from lb.route.parse import parse as parse_route
+from lb.secret import Box, KeyPair, opened
+from lb.state import ALIAS, Frontend, Host, Listener, Middleware, Pool, Server, Traffic
 
 DEFAULT_LISTENER = "DefaultListener"
-_LIMITING = frozenset({"ratelimit", "connlimit"})
 _REPLAY = 1 << 20  # MaxMemBodyBytes' default (§3.3)
 _GO_KEEPALIVE = 15.0  # Go's default period of TCP probes (§3.1)
 _GO_MAX_IDLE = 2
@@ -36,12 +39,16 @@ class Defaults:
 
     Attributes:
         listen: the built-in listener's address; None for no built-in listener.
+        box: opens sealed key pairs; None where there is no seal key.
+        aliases: (old, new): a route that holds `old` is served with `new` in its place too (§6.3).
     """
 
     read_timeout: float = 60.0
     dial_timeout: float = 5.0
     trust_forward: bool = False
     listen: str | None = ":8181"
+    box: Box | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffic:
@@ -52,8 +59,9 @@ def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffi
             record.network,
             record.address,
             record.scope,
-            proxy=record.proxy,
-            trusted=record.trusted,
+            record.tls if record.protocol == "https" else None,
+            record.proxy,
+            record.trusted,
         )
         for name, record in _within(catalog.listeners, Kind.LISTENER, scope)
     }
@@ -64,12 +72,18 @@ def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffi
     return Traffic(
         listeners,
         {
-            name: _frontend(record, catalog.middlewares.get(name, {}).values(), defaults)
+            spec.id: spec
             for name, record in _within(catalog.frontends, Kind.FRONTEND, scope)
+            for spec in _frontends(record, catalog, defaults)
         },
         {
             name: _pool(name, record, catalog.servers.get(name, {}).values(), defaults)
             for name, record in _backends(catalog, scope)
+        },
+        {
+            name: Host(name, pair, record.default, record.ocsp)
+            for name, record in _within(catalog.hosts, Kind.HOST, scope)
+            if isinstance(pair := _pair(record, defaults.box), KeyPair)
         },
     )
 
@@ -112,7 +126,7 @@ def _pool(
                 port,
                 record.authority,
                 record.weight,
-                record.url.startswith("https:"),
+                record.secure,
                 record.policy,
             ),
         )
@@ -124,8 +138,31 @@ def _pool(
         _seconds(backend.keepalive_period, _GO_KEEPALIVE),
         backend.max_idle or _GO_MAX_IDLE,
         _seconds(backend.tls_handshake, 0.0),
-        policy=backend.policy,
+        _client_tls(backend, defaults.box),
+        backend.policy,
     )
+
+
+def _client_tls(backend: records.Backend, box: Box | None) -> dict[str, Any]:
+    """Return the TLS settings towards servers, the client's key pair opened."""
+    if backend.client is None:
+        return backend.tls
+    try:
+        pair = opened(backend.client, box)
+    except Invalid:
+        return backend.tls  # `problems` names it; servers that insist will refuse
+    shown = {"Key": pair.key.decode("latin-1"), "Cert": pair.cert.decode("latin-1")}
+    return {**backend.tls, "ClientCert": shown}
+
+
+def _pair(record: records.Host, box: Box | None) -> KeyPair | str | None:
+    """Return a host's key pair in the clear, or what is wrong with it; None where it has none."""
+    if record.pair is None:
+        return None
+    try:
+        return opened(record.pair, box)
+    except Invalid as error:
+        return str(error)
 
 
 def _seconds(text: str, default: float) -> float:
@@ -133,12 +170,17 @@ def _seconds(text: str, default: float) -> float:
     return (parse_seconds(text) if text else 0.0) or default
 
 
-def _frontend(
-    record: records.Frontend, middlewares: Iterable[records.Middleware], defaults: Defaults
-) -> Frontend:
-    closed = sorted(m.type for m in middlewares if m.type in _LIMITING)
-    return Frontend(
-        record.ref.id,
+def _frontends(
+    record: records.Frontend, catalog: Catalog, defaults: Defaults
+) -> Iterator[Frontend]:
+    """Give a frontend, and its twin under another route where an alias asks for one."""
+    name = record.ref.id
+    lacks = catalog.unguarded.get(name, {})
+    written = sorted(
+        catalog.middlewares.get(name, {}).values(), key=lambda one: (one.priority, one.ref.id)
+    )
+    spec = Frontend(
+        name,
         record.route,
         record.backend,
         None if record.stream else record.failover,
@@ -148,12 +190,27 @@ def _frontend(
         record.trust_forward or defaults.trust_forward,
         record.pass_host,
         record.stream,
-        f'middleware "{closed[0]}" is not built yet' if closed else "",
-        policy=record.policy,
+        f"a middleware cannot be used: {min(lacks.values())}" if lacks else "",
+        tuple(Middleware(m.ref.id, m.type, m.priority, m.body) for m in written),
+        record.policy,
     )
+    yield spec
+    route = record.route
+    for old, new in defaults.aliases:
+        route = route.replace(old, new)
+    if route != record.route and _is_route(route):
+        yield replace(spec, id=name + ALIAS, route=route)
 
 
-def problems(catalog: Catalog) -> dict[Ref, str]:
+def _is_route(text: str) -> bool:
+    try:
+        parse_route(text)
+    except ExpressionError:
+        return False
+    return True
+
+
+def problems(catalog: Catalog, box: Box | None = None) -> dict[Ref, str]:
     """Return what is served otherwise than its keys say, and why; for status and log."""
     found: dict[Ref, str] = {}
     for name, record in catalog.frontends.items():
@@ -161,9 +218,11 @@ def problems(catalog: Catalog) -> dict[Ref, str]:
             found[record.ref] = (
                 f'backend "{record.backend}" is missing: every request is answered 503'
             )
-        for middleware in catalog.middlewares.get(name, {}).values():
-            done = "every request is answered 503" if middleware.type in _LIMITING else "left out"
-            found[middleware.ref] = f'middleware "{middleware.type}" is not built yet: {done}'
+        lacks = catalog.unguarded.get(name)
+        if lacks:
+            found[record.ref] = (
+                f"every request is answered 503: a middleware cannot be used: {min(lacks.values())}"
+            )
     for parent, siblings in catalog.middlewares.items():
         if parent not in catalog.frontends:
             for middleware in siblings.values():
@@ -179,13 +238,22 @@ def problems(catalog: Catalog) -> dict[Ref, str]:
             wins = min(names)
             for name in names:
                 if name != wins:
-                    found[Ref(Kind.FRONTEND, name)] = (
-                        f'frontend "{wins}" has the same route and wins'
+                    found.setdefault(
+                        Ref(Kind.FRONTEND, name), f'frontend "{wins}" has the same route and wins'
                     )
+    for name, host in catalog.hosts.items():
+        pair = _pair(host, box)
+        if isinstance(pair, str):
+            found[host.ref] = f"its certificate is not offered: {pair}"
+        elif pair is None and host.default:
+            found[host.ref] = f"default host '{name}' certificate is not passed"
+    for backend in catalog.backends.values():
+        if backend.client is not None:
+            try:
+                opened(backend.client, box)
+            except Invalid as error:
+                found[backend.ref] = f"ClientCert is not shown to servers: {error}"
     for ref in catalog.doubled():
         used, *others = (key.decode("utf-8", "replace") for key in catalog.spellings(ref))
         found.setdefault(ref, f"key {used} is in force, not {', '.join(others)}")
     return found
-
-
-Source = Callable[[Scope], Traffic]

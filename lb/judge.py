@@ -9,6 +9,7 @@ from fairlead.life import Runtime
 from lb import desired
 from lb.catalog import Catalog
 from lb.plane import Plane
+from lb.secret import Box
 
 
 class Judge:
@@ -18,9 +19,10 @@ class Judge:
     a while, not for each.
     """
 
-    def __init__(self, runtime: Runtime, catalog: Catalog) -> None:
+    def __init__(self, runtime: Runtime, catalog: Catalog, box: Box | None) -> None:
         self._runtime = runtime
         self._catalog = catalog
+        self._box = box
         self._due: asyncio.TimerHandle | None = None
 
     def soon(self) -> None:
@@ -30,18 +32,23 @@ class Judge:
 
     def _look(self) -> None:
         self._due = None
-        found = desired.problems(self._catalog)
+        found = desired.problems(self._catalog, self._box)
         some = "; ".join(f"{ref}: {why}" for ref, why in sorted(found.items())[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         self._runtime.health.set("objects", not found, some + more)
         if found:
             self._runtime.log.warning("objects are not served as written", why=some + more)
 
+    def certificate(self, host: str, why: str) -> None:
+        """Say what is wrong with a host's certificate."""
+        if why:
+            self._runtime.log.warning("certificate", host=host, why=why)
 
-def state(plane: Plane, catalog: Catalog) -> object:
+
+def state(plane: Plane, catalog: Catalog, box: Box | None) -> object:
     """Return what /debug/state shows of us."""
     return {
-        "problems": {str(ref): why for ref, why in sorted(desired.problems(catalog).items())},
+        "problems": {str(ref): why for ref, why in sorted(desired.problems(catalog, box).items())},
         "listeners": {n: f"{v.spec.network} {v.spec.address}" for n, v in plane.listeners.items()},
         "frontends": {
             n: {"route": v.spec.route, "backend": v.spec.pool} for n, v in plane.frontends.items()

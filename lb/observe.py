@@ -7,20 +7,22 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from fairlead.reconcile import Scope
+from lb.certificates import Certificates
 from lb.keys import Kind, Ref
 from lb.plane import Plane
-from lb.state import Traffic
+from lb.state import ALIAS, Traffic
 
 Live = TypeVar("Live")
 
 
-async def traffic(plane: Plane, scope: Scope = None) -> Traffic:
+async def traffic(plane: Plane, certificates: Certificates, scope: Scope = None) -> Traffic:
     """Return the specs of what is live within `scope`."""
     pools = _within(plane.pools, Kind.BACKEND, scope)
     return Traffic(
         {n: live.spec for n, live in _within(plane.listeners, Kind.LISTENER, scope).items()},
         {n: live.spec for n, live in _within(plane.frontends, Kind.FRONTEND, scope).items()},
         {n: live.spec for n, live in pools.items() if live.spec is not None},
+        _within(certificates.hosts, Kind.HOST, scope),
     )
 
 
@@ -28,7 +30,9 @@ def _within(live: Mapping[str, Live], kind: Kind, scope: Scope) -> dict[str, Liv
     if scope is None:
         return dict(live)
     return {
-        ref.id: live[ref.id]
+        name: live[name]
         for ref in scope
-        if isinstance(ref, Ref) and ref.kind is kind and ref.id in live
+        if isinstance(ref, Ref) and ref.kind is kind
+        for name in (ref.id, ref.id + ALIAS)
+        if name in live
     }

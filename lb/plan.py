@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two Traffics → the actions that turn the second into the first. Pure.
 
-Put before delete: pools, then routes, then sockets; what nobody uses any more goes
+Put before delete: pools, then routes, certificates, sockets; what nobody uses any more goes
 last. Sorted by id within a kind, so that equal inputs give equal plans.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lb.state import Frontend, Listener, Pool, Traffic
+from lb.state import Frontend, Host, Listener, Pool, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,26 @@ class DropFrontend:
 
 
 @dataclass(frozen=True, slots=True)
+class PutHost:
+    """Offer a host's certificate from the next handshake on."""
+
+    host: Host
+
+    def __str__(self) -> str:
+        return f"put host {self.host.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropHost:
+    """Forget a host's certificate."""
+
+    id: str
+
+    def __str__(self) -> str:
+        return f"drop host {self.id}"
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """Accept on this socket; one of the same id and another address is drained after."""
 
@@ -73,7 +93,7 @@ class DropPool:
         return f"drop pool {self.id}"
 
 
-Action = PutPool | PutFrontend | DropFrontend | Listen | Close | DropPool
+Action = PutPool | PutFrontend | DropFrontend | PutHost | DropHost | Listen | Close | DropPool
 
 
 def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
@@ -84,6 +104,7 @@ def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
         for name, frontend in sorted(desired.frontends.items())
         if actual.frontends.get(name) != frontend
     ]
+    hosts = [PutHost(h) for name, h in sorted(desired.hosts.items()) if actual.hosts.get(name) != h]
     listen = [
         Listen(listener)
         for name, listener in sorted(desired.listeners.items())
@@ -92,16 +113,18 @@ def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
     return (
         *pools,
         *routes,
+        *hosts,
         *listen,
         *(
             DropFrontend(name)
             for name in sorted(actual.frontends.keys() - desired.frontends.keys())
         ),
         *(Close(name) for name in sorted(actual.listeners.keys() - desired.listeners.keys())),
+        *(DropHost(name) for name in sorted(actual.hosts.keys() - desired.hosts.keys())),
         *(DropPool(name) for name in sorted(actual.pools.keys() - desired.pools.keys())),
     )
 
 
 def removes(action: Action) -> bool:
     """Say whether an action withdraws something that serves (the guard's question)."""
-    return isinstance(action, Close | DropPool | DropFrontend)
+    return isinstance(action, Close | DropPool | DropFrontend | DropHost)

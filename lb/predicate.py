@@ -54,7 +54,7 @@ _FUNCTIONS: Final[dict[str, tuple[type, Callable[[Attempt], Any]]]] = {
     "RequestMethod": (str, lambda a: a.method.decode("latin-1")),
     "RequestPath": (str, lambda a: a.path.decode("latin-1")),
 }
-_OPERATORS: Final = {
+OPERATORS: Final = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -101,7 +101,7 @@ def _compare(node: Compare) -> Predicate:
         raise ExpressionError(f'the two sides of "{node.op}" do not compare')
     if left_kind is str and node.op not in ("==", "!="):
         raise ExpressionError(f'strings do not compare by "{node.op}"')
-    compare = _OPERATORS[node.op]
+    compare = OPERATORS[node.op]
     return lambda a: bool(compare(left(a), right(a)))
 
 

@@ -5,13 +5,13 @@ Read as Go's encoding/json does: names in any letter case, the last of two wins,
 value, types exact (a number in quotes or 1.0 for an integer is an error), unknown names ignored
 and kept. An id in the JSON is overridden by the key's. Defaults are applied when used.
 
-What vulcand knows but this program cannot do yet is refused by name, never accepted and ignored.
+What this program cannot do is refused by name, never accepted and ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
@@ -22,25 +22,25 @@ import msgspec
 from fairlead.duration import parse_seconds
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue
-from lb import policy, predicate
+from lb import policy, predicate, secret, tls
 from lb.expr import ExpressionError
+from lb.fields import JSON, Fields, Invalid
 from lb.keys import Kind, Ref, parse
+from lb.middleware import types
 from lb.policy import BackendPolicy, FrontendPolicy, ServerPolicy
 from lb.route import parse as route
-
-JSON = dict[str, Any]
-
-
-class Invalid(ValueError):
-    """An object breaks a rule; the message names field and reason."""
+from lb.secret import Pair
+from lb.state import Ocsp
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A hostname; without a key pair it means nothing to routing (§3.4)."""
+    """A hostname and its key pair; it means nothing to routing (§3.4)."""
 
     ref: Ref
     default: bool = False
+    pair: Pair | None = None
+    ocsp: Ocsp = field(default_factory=Ocsp)
     extra: JSON = field(default_factory=dict)
 
 
@@ -54,6 +54,7 @@ class Listener:
         scope: a route expression or "".
         proxy: PROXY_V1, PROXY_V2, PROXY (either) or "".
         trusted: networks whose PROXY header is believed; empty for all.
+        tls: checked TLS settings (§3.6) as stored, and our `ClientAuth`.
     """
 
     ref: Ref
@@ -63,6 +64,7 @@ class Listener:
     scope: str = ""
     proxy: str = ""
     trusted: tuple[str, ...] = ()
+    tls: JSON = field(default_factory=dict)
     extra: JSON = field(default_factory=dict)
 
 
@@ -70,7 +72,10 @@ class Listener:
 class Backend:
     """How a pool of servers is spoken to (§3.1). Durations as written; "" and 0 mean the default.
 
-    `ours`: the extension fields of Settings as stored, which `policy` was read from.
+    Attributes:
+        tls: checked TLS settings (§3.6) as stored; empty for none.
+        client: the key pair that https servers are shown.
+        ours: the extension fields of Settings as stored, which `policy` was read from.
     """
 
     ref: Ref
@@ -80,6 +85,8 @@ class Backend:
     tls_handshake: str = ""
     keepalive_period: str = ""
     max_idle: int = 0
+    tls: JSON = field(default_factory=dict)
+    client: Pair | None = None
     ours: JSON = field(default_factory=dict)
     policy: BackendPolicy = policy.BACKEND
     extra: JSON = field(default_factory=dict)
@@ -100,7 +107,12 @@ class Server:
     def address(self) -> tuple[str, int]:
         """The host and port to connect to."""
         parts = urlsplit(self.url)
-        return parts.hostname or "", parts.port or 80
+        return parts.hostname or "", parts.port or (443 if self.secure else 80)
+
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks https."""
+        return self.url.lower().startswith("https:")
 
     @property
     def authority(self) -> str:
@@ -143,104 +155,16 @@ class Middleware:
 
 Record = Host | Listener | Backend | Server | Frontend | Middleware
 
-MIDDLEWARES: Final = ("ratelimit", "connlimit", "rewrite", "cbreaker", "trace")
-"""The types vulcand brings; none of them is built yet."""
 _NOT_BUILT: Final = {
-    Kind.BACKEND: ("ClientCert", "HTTP2"),
+    Kind.BACKEND: ("HTTP2",),
     Kind.FRONTEND: ("Middlewares", "Headers", "Timeouts", "Mirror", "MaxResponseBodyBytes"),
-    Kind.LISTENER: ("ClientAuth", "MaxConns", "Timeouts"),
-}  # fmt: skip
+    Kind.LISTENER: ("MaxConns", "Timeouts"),
+}
+_SOON: Final = "is not built yet"
 
 
-class _Object:
-    """A JSON object under Go's rules; reads name what is wrong with a field."""
-
-    def __init__(self, value: object, path: str = "") -> None:
-        if value is None:
-            value = {}
-        if not isinstance(value, dict):
-            raise Invalid(f"{path or 'value'}: {_kind_of(value)} where an object is wanted")
-        self._path = path
-        self._fields: JSON = {}
-        self._spelt: dict[str, str] = {}
-        for name, item in value.items():
-            folded = name.lower()
-            if item is None and folded in self._fields:
-                continue  # null leaves what an earlier spelling gave
-            self._fields[folded] = item
-            self._spelt[folded] = name
-        self._read: set[str] = set()
-
-    def _get(self, name: str, kind: type, zero: Any) -> Any:
-        self._read.add(name.lower())
-        value = self._fields.get(name.lower())
-        if value is None:
-            return zero
-        if type(value) is not kind:
-            raise Invalid(f"{self._path}{name}: {_kind_of(value)} where {_WORDS[kind]} is wanted")
-        return value
-
-    def text(self, name: str) -> str:
-        return str(self._get(name, str, ""))
-
-    def flag(self, name: str) -> bool:
-        return bool(self._get(name, bool, False))
-
-    def number(self, name: str) -> int:
-        value = int(self._get(name, int, 0))
-        if not -(1 << 63) <= value < 1 << 63:
-            raise Invalid(f"{self._path}{name}: {value} does not fit 64 bits")
-        return value
-
-    def object(self, name: str) -> _Object:
-        return _Object(self._get(name, dict, {}), f"{self._path}{name}.")
-
-    def given(self, name: str) -> bool:
-        return self._fields.get(name.lower()) is not None
-
-    def rest(self) -> JSON:
-        """Return the fields nobody read, as spelt."""
-        return {
-            self._spelt[n]: v
-            for n, v in self._fields.items()
-            if n not in self._read and n != "stats"
-        }
-
-    def all(self) -> JSON:
-        """Return every field, names in lower case."""
-        return self._fields
-
-    def take(self, names: Iterable[str]) -> JSON:
-        """Return those of the fields that are given, spelt as `names` spells them."""
-        taken = {name: self._fields[name.lower()] for name in names if self.given(name)}
-        self._read.update(name.lower() for name in names)
-        return taken
-
-    def refuse(self, *names: str) -> None:
-        for name in names:
-            if self.given(name):
-                raise Invalid(f"{self._path}{name} is not built yet")
-
-
-_WORDS: Final = {str: "a string", int: "an integer", bool: "true or false", dict: "an object"}
-
-
-def _kind_of(value: object) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case int():
-            return "an integer"
-        case float():
-            return "a fraction"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
-        case None:
-            return "null"
-        case _:
-            return "an object"
+class Unguarded(RecordError):
+    """A middleware that limits who gets in cannot be used: its frontend must not be open."""
 
 
 def decode(kv: KeyValue, roots: tuple[str, ...]) -> Record | None:
@@ -255,7 +179,17 @@ def decode(kv: KeyValue, roots: tuple[str, ...]) -> Record | None:
     try:
         return read(ref, kv.value)
     except Invalid as error:
-        raise RecordError(kv.key, str(error), kv.mod_revision) from error
+        kind = Unguarded if ref.kind is Kind.MIDDLEWARE and _guards(kv.value) else RecordError
+        raise kind(kv.key, str(error), kv.mod_revision) from error
+
+
+def _guards(value: bytes) -> bool:
+    """Say whether a middleware that cannot be used is one that limits who gets in."""
+    try:
+        found = types.find(Fields(msgspec.json.decode(value)).text("Type"))
+    except (ValueError, RecursionError):
+        return False
+    return found is not None and found.guards
 
 
 def read(ref: Ref, value: bytes) -> Record:
@@ -273,25 +207,32 @@ def read(ref: Ref, value: bytes) -> Record:
 
 def build(ref: Ref, tree: object) -> Record:
     """Return the record of a decoded JSON value; raises Invalid."""
-    return _BUILD[ref.kind](ref, _Object(tree))
+    return _BUILD[ref.kind](ref, Fields(tree))
 
 
-def _host(ref: Ref, obj: _Object) -> Host:
+def _host(ref: Ref, obj: Fields) -> Host:
     obj.text("Name")
     settings = obj.object("Settings")
-    settings.refuse("KeyPair", "AutoCert")
-    if settings.object("OCSP").flag("Enabled"):
-        raise Invalid("Settings.OCSP is not built yet")
-    return Host(ref, settings.flag("Default"), obj.rest())
+    if settings.given("AutoCert"):
+        raise Invalid(f"Settings.AutoCert {_SOON}: write a KeyPair that an ACME client obtains")
+    given = settings.object("OCSP")
+    period = given.text("Period")
+    _duration(period, "invalid OCSP period")
+    ocsp = Ocsp(
+        given.flag("Enabled"),
+        (parse_seconds(period) if period else 0.0) or 3600.0,
+        given.texts("Responders"),
+        given.flag("SkipSignatureCheck"),
+    )
+    pair = secret.read(settings.any("KeyPair"))
+    return Host(ref, settings.flag("Default"), pair, ocsp, obj.rest())
 
 
-def _listener(ref: Ref, obj: _Object) -> Listener:
+def _listener(ref: Ref, obj: Fields) -> Listener:
     obj.text("Id")
     protocol = obj.text("Protocol").lower()
     if protocol not in ("http", "https"):
         raise Invalid(f"unsupported protocol '{protocol}', supported protocols are http and https")
-    if protocol == "https":
-        raise Invalid('Protocol "https" is not built yet')
     where = obj.object("Address")
     network, address = where.text("Network").lower(), where.text("Address")
     if network not in ("tcp", "unix"):
@@ -309,22 +250,17 @@ def _listener(ref: Ref, obj: _Object) -> Listener:
             f"Unsupported Proxy Header '{proxy}', must be PROXY_V1, PROXY_V2, PROXY or NONE"
         )
     settings = obj.object("Settings")
-    settings.refuse(*_NOT_BUILT[Kind.LISTENER])
-    trusted = _networks(settings.take(("TrustedProxies",)).get("TrustedProxies"))
-    proxy = "" if proxy == "NONE" else proxy
-    return Listener(ref, protocol, network, address, scope, proxy, trusted, obj.rest())
-
-
-def _networks(value: object) -> tuple[str, ...]:
-    """Return networks in CIDR form from a list of them."""
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise Invalid("Settings.TrustedProxies: a list of networks is wanted")
+    settings.refuse(_SOON, *_NOT_BUILT[Kind.LISTENER])
+    trusted = settings.texts("TrustedProxies")
     try:
-        return tuple(str(ip_network(item)) for item in value)
+        trusted = tuple(str(ip_network(item)) for item in trusted)
     except ValueError as error:
         raise Invalid(f"Settings.TrustedProxies: {error}") from error
+    secure = tls.read(settings.object("TLS")) if settings.given("TLS") else {}
+    if settings.given("ClientAuth"):
+        secure["ClientAuth"] = tls.client_auth(settings.object("ClientAuth"))
+    proxy = "" if proxy == "NONE" else proxy
+    return Listener(ref, protocol, network, address, scope, proxy, trusted, secure, obj.rest())
 
 
 def _policy(read: Callable[..., Any], *arguments: object) -> Any:
@@ -350,16 +286,14 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _backend(ref: Ref, obj: _Object) -> Backend:
+def _backend(ref: Ref, obj: Fields) -> Backend:
     obj.text("Id")
     kind = obj.text("Type")
     if kind != "http":
         raise Invalid(f"Unsupported backend type {kind}")
     settings = obj.object("Settings")
-    settings.refuse(*_NOT_BUILT[Kind.BACKEND])
-    ours = settings.take(policy.IN_BACKEND)
-    if not _idle(settings.object("TLS").all()):  # the original's vctl always sends the object
-        raise Invalid("Settings.TLS is not built yet")
+    settings.refuse(_SOON, *_NOT_BUILT[Kind.BACKEND])
+    ours = settings.pick(policy.IN_BACKEND)
     timeouts, keepalive = settings.object("Timeouts"), settings.object("KeepAlive")
     record = Backend(
         ref,
@@ -369,6 +303,8 @@ def _backend(ref: Ref, obj: _Object) -> Backend:
         _duration(timeouts.text("TLSHandshake"), "invalid tls handshake timeout"),
         _duration(keepalive.text("Period"), "invalid keepalive period"),
         keepalive.number("MaxIdleConnsPerHost"),
+        tls.read(settings.object("TLS")) if settings.given("TLS") else {},
+        secret.read(settings.any("ClientCert")),
         ours,
         _policy(policy.backend, ours),
         obj.rest(),
@@ -376,13 +312,6 @@ def _backend(ref: Ref, obj: _Object) -> Backend:
     if record.max_idle < 0:
         raise Invalid("Settings.KeepAlive.MaxIdleConnsPerHost: must not be negative")
     return record
-
-
-def _idle(tls: object) -> bool:
-    """Say whether TLS settings ask for nothing but the defaults."""
-    if isinstance(tls, dict):
-        return all(_idle(value) for value in tls.values())
-    return not tls or tls in ("LRU", 1024, "VersionTLS10", "VersionTLS12")
 
 
 def _duration(text: str, fault: str) -> str:
@@ -396,9 +325,9 @@ def _duration(text: str, fault: str) -> str:
     return text
 
 
-def _server(ref: Ref, obj: _Object) -> Server:
+def _server(ref: Ref, obj: Fields) -> Server:
     obj.text("Id")
-    ours = obj.take(policy.IN_SERVER)
+    ours = obj.pick(policy.IN_SERVER)
     url = obj.text("URL")
     try:
         parts = urlsplit(url)
@@ -409,28 +338,26 @@ def _server(ref: Ref, obj: _Object) -> Server:
         raise Invalid(f"endpoint url '{url}' is not valid")
     if not re.fullmatch(r"[\w.~!$&'()*+,;=%:@\[\]-]+", parts.netloc, re.ASCII):
         raise Invalid(f"endpoint url '{url}' is not valid")
-    if parts.scheme == "https":
-        raise Invalid(f"endpoint url '{url}': https to servers is not built yet")
     weight = obj.number("Weight") if obj.given("Weight") else 1
     if not 0 <= weight <= 4096:
         raise Invalid(f"Weight: {weight} is not between 0 and 4096")
     return Server(ref, url, weight, ours, _policy(policy.server, ours), obj.rest())
 
 
-def _frontend(ref: Ref, obj: _Object) -> Frontend:
+def _frontend(ref: Ref, obj: Fields) -> Frontend:
     obj.text("Id")
     kind = obj.text("Type")
     if kind != "http":
         raise Invalid(f"Unsupported frontend type: {kind}")
-    obj.refuse(*_NOT_BUILT[Kind.FRONTEND])
+    obj.refuse(_SOON, *_NOT_BUILT[Kind.FRONTEND])
     backend, text = obj.text("BackendId"), obj.text("Route")
     if not backend:
         raise Invalid("supply valid  route, id, and backendId")
     _valid_route(text, f"route should be a valid route expression: {text}")
     settings = obj.object("Settings")
-    settings.refuse(*_NOT_BUILT[Kind.FRONTEND])
+    settings.refuse(_SOON, *_NOT_BUILT[Kind.FRONTEND])
     priority = obj.number("Priority")
-    ours = settings.take(policy.IN_SETTINGS)
+    ours = settings.pick(policy.IN_SETTINGS)
     limits = settings.object("Limits")
     record = Frontend(
         ref,
@@ -469,16 +396,18 @@ def _valid_route(text: str, fault: str) -> None:
         raise Invalid(f"{fault}: {error}") from error
 
 
-def _middleware(ref: Ref, obj: _Object) -> Middleware:
+def _middleware(ref: Ref, obj: Fields) -> Middleware:
     obj.text("Id")
     kind = obj.text("Type")
-    if kind not in MIDDLEWARES:
-        raise Invalid(f"middleware of type {kind} is not supported")
-    body = obj.object("Middleware").rest()
+    body: JSON = obj.get("Middleware", dict, {})
+    try:
+        types.make(kind, body)
+    except ValueError as error:
+        raise Invalid(str(error)) from error
     return Middleware(ref, kind, obj.number("Priority"), body, obj.rest())
 
 
-_BUILD: Final[Mapping[Kind, Callable[[Ref, _Object], Record]]] = {
+_BUILD: Final[Mapping[Kind, Callable[[Ref, Fields], Record]]] = {
     Kind.HOST: _host,
     Kind.LISTENER: _listener,
     Kind.BACKEND: _backend,
@@ -486,80 +415,3 @@ _BUILD: Final[Mapping[Kind, Callable[[Ref, _Object], Record]]] = {
     Kind.FRONTEND: _frontend,
     Kind.MIDDLEWARE: _middleware,
 }
-
-
-def tree(record: Record) -> JSON:
-    """Return a record as vulcand's own struct prints it, unknown fields after."""
-    ref = record.ref
-    out: JSON
-    match record:
-        case Host():
-            out = {"Name": ref.id, "Settings": {"Default": record.default, "KeyPair": None, "OCSP": {
-                "Enabled": False, "Period": "", "Responders": None, "SkipSignatureCheck": False}}}  # fmt: skip
-        case Listener():
-            out = {
-                "Id": ref.id,
-                "Protocol": record.protocol,
-                "Address": {"Network": record.network, "Address": record.address},
-                "Scope": record.scope,
-                "ProxyProtocol": record.proxy,
-            }
-            if record.trusted:
-                out["Settings"] = {"TrustedProxies": list(record.trusted)}
-        case Backend():
-            out = {
-                "Id": ref.id,
-                "Type": record.type,
-                "Settings": {
-                    "Timeouts": {
-                        "Read": record.read,
-                        "Dial": record.dial,
-                        "TLSHandshake": record.tls_handshake,
-                    },
-                    "KeepAlive": {
-                        "Period": record.keepalive_period,
-                        "MaxIdleConnsPerHost": record.max_idle,
-                    },
-                    **record.ours,
-                },
-            }
-        case Server():
-            out = {"Id": ref.id, "URL": record.url}
-            if record.weight != 1:
-                out["Weight"] = record.weight
-            out.update(record.ours)
-        case Frontend():
-            out = {
-                "Id": ref.id,
-                "Route": record.route,
-                "Type": record.type,
-                "BackendId": record.backend,
-                "Settings": {
-                    "Limits": {
-                        "MaxMemBodyBytes": record.max_mem_body,
-                        "MaxBodyBytes": record.max_body,
-                    },
-                    "FailoverPredicate": record.failover,
-                    "Hostname": record.hostname,
-                    "TrustForwardHeader": record.trust_forward,
-                    "PassHostHeader": record.pass_host,
-                    "Stream": record.stream,
-                    "StreamFlushIntervalNanoSecs": record.flush_ns,
-                    **record.ours,
-                },
-            }
-            if record.priority:
-                out["Priority"] = record.priority
-        case Middleware():
-            out = {
-                "Id": ref.id,
-                "Priority": record.priority,
-                "Type": record.type,
-                "Middleware": record.body,
-            }
-    return {**out, **record.extra}
-
-
-def encode(record: Record) -> bytes:
-    """Return what is written to etcd: compact JSON, not HTML-escaped, a newline after (§3)."""
-    return msgspec.json.encode(tree(record)) + b"\n"

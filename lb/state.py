@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from lb.policy import BACKEND, FRONTEND, SERVER, BackendPolicy, FrontendPolicy, ServerPolicy
+from lb.secret import KeyPair
+
+ALIAS: Final = "/alias"
+"""Ends the id of a frontend's twin under another route; no id of a user's holds a `/`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,26 @@ class Listener:
     tls: Mapping[str, Any] | None = None
     proxy: str = ""
     trusted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ocsp:
+    """Whether and how a host's certificate is vouched for; `period` in seconds."""
+
+    enabled: bool = False
+    period: float = 3600.0
+    responders: tuple[str, ...] = ()
+    skip_check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host with a key pair."""
+
+    id: str
+    pair: KeyPair
+    default: bool = False
+    ocsp: Ocsp = field(default_factory=Ocsp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +141,4 @@ class Traffic:
     listeners: Mapping[str, Listener] = field(default_factory=dict)
     frontends: Mapping[str, Frontend] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    hosts: Mapping[str, Host] = field(default_factory=dict)

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which certificate a client gets: hosts' key pairs by SNI, stapled where OCSP is on.
+
+::
+
+    hosts ─ put, drop ─► Certificates ─► by name: the host whose certificate names it, wildcards too;
+                            │               else the `Default` host; else the first (specs/vulcand.md §13)
+                            └─ run: OCSP answers fetched, kept fresh
+
+A listener's context never changes; at each handshake the callback puts the host's in its place,
+so a new certificate serves the next client and no socket is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Never
+
+import aiohttp
+from cryptography import x509
+
+from fairlead.clock import SYSTEM, Clock
+from fairlead.errors import ActionError
+from lb import ocsp, tls
+from lb.ocsp import OcspError, Question, Staple
+from lb.secret import KeyPair
+from lb.state import Host, Listener, Ocsp, Pool
+
+_RETRY: Final = 60.0  # seconds after a fetch that failed
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=10)
+_ANSWER: Final = 1 << 20  # bytes of an OCSP answer that are read at most
+ALPN: Final = ("h2", "http/1.1")
+
+
+class _Live:
+    """A host in use."""
+
+    def __init__(self, spec: Host, pair: KeyPair) -> None:
+        self.spec = spec
+        self.pair = pair
+        self.names = names_of(pair.cert)
+        self.question: Question | None = None
+        self.staple: Staple | None = None
+        self.due = 0.0  # Unix seconds of the next fetch
+        self.why = ""
+        self.contexts: dict[str, tuple[ssl.SSLContext, object]] = {}
+
+
+def names_of(chain: bytes) -> tuple[str, ...]:
+    """Return the names in the first certificate of a PEM chain, lower-cased; raises ValueError."""
+    leaf = x509.load_pem_x509_certificate(chain)
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = [*names.get_values_for_type(x509.DNSName)]
+        found += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    except x509.ExtensionNotFound:
+        common = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        found = [str(one.value) for one in common]
+    return tuple(name.lower() for name in found)
+
+
+class Certificates:
+    """The hosts' certificates; the data plane's `Contexts`."""
+
+    def __init__(
+        self, clock: Clock = SYSTEM, told: Callable[[str, str], None] = lambda host, why: None
+    ) -> None:
+        self._clock = clock
+        self._told = told
+        self._hosts: dict[str, _Live] = {}
+        self._by_name: dict[str, _Live] = {}
+        self._wake = asyncio.Event()
+
+    # ------------------------------------------------------------------ hosts
+
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """The hosts in use."""
+        return {name: live.spec for name, live in self._hosts.items()}
+
+    def put(self, spec: Host, action: object) -> None:
+        """Use a host's key pair from the next handshake on.
+
+        Raises:
+            ActionError: it does not load; what stood keeps standing.
+        """
+        try:
+            live = _Live(spec, spec.pair)
+            _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), spec.pair)
+        except (ValueError, ssl.SSLError, OSError) as error:
+            raise ActionError(
+                action, f'host "{spec.id}": the key pair does not load: {error}'
+            ) from error
+        before = self._hosts.get(spec.id)
+        if before is not None and before.pair == spec.pair:
+            live.staple, live.due = before.staple, before.due
+        if spec.ocsp.enabled:
+            try:
+                live.question = ocsp.question(spec.pair.cert, spec.ocsp.responders)
+            except OcspError as error:
+                live.why = f"OCSP: {error}"
+                self._told(spec.id, live.why)
+        self._hosts[spec.id] = live
+        self._file()
+        self._wake.set()
+
+    def drop(self, name: str) -> None:
+        """Forget a host."""
+        del self._hosts[name]
+        self._file()
+
+    def _file(self) -> None:
+        self._by_name = {}
+        for name in sorted(self._hosts, reverse=True):  # of two with one name the smallest wins
+            live = self._hosts[name]
+            for host in live.names:
+                self._by_name[host] = live
+
+    def _pick(self, name: str | None) -> _Live | None:
+        """Return whose certificate a client gets."""
+        wanted = (name or "").lower().rstrip(".")
+        live = self._by_name.get(wanted) or self._by_name.get("*." + wanted.partition(".")[2])
+        if live is not None and wanted:
+            return live
+        for host in sorted(self._hosts):
+            if self._hosts[host].spec.default:
+                return self._hosts[host]
+        return self._hosts[min(self._hosts)] if self._hosts else None
+
+    # ------------------------------------------------------------------ contexts
+
+    def server(self, listener: Listener) -> ssl.SSLContext:
+        """Return what an https listener speaks; certificates are chosen by SNI."""
+        settings = listener.tls or {}
+        base = self._context(settings)
+        spelt = json.dumps(settings, sort_keys=True)
+
+        def choose(
+            connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext
+        ) -> int | None:
+            live = self._pick(name)
+            if live is None:
+                return int(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
+            if spelt not in live.contexts:
+                context = self._context(settings)
+                _loaded(context, live.pair)
+                kept: object = None
+                if live.question is not None and ocsp.able():
+                    kept = ocsp.staple(context, lambda: live.staple.der if live.staple else b"")
+                live.contexts[spelt] = context, kept
+            connection.context = live.contexts[spelt][0]
+            return None
+
+        base.sni_callback = choose
+        return base
+
+    def _context(self, settings: Mapping[str, Any]) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.apply(context, settings)
+        context.set_alpn_protocols(list(ALPN))
+        asked = settings.get("ClientAuth")
+        if asked:
+            context.load_verify_locations(cadata=asked["CA"])
+            context.verify_mode = ssl.CERT_REQUIRED if asked["Required"] else ssl.CERT_OPTIONAL
+        return context
+
+    def client(self, pool: Pool) -> ssl.SSLContext:
+        """Return what is spoken to the https servers of a pool."""
+        return _client(json.dumps(pool.tls, sort_keys=True), pool.policy.http2)
+
+    # ------------------------------------------------------------------ OCSP
+
+    def problems(self) -> dict[str, str]:
+        """Return what is wrong with hosts in use."""
+        found = {name: live.why for name, live in self._hosts.items() if live.why}
+        if not ocsp.able():
+            for name, live in self._hosts.items():
+                if live.question is not None:
+                    found[name] = "OCSP: this Python's OpenSSL cannot be reached to staple"
+        return found
+
+    async def run(self) -> Never:
+        """Fetch answers, and again before they end."""
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            while True:
+                self._wake.clear()
+                now = self._clock.wall()
+                due = [live for live in self._hosts.values() if live.question and live.due <= now]
+                await asyncio.gather(*(self._fetch(session, live) for live in due))
+                later = [live.due for live in self._hosts.values() if live.question]
+                wait = min(later, default=now + 3600.0) - self._clock.wall()
+                try:
+                    async with asyncio.timeout(max(0.05, wait)):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+
+    async def _fetch(self, session: aiohttp.ClientSession, live: _Live) -> None:
+        question, settings = live.question, live.spec.ocsp
+        assert question is not None  # noqa: S101
+        why = ""
+        for url in question.urls:
+            try:
+                async with session.post(
+                    url, data=question.der, headers={"Content-Type": "application/ocsp-request"}
+                ) as response:
+                    der = await response.content.read(_ANSWER)
+                staple = ocsp.judge(
+                    der, question.issuer, self._clock.wall(), check=not settings.skip_check
+                )
+            except (aiohttp.ClientError, TimeoutError, OSError, OcspError, ValueError) as error:
+                why = f"OCSP: {url}: {str(error) or type(error).__name__}"
+                continue
+            live.staple, live.due, live.why = (
+                staple,
+                _next(staple, settings, self._clock.wall()),
+                "",
+            )
+            if staple.revoked:
+                live.why = "OCSP: the certificate is revoked"
+                self._told(live.spec.id, live.why)
+            return
+        now = self._clock.wall()
+        live.due, live.why = now + _RETRY, why
+        if live.staple is not None and (live.staple.until or 0) <= now:
+            live.staple = None
+        self._told(live.spec.id, why)
+
+
+def _next(staple: Staple, settings: Ocsp, now: float) -> float:
+    if staple.revoked:
+        return float("inf")
+    return min(now + settings.period, staple.until or float("inf"))
+
+
+@lru_cache(maxsize=256)
+def _client(spelt: str, http2: bool) -> ssl.SSLContext:
+    settings = json.loads(spelt)
+    context = tls.client(settings)
+    if settings.get("ClientCert"):
+        _loaded(
+            context,
+            KeyPair(
+                settings["ClientCert"]["Key"].encode(), settings["ClientCert"]["Cert"].encode()
+            ),
+        )
+    context.set_alpn_protocols(["h2"] if http2 else ["http/1.1"])
+    return context
+
+
+def _loaded(context: ssl.SSLContext, pair: KeyPair) -> None:
+    """Load a key pair, which ssl takes from files only: one in memory, seen by nobody else."""
+    fd = os.memfd_create("pair", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(pair.cert.rstrip() + b"\n" + pair.key)
+        path = Path(f"/proc/self/fd/{fd}")
+        context.load_cert_chain(path, password=lambda: "")
+    finally:
+        os.close(fd)
+
+
+def fault(pair: KeyPair) -> str:
+    """Return why a pair does not load, "" when it does; for who writes one."""
+    try:
+        names_of(pair.cert)
+        _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+    except (ValueError, ssl.SSLError, OSError) as error:
+        return f"the key pair does not load: {error}"
+    return ""
