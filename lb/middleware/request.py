@@ -7,7 +7,7 @@ from typing import ClassVar
 from urllib.parse import parse_qs, unquote
 
 from fairlead.gotemplate import Func, Struct
-from fairlead.gotemplate.values import STRING, Int64
+from fairlead.gotemplate.values import ANY, STRING, Int64
 from lb.middleware import Exchange
 
 
@@ -28,7 +28,7 @@ class Header(Struct):
         """Return the first value, "" when absent."""
         return _text(self._exchange.header(name))
 
-    METHODS: ClassVar = {"Get": Func(get, (STRING,))}
+    METHODS: ClassVar = {"Get": Func(get, (ANY, STRING))}
 
 
 class Query(Struct):
@@ -44,7 +44,7 @@ class Query(Struct):
         """Return the first value, "" when absent."""
         return parse_qs(self._raw, keep_blank_values=True).get(name, [""])[0]
 
-    METHODS: ClassVar = {"Get": Func(get, (STRING,))}
+    METHODS: ClassVar = {"Get": Func(get, (ANY, STRING))}
 
 
 class Url(Struct):
@@ -62,7 +62,7 @@ class Url(Struct):
         """Return the parsed query."""
         return Query(self.RawQuery)
 
-    METHODS: ClassVar = {"Query": Func(query)}
+    METHODS: ClassVar = {"Query": Func(query, (ANY,))}
 
 
 class Request(Struct):
@@ -113,9 +113,9 @@ class Request(Struct):
         return self.Header.get("Referer")
 
     METHODS: ClassVar = {
-        "FormValue": Func(form_value, (STRING,)),
-        "UserAgent": Func(user_agent),
-        "Referer": Func(referer),
+        "FormValue": Func(form_value, (ANY, STRING)),
+        "UserAgent": Func(user_agent, (ANY,)),
+        "Referer": Func(referer, (ANY,)),
     }
 
 
