@@ -41,6 +41,7 @@ class Tenure:
             secrets.choice,
             margin=config.margin,
             wait=config.wait,
+            known=lambda: sources.leases.values() if sources.live else None,
             clock=runtime.clock,
         )
         sources.on_keys = self._told
