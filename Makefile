@@ -45,6 +45,9 @@ integration: setup ## real etcd, real processes, faults
 netns: setup ## several hosts as network namespaces (root)
 	$(PYTEST) tests/netns
 
+vm: setup ## what this kernel lacks: ipip, in User-Mode Linux machines (root)
+	$(PYTEST) tests/vm
+
 docs: setup ## tables of the documents, from the code
 	$(BIN)/python docs/tables.py
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from typing import Never, TypeVar
@@ -43,7 +43,12 @@ class Rulesets:
 
     kinds = frozenset({Kind.RULES, Kind.ELEMENT})
 
-    def __init__(self, policy: Policy, suffix: str, netfilter: Netlink) -> None:
+    def __init__(self, policy: Policy, suffix: str, netfilter: Netlink | None) -> None:
+        """Look after this host's rules.
+
+        Args:
+            netfilter: None: a kernel without nftables.
+        """
         self._policy = policy
         self._nft = False
         self._suffix = suffix
@@ -93,12 +98,16 @@ class Rulesets:
             lost: called when anything may have changed.
         """
         ours = {nftables.table_name(version, self._suffix) for version in (4, 6)}
+        own = self._netfilter
+        if own is None:
+            yield
+            return
 
         def heard(replies: Sequence[Reply]) -> None:
             names = set()
             for reply in replies:
                 name = elements.concerned(reply)
-                if reply.port == self._netfilter.port or not name:
+                if reply.port == own.port or not name:
                     continue
                 if name in ours and elements.is_element(reply):
                     lost()
@@ -118,11 +127,14 @@ class Rulesets:
         if keys is None or any(key.kind == Kind.RULES for key in keys):
             found += await self._tables()
             found += await self._chains()
-        found += await self._elements(keys)
+        if self._netfilter is not None:
+            found += await self._elements(self._netfilter, keys)
         return found
 
     async def _tables(self) -> list[Object]:
         found: list[Object] = []
+        if self._netfilter is None:
+            return found
         for version in (4, 6):
             wanted = Table(version, (), self._suffix)
             (there,) = await self._netfilter.ask([elements.get_table(wanted.name, version)])
@@ -143,10 +155,8 @@ class Rulesets:
                 continue
             try:
                 saved = await run(save)
-            except ToolError as error:
-                if version == 6:
-                    continue  # a kernel without IPv6
-                raise ActionError(f"observe {save}", error.reason) from error
+            except ToolError:
+                continue  # a kernel without: if rules are wanted, their putting says so
             self._docker[version] = iptables.docker(_table(saved, "filter"))
             for place in self._places:
                 rules = iptables.parse(saved, place, version)
@@ -157,8 +167,8 @@ class Rulesets:
                 found += [Legacy(version, inputs)] if inputs else []
         return found
 
-    async def _elements(self, keys: Collection[Key] | None) -> list[Object]:
-        kernel, suffix = self._netfilter, self._suffix
+    async def _elements(self, kernel: Netlink, keys: Collection[Key] | None) -> list[Object]:
+        suffix = self._suffix
         if keys is None:
             dumps = [
                 await kernel.dump(elements.dump(nftables.table_name(version, suffix), version))
@@ -191,6 +201,8 @@ class Rulesets:
         return refused
 
     def _change(self, actions: Sequence[Action]) -> list[ActionError]:
+        if self._netfilter is None:
+            return [ActionError(it, "a kernel without nftables", transient=False) for it in actions]
         them = [it for it in map(thing_of, actions) if isinstance(it, Element)]
         gone = isinstance(actions[0], Delete)
         made = elements.make_set(them[0].table, them[0].address.version)
@@ -286,16 +298,29 @@ async def connect(
     if policy.masquerade and policy.random and not await random_fully(nft=flavour(policy, network)):
         log.info("no fully random ports for masquerading: kernel or tool is too old")
         policy = replace(policy, random=False)
-    if policy.guard and tool("nft") is None:
-        log.warning(
-            "nft is not installed: anyone may send to the VXLAN port; apt-get install nftables"
-        )
+    lacks = _lacks()
+    if policy.guard and lacks:
+        log.warning("anyone may send to the VXLAN port", reason=lacks)
         policy = replace(policy, guard=False)
     return _open(policy, suffix(config.prefix))
 
 
+def _lacks() -> str:
+    """Return what is missing for nftables; "": nothing."""
+    try:
+        with netlink.opened(netlink.NETFILTER):
+            pass
+    except OSError as error:
+        return f"this kernel has no nftables ({error.strerror})"
+    return "" if tool("nft") else "nft is not installed"
+
+
 @contextmanager
 def _open(policy: Policy, suffix: str) -> Iterator[Rulesets]:
-    with netlink.opened(netlink.NETFILTER) as requests:
-        requests.bind((0, 0))
-        yield Rulesets(policy, suffix, Netlink(requests))
+    with ExitStack() as ends:
+        netfilter = None
+        if not _lacks():
+            requests = ends.enter_context(netlink.opened(netlink.NETFILTER))
+            requests.bind((0, 0))
+            netfilter = Netlink(requests)
+        yield Rulesets(policy, suffix, netfilter)

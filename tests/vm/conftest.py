@@ -1,0 +1,3 @@
+from tests.netns.conftest import namespaces
+
+__all__ = ["namespaces"]
