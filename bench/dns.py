@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""skydns beside its peers: answers per second of the server's own CPU time, as ratios to NSD.
+"""skydns beside its peers: answers per second of the server's own CPU time, as ratios.
 
-    python bench/dns.py [--names 10000] [--rounds 5] [--seconds 2] [--case hit|nx|churn …]
+    python bench/dns.py [--names 10000 …] [--rounds 5] [--seconds 2] [--case hit nx case] [--no-scale]
 
 dnsperf asks over UDP on loopback, the same queries of every server in turn (interleaved rounds, so
 that a slow minute of the machine hits all alike); what counts is replies ÷ CPU seconds that the
 server's process took meanwhile, from /proc. The median of the rounds is compared, never a bare
 number of another day.
 
-Servers: `bare` is a Python loop that only looks up ready replies, the most that any Python server
-could do; `nsd` where it is installed; `skydns` is ours with an index of its own, without etcd.
+Servers: `skydns` is the program on a real etcd, one process; `bare` a Python loop of `recvfrom`
+and `sendto` around one dictionary of ready replies; `nsd` and `coredns` (etcd plugin and `cache`, on
+the same etcd, GOMAXPROCS=1; found by $FAIRLEAD_PEERS or PATH) where they are installed. Up to 10,000
+names CoreDNS's cache has room for all, above it is as it comes (9984 replies).
 Cases: `hit` existing names; `nx` names that do not exist, a different one each time; `case` hits
 with mixed-case names (0x20).
+
+Scale, on 100,000 records: seconds from the start of the process to ready; KiB of memory a record
+when every name was asked for; milliseconds from a put until an answer shows it, under 20,000
+queries/s, beside a bare put → watch event of the same run.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import random
 import re
@@ -28,8 +35,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairlead.etcd.store import Store
 
 TICK = os.sysconf("SC_CLK_TCK")
 ZONE = "skydns.test"
@@ -57,38 +67,25 @@ def bare(port: int, names: int) -> None:
             send(data[:2] + reply, peer)
 
 
-def ours(port: int, names: int) -> None:
-    """Serve with the real hot loop and a real index."""
-    import asyncio
+def skydns(port: int, etcd: str, folder: Path, name: str = "skydns") -> list[str]:
+    """Return the command of the program itself."""
+    return [
+        sys.executable, "-m", "skydns", "-addr", f"127.0.0.1:{port}", "-machines", etcd, "-domain", ZONE,
+        "-no-rec", "-state-dir", str(folder / f"{name}.state"), "-admin-socket", str(folder / f"{name}.sock"),
+    ]  # fmt: skip
 
-    import uvloop
 
-    from fairlead.etcd.types import KeyValue, Revision
-    from skydns import keys, records
-    from skydns.compiled import Answers
-    from skydns.policy import Policy
-    from skydns.server import Server
-    from skydns.state import Served
-
-    async def main() -> None:
-        answers = Answers(Served(), Policy(frozenset(keys.zones(ZONE))), time.monotonic)
-        for at in range(names):
-            key = b"/skydns/test/skydns/n%d" % at
-            kv = KeyValue(
-                key,
-                b'{"host":"10.0.%d.%d"}' % (at >> 8 & 255, at & 255),
-                Revision(1),
-                Revision(1),
-                1,
-            )
-            service = records.decode(b"/skydns", kv)
-            assert service is not None
-            answers.served.index.put(service)
-        answers.loaded = True
-        await Server(answers, None).listen("127.0.0.1", port)
-        await asyncio.Event().wait()
-
-    uvloop.run(main())
+def coredns(port: int, names: int, etcd: str, folder: Path) -> list[str] | None:
+    """Write CoreDNS's file; return its command, None when it is not there."""
+    path = os.environ.get("FAIRLEAD_PEERS", "") + os.pathsep + os.environ["PATH"]
+    program = shutil.which("coredns", path=path)
+    if program is None:
+        return None
+    room = f" {{\n  success {4 * names}\n }}" if names <= 10_000 else ""
+    (folder / "Corefile").write_text(
+        f"{ZONE}:{port} {{\n bind 127.0.0.1\n cache 3600{room}\n etcd {ZONE} {{\n  path /skydns\n  endpoint {etcd}\n }}\n}}\n"
+    )
+    return ["env", "GOMAXPROCS=1", program, "-conf", str(folder / "Corefile")]
 
 
 def nsd(port: int, names: int, folder: Path) -> list[str]:
@@ -172,83 +169,252 @@ def measure(port: int, pid: int, file: Path, seconds: float) -> tuple[float, flo
 
 
 def start(command: list[str], port: int) -> subprocess.Popen[bytes]:
-    """Start a server and wait until it answers."""
-    process = subprocess.Popen(command)
+    """Start a server and wait until it answers with a name of ours."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"NOTIFY_SOCKET": ""}
+    )  # fmt: skip
     probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     probe.settimeout(0.2)
     query = b"\0\1\1\0\0\1\0\0\0\0\0\0\2n0\6skydns\4test\0\0\1\0\1"
-    for _ in range(100):
+    begun = time.monotonic()
+    while time.monotonic() - begun < 60 and process.poll() is None:
         try:
             probe.sendto(query, ("127.0.0.1", port))
-            probe.recv(512)
+            if probe.recv(512)[7]:
+                return process
         except OSError:
-            time.sleep(0.1)
-        else:
-            return process
+            pass
+        time.sleep(0.02)
+    process.kill()
     raise SystemExit(f"does not answer: {command}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody has, UDP and TCP."""
+    with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        return int(tcp.getsockname()[1])
+
+
+async def fill(client: Store, names: int) -> None:
+    """Write a record for each name."""
+    from fairlead.etcd.types import Put
+
+    for begin in range(0, names, 5000):
+        await asyncio.gather(
+            *(
+                client.txn(
+                    success=[
+                        Put(
+                            b"/skydns/test/skydns/n%d" % n,
+                            b'{"host":"10.0.%d.%d"}' % (n >> 8 & 255, n & 255),
+                        )
+                        for n in range(at, min(at + 100, names))
+                    ],
+                    repeatable=True,
+                )
+                for at in range(begin, min(begin + 5000, names), 100)
+            )
+        )
+
+
+def compare(args: argparse.Namespace, names: int, etcd: str, folder: Path) -> None:
+    """Print the ratios for one number of names."""
+    ports = {server: free_port() for server in ("skydns", "coredns", "nsd", "bare")}
+    commands = {"skydns": skydns(ports["skydns"], etcd, folder)}
+    if corefile := coredns(ports["coredns"], names, etcd, folder):
+        commands["coredns"] = corefile
+    else:
+        print("coredns is not installed: no ratio to it")
+    if shutil.which("nsd", path=os.environ["PATH"] + ":/usr/sbin"):
+        commands["nsd"] = nsd(ports["nsd"], names, folder)
+    else:
+        print("nsd is not installed: no ratio to it (make peers)")
+    me = [sys.executable, __file__, "--names", str(names)]
+    commands["bare"] = [*me, "--serve", "--port", str(ports["bare"])]
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    hits = 0.0
+    try:
+        for server, command in commands.items():
+            running[server] = start(command, ports[server])
+        for case in args.case:
+            file = queries(case, names, folder)
+            servers = [s for s in running if s not in {"bare", "coredns"} or case == "hit"]
+            for server in servers:  # warm
+                for _ in range(1 + (server == "coredns")):
+                    measure(ports[server], running[server].pid, file, max(1.0, names / 10_000))
+            found: dict[str, list[tuple[float, float]]] = {server: [] for server in servers}
+            for _ in range(args.rounds):
+                for server in servers:
+                    pid = running[server].pid
+                    found[server].append(measure(ports[server], pid, file, args.seconds))
+            print(f"{case}: {names} names, A over UDP, median of {args.rounds} rounds")
+            per_cpu = {server: statistics.median(cpu for cpu, _ in rounds) for server, rounds in found.items()}  # fmt: skip
+            mine = per_cpu["skydns"]
+            for server in servers:
+                rate = statistics.median(rate for _, rate in found[server])
+                ratio = "" if server == "skydns" else f"  skydns is {mine / per_cpu[server]:5.2f} ×"
+                print(f"  {server:8} {per_cpu[server]:10,.0f} answers/CPU s ({rate:,.0f}/s){ratio}")
+            if case == "hit":
+                hits = mine
+            elif hits:
+                print(f"  one of these costs {hits / mine:.2f} × a hit")
+            bars = {("nsd", 0): 0.7, ("coredns", 0): 1.5, ("coredns", 1): 4.0}
+            for (server, large), bar in bars.items():
+                if case == "hit" and server in per_cpu and large == (names >= 100_000):
+                    print(f"  bar: {bar} × {server}: {'met' if mine / per_cpu[server] >= bar else 'MISSED'}")  # fmt: skip
+    finally:
+        for process in running.values():
+            stop(process)
+
+
+def memory(pid: int) -> float:
+    """KiB that only this process holds, and its share of the rest."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return float(re.search(r"Pss:\s+(\d+)", text)[1])  # type: ignore[index]
+
+
+async def delays(client: Store, port: int, names: int, puts: int) -> tuple[list[float], list[float]]:  # fmt: skip
+    """Return seconds from a put until an answer shows it, and until a bare watch does."""
+    from fairlead.etcd.types import KeyRange, WatchRequest
+
+    shown, watched = [], []
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.connect(("127.0.0.1", port))
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[float] = asyncio.Queue()
+
+    async def watch() -> None:
+        keys = KeyRange.prefix(b"/skydns/test/skydns/")
+        async with client.watch(WatchRequest(keys)) as answers:
+            async for answer in answers:
+                if answer.events:
+                    arrived.put_nowait(time.perf_counter())
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(0.5)
+    for count in range(puts):
+        at = random.randrange(names)
+        value = b"\x0b\x0b" + (count % 65536).to_bytes(2, "big")
+        label = b"n%d" % at
+        query = b"\0\1\1\0\0\1\0\0\0\0\0\0" + bytes((len(label),)) + label + b"\6skydns\4test\0\0\1\0\1"  # fmt: skip
+        begun = time.perf_counter()
+        text = ".".join(map(str, value)).encode()
+        await client.put(b"/skydns/test/skydns/" + label, b'{"host":"%s"}' % text)
+        while True:
+            await loop.sock_sendall(sock, query)
+            reply = b""
+            try:
+                async with asyncio.timeout(1.0):
+                    reply = await loop.sock_recv(sock, 512)
+            except TimeoutError:
+                print("  a probe was lost", file=sys.stderr)
+            if reply.endswith(value):
+                break
+            await asyncio.sleep(0.0005)
+        shown.append(time.perf_counter() - begun)
+        watched.append(await arrived.get() - begun)
+        await asyncio.sleep(0.02)
+    watching.cancel()
+    sock.close()
+    return shown, watched
+
+
+def ranks(seconds: list[float]) -> str:
+    """Median, p99 and most, in milliseconds."""
+    ordered = sorted(seconds)
+    return " / ".join(f"{1000 * ordered[int(share * (len(ordered) - 1))]:.1f}" for share in (0.5, 0.99, 1))  # fmt: skip
+
+
+async def scale(client: Store, names: int, etcd: str, folder: Path, puts: int) -> None:
+    """Print start, memory and delay for many records."""
+    port = free_port()
+    empty = start_empty(etcd, folder)
+    base = memory(empty.pid)
+    stop(empty)
+    begun = time.monotonic()
+    process = start(skydns(port, etcd, folder, "scale"), port)
+    ready = time.monotonic() - begun
+    try:
+        loaded = memory(process.pid)
+        file = queries("hit", names, folder)
+        measure(port, process.pid, file, names / 20_000)
+        warm = memory(process.pid)
+        print(f"scale: {names} records")
+        print(f"  start to ready          {ready:6.2f} s      bar 8: {'met' if ready < 8 else 'MISSED'}")  # fmt: skip
+        each = (warm - base) / names
+        print(f"  memory a record         {each:6.2f} KiB    bar 1.5: {'met' if each <= 1.5 else 'MISSED'} ({(loaded - base) / names:.2f} before the first query)")  # fmt: skip
+        load = await asyncio.create_subprocess_exec(
+            "dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(file), "-l", "600", "-Q", "20000",
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            await asyncio.sleep(1.0)
+            shown, watched = await delays(client, port, names, puts)
+        finally:
+            load.terminate()
+            await load.wait()
+        p99 = sorted(shown)[int(0.99 * (len(shown) - 1))]
+        print(f"  put → shown, 20k q/s    {ranks(shown)} ms (median / p99 / most of {puts})  bar p99 20: {'met' if p99 < 0.02 else 'MISSED'}")  # fmt: skip
+        print(f"  put → bare watch event  {ranks(watched)} ms")
+    finally:
+        stop(process)
+
+
+def start_empty(etcd: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the program on a prefix without records."""
+    command = [*skydns(free_port(), etcd, folder, "empty"), "-path-prefix", "nothing"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    time.sleep(3.0)
+    return process
+
+
+async def run(args: argparse.Namespace) -> None:
+    from fairlead.etcd.client import connect
+    from fairlead.etcd.options import Options
+    from fairlead.testing.etcd import real_etcd
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with real_etcd() as cluster:
+            etcd = cluster.endpoints[0]
+            async with connect(Options(endpoints=(etcd,))) as client:
+                for names in sorted(args.names):
+                    await fill(client, names)
+                    await asyncio.to_thread(compare, args, names, etcd, folder)
+                if not args.no_scale:
+                    await fill(client, 100_000)
+                    await scale(client, 100_000, etcd, folder, args.puts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--names", type=int, default=10_000)
+    parser.add_argument("--names", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--puts", type=int, default=300)
+    parser.add_argument("--no-scale", action="store_true")
     parser.add_argument(
         "--case", choices=("hit", "nx", "case"), nargs="*", default=["hit", "nx", "case"]
     )
-    parser.add_argument("--serve", choices=("bare", "skydns"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve: Callable[[int, int], None] = bare if args.serve == "bare" else ours
-        serve(args.port, args.names)
+        bare(args.port, args.names[0])
         return
     if not shutil.which("dnsperf"):
-        print("skipped: dnsperf is not installed: make peers")
-        return
-    me = [sys.executable, __file__, "--names", str(args.names)]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        commands = {
-            "bare": [*me, "--serve", "bare", "--port", "5401"],
-            "skydns": [*me, "--serve", "skydns", "--port", "5402"],
-        }
-        ports = {"bare": 5401, "skydns": 5402, "nsd": 5403}
-        if shutil.which("nsd", path=os.environ["PATH"] + ":/usr/sbin"):
-            commands["nsd"] = nsd(5403, args.names, folder)
-        else:
-            print("nsd is not installed: no ratio to it (make peers)")
-        running = {server: start(command, ports[server]) for server, command in commands.items()}
-        try:
-            for case in args.case:
-                file = queries(case, args.names, folder)
-                servers = [s for s in running if s != "bare" or case == "hit"]
-                for server in servers:  # warm
-                    measure(ports[server], running[server].pid, file, 1.0)
-                found: dict[str, list[tuple[float, float]]] = {server: [] for server in servers}
-                for _ in range(args.rounds):
-                    for server in servers:
-                        found[server].append(
-                            measure(ports[server], running[server].pid, file, args.seconds)
-                        )
-                print(f"{case}: {args.names} names, A over UDP, median of {args.rounds} rounds")
-                per_cpu = {
-                    server: statistics.median(cpu for cpu, _ in rounds)
-                    for server, rounds in found.items()
-                }
-                base = per_cpu.get("nsd")
-                for server in servers:
-                    ratio = f"{per_cpu[server] / base:5.2f} × nsd" if base else ""
-                    rate = statistics.median(rate for _, rate in found[server])
-                    print(
-                        f"  {server:8} {per_cpu[server]:10,.0f} answers/CPU s  {ratio}   ({rate:,.0f}/s)"
-                    )
-        finally:
-            for process in running.values():
-                process.send_signal(signal.SIGTERM)
-                process.wait()
+        raise SystemExit("dnsperf is not installed: make peers")
+    asyncio.run(run(args))
 
 
 if __name__ == "__main__":

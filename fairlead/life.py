@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import signal
@@ -236,6 +237,10 @@ class Runtime:
             raise _Planned
         if not self._ready:
             self._ready = True
+            # what is loaded by now mostly stays: the collector need not look at it again and again
+            # (100,000 records: 100 ms in which nothing is answered)
+            gc.collect()
+            gc.freeze()
             self.health.set("serving", True)
             self.notify.send("READY=1", "STATUS=serving")
             self.log.info("ready")

@@ -337,23 +337,29 @@ def _covers(scope: Scope, part: Scope) -> bool:
 
 
 async def _wait(loop: Loop[State, Action], agenda: _Agenda) -> None:
-    """Return when a pass is due: something was marked, or the agenda says so."""
+    """Return when a pass is due: something was marked, or the agenda says so.
+
+    A mark wakes this very task, with nothing between: each turn of a busy daemon's event loop
+    that a change waits for is a millisecond.
+    """
     agenda.mark(loop)
-    while not loop.dirty:
-        due = agenda.due()
-        if due is None:
-            await loop.dirty.wait()
-            break
-        waiter = asyncio.ensure_future(loop.dirty.wait())
-        sleeper = asyncio.ensure_future(loop.clock.sleep(due - loop.clock.monotonic()))
+    if not loop.dirty and agenda.due() is not None:
+        reminder = asyncio.ensure_future(_remind(loop, agenda))
         try:
-            await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+            await loop.dirty.wait()
         finally:
-            waiter.cancel()
-            sleeper.cancel()
-        agenda.mark(loop)
+            reminder.cancel()
+    else:
+        await loop.dirty.wait()
     if loop.settle:
         await loop.clock.sleep(loop.settle)
+
+
+async def _remind(loop: Loop[State, Action], agenda: _Agenda) -> None:
+    """Mark what the agenda says when its time comes."""
+    while not loop.dirty and (due := agenda.due()) is not None:
+        await loop.clock.sleep(due - loop.clock.monotonic())
+        agenda.mark(loop)
 
 
 def one_by_one(

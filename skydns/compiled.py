@@ -24,6 +24,10 @@ that read its name or one above it, which are exactly those that can differ; all
 SOA serial changes with every change of a zone, so negative replies do not hold it: they are
 joined around the zone's present serial (60 ns) rather than all dropped.
 
+Most answers read nothing but the name asked for. Of these only the `ready` reply is kept, 0.3 KiB:
+what drops it is the name itself, put into each of the few *shapes* that queries have (header, name,
+type and class, OPT). Their entries, twice as large, are kept for the latest few only (`brief`).
+
 Rotation: addresses of one RRset are equally long, so a reply's turn is one slice of the doubled
 block (70 ns), not a shuffle.
 """
@@ -51,6 +55,8 @@ Payload = bytes | Callable[[], bytes]
 """A reply without its id, or what makes one."""
 
 MOST_KEPT: Final = 400_000  # entries in `ready`; 0.4 KiB each
+MOST_BRIEF: Final = 4096  # entries of answers that read only their own name
+MOST_SHAPES: Final = 64  # a changed name costs a look-up for each
 MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
 MOST_NEAR: Final = 100_000  # NXDOMAIN templates
 SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
@@ -159,7 +165,9 @@ class Answers:
         self.near: dict[bytes, _Near] = {}
         self._watching: dict[bytes, Entry] = {}  # for each template what drops it
         self._kept: dict[tuple[bytes, int, int], Entry] = {}
+        self._brief: dict[tuple[bytes, int, int], Entry] = {}
         self._absent: dict[tuple[bytes, int, int], Entry] = {}
+        self._shapes: dict[tuple[bytes, bytes], None] = {}  # what stands before and after the name
         self._readers: dict[bytes, Entry | set[Entry]] = {}
         self._fading: set[Entry] = set()
         self._sealed: dict[bytes, set[Entry]] = {}  # by zone: its serial is under a signature
@@ -223,7 +231,7 @@ class Answers:
         """Answer a parsed query from what is kept, or make the answer."""
         kind = query.rclass | (query.do + query.co) << 16 if self.signing else query.rclass
         key = (query.name, query.rtype, kind)
-        entry = self._kept.get(key) or self._absent.get(key)
+        entry = self._kept.get(key) or self._brief.get(key) or self._absent.get(key)
         if entry is None:
             question = Question(query.name, query.rtype, query.rclass)
             made = answer(question, self.served, self.policy, self._clock())
@@ -284,6 +292,10 @@ class Answers:
             if len(self._absent) >= MOST_ABSENT:
                 self._drop(next(iter(self._absent.values())))
             self._absent[key] = entry
+        elif _reads_itself(entry):
+            if len(self._brief) >= MOST_BRIEF:
+                self._drop(next(iter(self._brief.values())))
+            self._brief[key] = entry
         else:
             if len(self._kept) >= MOST_KEPT:
                 self.clear()
@@ -336,6 +348,11 @@ class Answers:
             payload = _Negative(reply[2:], records + body.serial, self._serial(entry.zone))
         key = data[2:]
         self.ready[key] = (payload, cell)
+        if entry.key in self._brief:
+            shape = (key[:10], key[10 + len(query.name) :])
+            if shape in self._shapes or len(self._shapes) < MOST_SHAPES:
+                self._shapes[shape] = None
+                return
         entry.readies += (key,)
 
     def _remember_near(
@@ -398,6 +415,8 @@ class Answers:
         dropped = 0
         for name in changed:
             for above in names.ancestors(name):
+                for before, after in self._shapes:
+                    self.ready.pop(before + above + after, None)
                 readers = self._readers.pop(above, None)
                 if readers is None:
                     continue
@@ -428,6 +447,8 @@ class Answers:
         self.near.clear()
         self._watching.clear()
         self._kept.clear()
+        self._brief.clear()
+        self._shapes.clear()
         self._absent.clear()
         self._readers.clear()
         self._fading.clear()
@@ -437,6 +458,7 @@ class Answers:
     def _drop(self, entry: Entry) -> None:
         """Forget one entry wherever it is kept."""
         self._kept.pop(entry.key, None)
+        self._brief.pop(entry.key, None)
         self._absent.pop(entry.key, None)
         self._fading.discard(entry)
         if entry.key[2] >> 16 and (sealed := self._sealed.get(entry.zone)):
@@ -476,7 +498,7 @@ class Answers:
     def sizes(self) -> dict[str, int]:
         """Return how much is kept, for status and metrics."""
         return {
-            "ready": len(self.ready), "near": len(self.near), "kept": len(self._kept),
+            "ready": len(self.ready), "near": len(self.near), "kept": len(self._kept) + len(self._brief),
             "absent": len(self._absent), "readers": len(self._readers),
         }  # fmt: skip
 
@@ -500,6 +522,17 @@ class Answers:
         cell = self._cells.setdefault(seen, [0])
         cell[0] += 1
         return cell
+
+
+def _reads_itself(entry: Entry) -> bool:
+    """Say whether nothing but a change of the name asked for makes an answer stale."""
+    name, rtype, kind = entry.key
+    return (
+        entry.reads == (name,)
+        and entry.expires == math.inf
+        and rtype != rrs.SOA  # holds the zone's serial
+        and not kind >> 16  # so may a signature
+    )
 
 
 def bucket(size: int) -> int:
