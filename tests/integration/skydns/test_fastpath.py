@@ -54,7 +54,8 @@ class Stage:
     def exchange(self, *packets):
         for packet in packets:
             self.client.send(packet)
-        self.loop.drain()
+        for _ in range(50):  # a turn ends early when answers have to be made
+            self.loop.drain()
         found = []
         try:
             self.client.setblocking(False)
