@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Server(NamedTuple):
@@ -49,6 +52,15 @@ def parse_server(text: str) -> Server:
     return Server(host, int(port))
 
 
+def network(text: str) -> Network:
+    """Return a CIDR's network; an address is a network of one, host bits do not matter.
+
+    Raises:
+        ValueError: neither.
+    """
+    return ipaddress.ip_network(text, strict=False)
+
+
 def resolv_conf(text: str) -> tuple[Server, ...]:
     """Return the name servers of /etc/resolv.conf; lines it cannot read are left out."""
     found = []
@@ -65,3 +77,18 @@ def resolv_conf(text: str) -> tuple[Server, ...]:
 def without(servers: Iterable[Server], own: Sequence[Server]) -> tuple[Server, ...]:
     """Return the servers that are not ourselves: asking those would go round for ever."""
     return tuple(server for server in servers if server not in own)
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Who may have our zones, and who is told of changes."""
+
+    allowed: tuple[Network, ...] = ()
+    notified: tuple[Server, ...] = ()
+
+    def may(self, host: str) -> bool:
+        """Say whether an address may have our zones."""
+        address = ipaddress.ip_address(host.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self.allowed)

@@ -13,13 +13,49 @@ from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
 from skydns import keys, names, stub
-from skydns.addresses import Server, parse_server
+from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
 from skydns.policy import PROFILES, Policy
 from skydns.upstream import Routes, Upstream
 
 if TYPE_CHECKING:
+    import ssl
+
     from skydns.dnssec import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """Where DNS is spoken over TLS and over HTTPS, by which certificate."""
+
+    tls: Server | None
+    https: Server | None
+    cert: str
+    key: str
+
+    def context(self, *protocols: str) -> ssl.SSLContext:
+        """Return what TLS needs; `protocols` are those of ALPN.
+
+        Raises:
+            ConfigError: a file cannot be used.
+        """
+        from fairlead import tls
+
+        made = tls.server_context(self.cert, self.key)
+        made.set_alpn_protocols(list(protocols))
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Where metrics are served beside the admin socket, and what SkyDNS's begin with.
+
+    Attributes:
+        addresses: host ("": all), port and path.
+    """
+
+    addresses: tuple[tuple[str, int, str], ...] = ()
+    prefix: str = "skydns_skydns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +69,10 @@ class Config:
         stub_records: `-stubzones`: those of records below `stub.dns.<zone>` too.
         signing: keys of our zones, from the files of `-dnssec`.
         signatures: how many are kept.
+        systemd: answer on the sockets that systemd passes.
+        encrypted: where TLS and HTTPS are spoken; None: nowhere.
+        metrics: where they are served, under which names.
+        peers: who may have our zones, who is told of changes.
         recursion: false with `-no-rec`: names that are not ours are refused.
     """
 
@@ -46,6 +86,14 @@ class Config:
     stub_records: bool = False
     signing: tuple[Key, ...] = ()
     signatures: int = 10000
+    systemd: bool = False
+    encrypted: Encrypted | None = None
+    peers: Peers = field(default_factory=Peers)
+    metrics: Exported = field(default_factory=Exported)
+
+
+def _address(text: str) -> Server | None:
+    return parse_server(text) if text else None
 
 
 def configure(values: Values) -> Config:
@@ -122,6 +170,21 @@ def configure(values: Values) -> Config:
             signing = load(bases, zones)
         except dnssec.KeyFileError as error:
             faults.append(values.error("dnssec", str(error)))
+    encrypted = None
+    if (at := take("tls-addr", _address, None)) or (also := take("https-addr", _address, None)):
+        also = take("https-addr", _address, None)
+        encrypted = Encrypted(at, also, values.text("serve-cert"), values.text("serve-key"))
+        if not (encrypted.cert and encrypted.key):
+            faults.append(values.error("serve-cert", "-serve-cert and -serve-key are needed"))
+        elif not faults:
+            try:
+                encrypted.context("dot")
+            except ConfigError as error:
+                faults.append(values.error("serve-cert", error.reason))
+    peers = Peers(
+        take("transfer-to", lambda many: tuple(map(network, many)), ()),
+        take("notify", lambda many: tuple(map(parse_server, many)), ()),
+    )
     if faults:
         raise ConfigErrors(tuple(faults))
     return Config(
@@ -133,6 +196,17 @@ def configure(values: Values) -> Config:
         stub_records=values.flag("stubzones"),
         recursion=not values.flag("no-rec"),
         signing=signing,
+        systemd=values.flag("systemd"),
+        encrypted=encrypted,
+        peers=peers,
+        metrics=Exported(
+            (("", int(values.text("prometheus-port")), values.text("prometheus-path")),)
+            if values.text("prometheus-port")
+            else (),
+            "_".join(
+                filter(None, map(values.text, ("prometheus-namespace", "prometheus-subsystem")))
+            ),
+        ),
         signatures=max(values.number("scache"), 0),
         etcd=etcd,
     )

@@ -16,10 +16,11 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Never
 
+from fairlead.admin import Listener
 from fairlead.etcd.types import KeyRange
 from fairlead.reconcile import Guard, Loop
 from fairlead.records import Records
-from skydns import apply, desired, keys, names, observe, plan, records, stored
+from skydns import apply, desired, keys, listening, names, observe, plan, records, stored
 from skydns.compiled import Answers
 from skydns.config import Config
 from skydns.live import Live
@@ -27,6 +28,7 @@ from skydns.metrics import Collected
 from skydns.server import Server as Sockets
 from skydns.state import Served
 from skydns.stored import Stored
+from skydns.transfer import Notifier, Transfers
 
 if TYPE_CHECKING:
     from fairlead.etcd.view import Changes
@@ -78,9 +80,13 @@ async def serve(config: Config, runtime: Runtime) -> None:
         async with asyncio.timeout(_FIRST_LIST):
             await mirror.ready()
     sockets.forwarder = live.start()
-    await sockets.listen(*live.address)
+    sockets.transfers = transfers = Transfers(answers, config.peers, runtime.clock.monotonic)
+    others: list[Sockets | Listener] = [*await listening.start(config, runtime, sockets, live)]
+    others += await listening.metrics(config, runtime)
     try:
-        runtime.metrics.registry.register(Collected(answers, sockets))
+        runtime.metrics.registry.register(
+            Collected(answers, sockets, transfers, config.metrics.prefix)
+        )
         runtime.state("skydns", partial(_state, answers, sockets, live))
         runtime.log.info("listening", address=f"{sockets.host}:{sockets.port}")
         runtime.reconcile(loop, mirror)
@@ -91,11 +97,14 @@ async def serve(config: Config, runtime: Runtime) -> None:
             "skydns: ready for queries", zones=zones, address=f"{sockets.host}:{sockets.port}"
         )
         runtime.tasks.once("loops", sockets.forwarder.look_for_loops())
+        if config.peers.notified:
+            runtime.tasks.start("notify", Notifier(answers, transfers).run())
         runtime.tasks.start("leases", apply.follow_leases(publisher, runtime.store, runtime.clock))
         await runtime.ready()
         await _sweep(answers, runtime)
     finally:
-        await sockets.aclose()
+        for each in (sockets, *others):
+            await each.aclose()
         await sockets.forwarder.aclose()
 
 

@@ -102,7 +102,7 @@ async def exchange(
     octets = query_octets(asked, number, edns=not habits.plain)
     found = b""
     if not stream:
-        found = await _by_udp(server, octets, lambda data: matches(asked, number, data))
+        found = await by_udp(server, octets, lambda data: matches(asked, number, data))
         named = found[4:6] != b"\0\0"
         if named and found[12 : 12 + len(asked.name)] != asked.name:
             habits.folds = stream = True
@@ -135,7 +135,8 @@ class _Datagrams(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
 
-async def _by_udp(server: Server, octets: bytes, wanted: Callable[[bytes], bool]) -> bytes:
+async def by_udp(server: Server, octets: bytes, wanted: Callable[[bytes], bool]) -> bytes:
+    """Return the first datagram from a server that is wanted."""
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: _Datagrams(wanted), remote_addr=(server.host, server.port)
     )

@@ -15,7 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from skydns.compiled import SIZES, Answers, Seen
+from skydns.forward import Forwarder
 from skydns.server import Server
+from skydns.transfer import Transfers
 
 _SKYDNS_SIZES: Final = (0, 512, 1024, 1500, 2048, 4096, *range(8192, 65537, 4096))
 _CAUSES: Final = {"NXDOMAIN": "nxdomain", "REFUSED": "refused", "SERVFAIL": "servfail"}
@@ -24,15 +26,23 @@ _CAUSES: Final = {"NXDOMAIN": "nxdomain", "REFUSED": "refused", "SERVFAIL": "ser
 class Collected(Collector):
     """The families of one daemon."""
 
-    def __init__(self, answers: Answers, server: Server) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        server: Server,
+        transfers: Transfers | None = None,
+        prefix: str = "skydns_skydns",
+    ) -> None:
+        self._prefix = prefix
         self._answers = answers
+        self._transfers = transfers
         self._server = server
 
     def collect(self) -> Iterable[Any]:
         """Return the families with their present values."""
         counts = self._answers.counts
         yield from _coredns(counts, f"dns://{self._server.host}:{self._server.port}", self._family)
-        yield from _skydns(counts)
+        yield from _skydns(counts, self._prefix)
         yield from self._own()
 
     @property
@@ -69,6 +79,62 @@ class Collected(Collector):
             yield CounterMetricFamily(
                 "skydns_forward_failed", "Answered by no name server.", value=forwarder.failed
             )
+            where = f"dns://{self._server.host}:{self._server.port}"
+            yield from _forwarding(forwarder, where, self._prefix)
+        sent = CounterMetricFamily(
+            "skydns_transfers",
+            "Zone transfers, by kind; SOA: there was nothing new.",
+            labels=["kind"],
+        )
+        for kind, number in self._transfers.sent.items() if self._transfers else ():
+            sent.add_metric([kind], number)
+        yield sent
+        yield CounterMetricFamily(
+            "skydns_transfers_refused", "Transfers asked for by others than -transfer-to.",
+            value=self._transfers.refused if self._transfers else 0,
+        )  # fmt: skip
+
+
+def _forwarding(forwarder: Forwarder, server: str, prefix: str) -> Iterable[Any]:
+    """Return what there is to say of the cache and the name servers."""
+    cache = forwarder.cache
+    entries = GaugeMetricFamily("coredns_cache_entries", "Answers kept.", labels=["server"])
+    entries.add_metric([server], len(cache))
+    yield entries
+    for name, text, value in (
+        ("coredns_cache_requests", "Looked for in the cache.", cache.hits + cache.misses),
+        ("coredns_cache_hits", "Found in the cache.", cache.hits),
+        ("coredns_cache_misses", "Not found in the cache.", cache.misses),
+        ("coredns_cache_prefetch", "Asked for before they ran out.", cache.prefetched),
+        ("coredns_cache_served_stale", "Served after they ran out.", cache.stale),
+        ("coredns_cache_evictions", "Thrown out for want of room.", cache.evicted),
+    ):
+        yield _counter(name, text, ["server"], {(server,): value})
+    yield CounterMetricFamily(
+        "coredns_forward_max_concurrent_rejects",
+        "Questions over a bound of what is under way.",
+        value=forwarder.rejected,
+    )
+    yield CounterMetricFamily(
+        "coredns_forward_healthcheck_broken",
+        "Questions when all servers were down.",
+        value=forwarder.health.broken,
+    )
+    failures: dict[tuple[str, ...], int] = {
+        ("forward", str(each)): n for each, n in forwarder.health.failures.items()
+    }
+    yield _counter(
+        "coredns_proxy_healthcheck_failures",
+        "Questions and probes that a server did not answer.",
+        ["proxy_name", "to"],
+        failures,
+    )
+    yield _counter(
+        f"{prefix}_dns_cachemiss_count",
+        "Not found in a cache.",
+        ["cache"],
+        {("response",): cache.misses},
+    )
 
 
 def _coredns(counts: dict[Seen, int], server: str, family: str) -> Iterable[Any]:
@@ -106,7 +172,7 @@ def _coredns(counts: dict[Seen, int], server: str, family: str) -> Iterable[Any]
         yield histogram
 
 
-def _skydns(counts: dict[Seen, int]) -> Iterable[Any]:
+def _skydns(counts: dict[Seen, int], prefix: str) -> Iterable[Any]:
     """Return §14.1's families, under the default namespace and subsystem."""
     requests: dict[tuple[str, ...], int] = defaultdict(int)
     errors: dict[tuple[str, ...], int] = defaultdict(int)
@@ -117,12 +183,12 @@ def _skydns(counts: dict[Seen, int]) -> Iterable[Any]:
             errors[seen.system, cause] += number
         by_size = sizes.setdefault(seen.system, defaultdict(int))
         by_size[next(bound for bound in _SKYDNS_SIZES if seen.reply_size <= bound)] += number
-    yield _counter("skydns_skydns_dns_request_count", "Queries.", ["system"], requests)
+    yield _counter(f"{prefix}_dns_request_count", "Queries.", ["system"], requests)
     yield _counter(
-        "skydns_skydns_dns_error_count", "Replies that are errors.", ["system", "cause"], errors
+        f"{prefix}_dns_error_count", "Replies that are errors.", ["system", "cause"], errors
     )
     histogram = HistogramMetricFamily(
-        "skydns_skydns_dns_response_size_bytes",
+        f"{prefix}_dns_response_size_bytes",
         "Sizes of replies, by upper bound.",
         labels=["system"],
     )

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fairlead.errors import ConfigError
-from skydns import message, names, rrs
+from skydns import doh, message, names, rrs
 from skydns.compiled import Answers, Ask, Seen, bucket
 from skydns.fastpath import Loop
 from skydns.forward import Forwarder
+from skydns.transfer import Transfers, is_transfer
 
 _BUFFER: Final = (
     1 << 20
@@ -51,11 +53,13 @@ class Server:
     answers: Answers
     forwarder: Forwarder | None
     limits: Limits = field(default_factory=Limits)
+    transfers: Transfers | None = None
     tcp_refused: int = 0
     host: str = ""
     port: int = 0
     _udp: Loop | None = None
     _tcp: asyncio.Server | None = None
+    _encrypted: list[asyncio.Server] = field(default_factory=list)
     _clients: Counter[str] = field(default_factory=Counter)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -83,6 +87,46 @@ class Server:
         self._udp = Loop(sock, self.answers, self._forward_udp, wildcard=host in {"0.0.0.0", "::"})  # noqa: S104
         asyncio.get_running_loop().add_reader(sock, self._udp.drain)
 
+    async def adopt(self, udp: socket.socket | None, tcp: socket.socket | None) -> None:
+        """Answer on sockets that somebody else has bound."""
+        for sock in filter(None, (udp, tcp)):
+            sock.setblocking(False)
+            self.host, self.port = sock.getsockname()[:2]
+        if tcp is not None:
+            self._tcp = await asyncio.start_server(
+                self._converse, sock=tcp, limit=message.TCP_SIZE + 2
+            )
+        if udp is not None:
+            wildcard = self.host in {"0.0.0.0", "::"}  # noqa: S104
+            self._udp = Loop(udp, self.answers, self._forward_udp, wildcard=wildcard)
+            asyncio.get_running_loop().add_reader(udp, self._udp.drain)
+
+    async def listen_encrypted(
+        self, host: str, port: int, context: ssl.SSLContext, *, https: bool
+    ) -> int:
+        """Answer DNS over TLS (RFC 7858), or over HTTPS (RFC 8484); return the port.
+
+        Raises:
+            ConfigError: the address is not ours, or is taken.
+        """
+        flag = "-https-addr" if https else "-tls-addr"
+        try:
+            listening = await asyncio.start_server(
+                self._converse_https if https else self._converse, host, port, ssl=context, backlog=1024,
+                limit=message.TCP_SIZE + 2, ssl_handshake_timeout=self.limits.idle,
+            )  # fmt: skip
+        except (OSError, OverflowError) as error:
+            reason = f"cannot listen: {error}"
+            raise ConfigError(flag, f"{host}:{port}", "start", reason) from error
+        self._encrypted.append(listening)
+        bound: int = listening.sockets[0].getsockname()[1]
+        return bound
+
+    async def respond(self, data: bytes, host: str) -> bytes | None:
+        """Return the reply to a query that came over a stream; None: it is none."""
+        made = self.answers.reply(data, udp=False)
+        return await self._asked(made, data, host, udp=False) if isinstance(made, Ask) else made
+
     @property
     def unsent(self) -> int:
         """Replies the kernel refused to take."""
@@ -98,8 +142,8 @@ class Server:
         if self._udp is not None:
             asyncio.get_running_loop().remove_reader(self._udp.sock)
             self._udp.sock.close()
-        if self._tcp is not None:
-            self._tcp.close()
+        for listening in filter(None, (self._tcp, *self._encrypted)):
+            listening.close()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,7 +184,15 @@ class Server:
 
     # ── TCP
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse_https(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve one connection of DNS over HTTPS."""
+        await self._converse(reader, writer, https=True)
+
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, https: bool = False
+    ) -> None:
         """Serve one connection."""
         peer = writer.get_extra_info("peername")
         host = str(peer[0]) if peer else ""
@@ -157,7 +209,10 @@ class Server:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         try:
-            await self._queries(reader, writer, host)
+            if https:
+                await doh.converse(reader, writer, lambda data: self.respond(data, host))
+            else:
+                await self._queries(reader, writer, host)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the client went, or was too slow: nobody is left to be told
         finally:
@@ -181,6 +236,10 @@ class Server:
                         data = await reader.readexactly(size)
                 except (OSError, TimeoutError, asyncio.IncompleteReadError):
                     return  # leaving the group waits for what is under way
+                if self.transfers is not None and is_transfer(data):
+                    async for part in self.transfers.messages(data, host):
+                        await _write(writer, part, limits.write)
+                    continue
                 made = self.answers.reply(data, udp=False)
                 if isinstance(made, Ask):
                     await room.acquire()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fairlead.flags import Kind, Setting, Settings, common
 from skydns import keys, names, stub
-from skydns.addresses import parse_server
+from skydns.addresses import network, parse_server
 
 _PRIVATE: Final = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
@@ -36,6 +36,12 @@ def _checked(parse: Callable[[str], object]) -> Callable[[Any], str | None]:
 def _path(text: str) -> object:
     if not keys.clean(text):
         raise ValueError("the prefix is empty: the whole store would be read as names")
+    return text
+
+
+def _port(text: str) -> object:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError(f"port {text!r} is not within 1 and 65535")
     return text
 
 
@@ -76,7 +82,15 @@ SETTINGS: Final = Settings(
             help="Zones to ask other servers about, ZONE=IP:port, comma separated."),
         Setting("local-names", Kind.BOOL, True, ours=True, env="",
             help="Answer localhost, invalid, onion and reverse names of private networks here instead of asking for them."),
-        Setting("systemd", Kind.BOOL, False, "Sockets from systemd.", env="SKYDNS_SYSTEMD", refused=_UNBUILT),
+        Setting("systemd", Kind.BOOL, False, "Answer on the sockets that systemd passes, instead of on -addr.", env="SKYDNS_SYSTEMD"),
+        Setting("tls-addr", ours=True, env="", check=_checked(parse_server), help="Address of DNS over TLS, IP:port; usually port 853."),
+        Setting("https-addr", ours=True, env="", check=_checked(parse_server), help="Address of DNS over HTTPS (/dns-query), IP:port; usually port 443."),
+        Setting("serve-cert", ours=True, env="", help="File of the certificates for -tls-addr and -https-addr."),
+        Setting("serve-key", ours=True, env="", help="File of their key."),
+        Setting("transfer-to", Kind.COMMA, ours=True, env="", check=_checked(network),
+            help="Networks that may transfer our zones (AXFR, IXFR), comma separated addresses and CIDRs."),
+        Setting("notify", Kind.COMMA, ours=True, env="", check=_checked(parse_server),
+            help="Servers to tell of changes (NOTIFY), IP:port, comma separated."),
         Setting("scache", Kind.INT, 10000, "Signatures kept.", env=""),
         Setting("auto-ptr", Kind.BOOL, True, ours=True, env="",
             help="Answer PTR for the addresses of records that have no key of their own below arpa."),
@@ -87,8 +101,10 @@ SETTINGS: Final = Settings(
         Setting("verbose", Kind.BOOL, False, "Log every query.", env="", refused=_UNBUILT),
         Setting("kubernetes", Kind.BOOL, False, "Names of a cluster.", env="", refused="it is gone since SkyDNS 2.1"),
         Setting("master", env="", help="The cluster's API.", refused="it is gone since SkyDNS 2.1"),
-        Setting("prometheus-port", env="PROMETHEUS_PORT", ours=True, help="Port of the metrics.",
-            refused="use -admin-addr 127.0.0.1:PORT; its page is /metrics"),
+        Setting("prometheus-port", env="PROMETHEUS_PORT", ours=True, check=_checked(_port), help="Port of the metrics on all addresses; empty: none."),
+        Setting("prometheus-path", default="/metrics", env="PROMETHEUS_PATH", ours=True, help="Path of the metrics on that port."),
+        Setting("prometheus-namespace", default="skydns", env="PROMETHEUS_NAMESPACE", ours=True, help="First part of SkyDNS's metric names."),
+        Setting("prometheus-subsystem", default="skydns", env="PROMETHEUS_SUBSYSTEM", ours=True, help="Second part of SkyDNS's metric names."),
         *common(),
     ),
     bad_env_fatal=False,

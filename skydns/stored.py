@@ -45,11 +45,8 @@ class Stored(msgspec.Struct, frozen=True):
     systemd: bool | None = None
 
 
-RESTART: Final = ("dns_addr",)
+RESTART: Final = ("dns_addr", "systemd", "scache")
 """Fields that are read at the start only."""
-
-UNBUILT: Final = ("systemd",)
-"""Fields of the original whose work is not built: refused when they ask for it."""
 
 
 def decode(prefix: bytes, kv: KeyValue) -> Stored | None:
@@ -64,9 +61,6 @@ def decode(prefix: bytes, kv: KeyValue) -> Stored | None:
     stored = gojson.decode_record(Stored, kv.key, kv.value, kv.mod_revision)
     if stored.ndots is not None and stored.ndot is None:
         stored = msgspec.structs.replace(stored, ndot=stored.ndots)
-    for field in UNBUILT:
-        if getattr(stored, field):
-            raise RecordError(kv.key, f'field "{field}": this is not built yet', kv.mod_revision)
     for field, most in (
         ("ttl", records.MOST_TTL),
         ("min_ttl", records.MOST_TTL),

@@ -89,7 +89,6 @@ def test_defaults():
 @pytest.mark.parametrize(
     "flag",
     [
-        "-systemd",
         "-verbose",
         "-kubernetes",
         "-master=x",
