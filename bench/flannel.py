@@ -357,13 +357,13 @@ async def idle() -> bool:
         before, begun = cpu(), time.monotonic()
         await asyncio.sleep(60)
         share = (cpu() - before) / (time.monotonic() - begun) * 100
-        # a pass over everything comes every 30 s, or when it has cost a 400th of the time
+        # a pass over everything comes every 30 s, or when it has cost a thousandth of the time
         before = cpu()
         await it["a"].run(
             "curl", "-s", "--unix-socket", "/run/fairlead/flanneld.sock", "http://x/plan"
         )
         whole = cpu() - before
-        share += whole / max(30.0, 400 * whole) * 100
+        share += whole / max(30.0, 1000 * whole) * 100
         status = Path(f"/proc/{program.pid}/status").read_text()
         (line,) = [row for row in status.splitlines() if row.startswith("VmRSS")]
         rss = int(line.split()[1]) / 1024

@@ -149,7 +149,9 @@ class Leases:
                         return None
                 key = keys.lease(self.prefix, subnets)
                 unless = Compare(key, Target.VERSION, Result.EQUAL, 0)
-                held = await self._write(key, subnets, value, unless)
+                # a reservation stays one when its host goes dual-stack (traps T4, T20)
+                pinned = any(it.is_reservation and it.subnets.v4 == subnets.v4 for it in instead)
+                held = await self._write(key, subnets, value, unless, reserved=pinned)
                 if held is not None:
                     self.log.info("Allocated lease", subnet=str(subnets), why=reason)
                 return held

@@ -34,7 +34,7 @@ from flannelpy.records import Lease
 from flannelpy.sources import Sources
 from flannelpy.state import File, HostState, Key, Kind, Object
 
-_SHARE = 400  # a full pass may take this part of the time at most: 0.25 % of one CPU
+_SHARE = 1000  # a full pass may take this part of the time at most
 
 
 class Node:

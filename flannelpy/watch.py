@@ -7,7 +7,7 @@
              ├─ a route of the host's own ─► underlay ─┐
              └─ the uplink, its addresses ─► uplink ───┼─► node.become, tenure.advertise
     <prefix>/config ─► changes.refusals ─► config ─────┘
-    SIGHUP ─► reload ─► another choice of the uplink, other times
+    SIGHUP ─► reload ─► the uplink chosen anew, everything compared
 """
 
 from __future__ import annotations
@@ -163,14 +163,11 @@ class Watch:
         self._tenure.advertise(node)
 
     async def _reload(self, config: Config) -> None:
-        """Take in other settings: the choice of the uplink, the times (SIGHUP)."""
+        """Take in the settings, choose the uplink anew, compare everything (SIGHUP)."""
         log = self._runtime.log
-        chosen = self._config
         self._config = config
         self._tenure.reconfigure(config)
         self._node.reconfigure(config)
-        if _selectors(chosen) == _selectors(config):
-            return
         try:
             self._move_to(
                 await identity.find_uplink(self._host, config, self._node.host.config, log)
@@ -205,13 +202,3 @@ class Watch:
                 runtime.health.set("network-config", True)
                 runtime.log.info("network configuration: change applied")
                 self._tenure.advertise(node)
-
-
-def _selectors(config: Config) -> tuple[object, ...]:
-    return (
-        config.iface,
-        config.iface_regex,
-        config.can_reach,
-        config.public_ip,
-        config.public_ipv6,
-    )

@@ -114,13 +114,33 @@ async def test_a_second_lease_with_our_address_is_shouted_about():
         assert (await it.status("a"))["duplicates"] == {f"{PREFIX}/subnets/10.5.200.0-24": mine}
 
 
-async def test_sighup_takes_what_can_change_and_names_the_rest(tmp_path):
+async def test_sighup_chooses_the_interface_anew():
     async with overlay("a") as it:
         daemon = await it.start("a")
         await it.subnet("a")
+        await it.logged("a", "msg=ready")
+        assert (await it.status("a"))["interface"] == "eth0"
+        await it.site["a"].ip(
+            "link add x0 type veth peer name x1",
+            "link set x1 up",
+            "link set x0 up",
+            "addr add 198.51.100.1/24 dev x0",
+            "route replace default dev x0",
+        )
+        await asyncio.sleep(0.5)
+        assert (await it.status("a"))["interface"] == "eth0"  # not by itself: routes come and go
         daemon.signal(signal.SIGHUP)
-        await it.logged("a", "configuration reloaded")
-        assert daemon.status is None
+
+        async def moved():
+            return (await it.status("a"))["interface"] == "x0"
+
+        await until(moved, 5)
+        (key,) = await it.keys()
+
+        async def told():
+            return '"PublicIP":"198.51.100.1"' in await it.value(key)
+
+        await until(told, 5)
 
 
 async def test_rewritten_mac_route_neighbour_and_fdb_are_repaired_within_2_s():

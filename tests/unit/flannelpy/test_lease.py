@@ -272,3 +272,26 @@ async def test_changed_attributes_wait_for_etcd_and_keep_a_reservation_one():
         kv = await store.get(held.key)
         assert (kv.value, kv.lease) == (encode_attributes(MOVED), 0)
         run.cancel()
+
+
+async def test_trap_t4_a_reservation_stays_one_when_its_host_goes_dual_stack():
+    dual = parse_config(b'{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48"}')
+    async with fake_etcd() as store:
+        await store.put(b"/n/subnets/10.5.9.0-24", b'{"PublicIP":"192.0.2.1"}')
+        held = await first(store).acquire(dual, MINE, Wish(ME))
+        assert held.key.startswith(b"/n/subnets/10.5.9.0-24&fd00:5:")
+        assert held.lease == (await store.get(held.key)).lease == 0
+        assert await store.get(b"/n/subnets/10.5.9.0-24") is None
+
+
+async def test_a_live_mirror_spares_the_first_list_but_not_the_one_after_a_lost_race():
+    async with fake_etcd() as store:
+        await first(store).acquire(
+            CONFIG,
+            replace(MINE, public_ip=IPv4Address("192.0.2.2")),
+            Wish(IPv4Address("192.0.2.2")),
+        )
+        it = first(store, known=tuple)  # a mirror that has not heard of the other yet
+        held = await it.acquire(CONFIG, MINE, Wish(ME))
+        assert str(held.subnets) == "10.5.2.0/24"
+        assert any("faster" in message for message, _ in it.log.lines)
