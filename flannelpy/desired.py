@@ -20,9 +20,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from flannelpy.backends import Backend
+from flannelpy.fields import FieldError
 from flannelpy.firewall.wanted import Firewall
 from flannelpy.keys import Subnets
-from flannelpy.records import FieldError, Lease, NetworkConfig
+from flannelpy.records import Lease, NetworkConfig
 from flannelpy.state import HostState, IPNetwork, Key, Kind, Object, Territory
 
 

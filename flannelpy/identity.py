@@ -13,10 +13,11 @@ from flannelpy import backends, observe, subnet_env, uplink
 from flannelpy.allocate import Mark, Wish, is_ours
 from flannelpy.backends import Backend, Host, Underlay, Uplink
 from flannelpy.config import Config
+from flannelpy.fields import FieldError
 from flannelpy.firewall.wanted import suffix
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
-from flannelpy.records import FieldError, Lease, NetworkConfig
+from flannelpy.records import Lease, NetworkConfig
 from flannelpy.sources import StartError
 from flannelpy.state import IPAddress, Territory, mac_text
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands in etcd: the network configuration and the leases, JSON ↔ records.
 
-Reads as Go's decoder does: names in any letter case, unknown ones ignored, exact types, and
-addresses as raw text, so that an escape in one is refused (specs/flannel.md §3, §4.1).
-Writes byte for byte what the original writes. Pure.
+Reads as Go's decoder does (`fields`) and writes byte for byte what the original writes
+(specs/flannel.md §3, §4.1). Pure.
 """
 
 from __future__ import annotations
@@ -12,23 +11,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-import msgspec
-
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue, LeaseID, Revision
 from flannelpy import keys
+from flannelpy.fields import (
+    FieldError,
+    address4,
+    address6,
+    boolean,
+    encode_json,
+    json_object,
+    network4,
+    network6,
+    optional4,
+    optional6,
+    string,
+    unsigned,
+)
 from flannelpy.keys import Subnets
 
 NO_PUBLIC_IP = IPv4Address(0)
 _RESERVED_V4 = 30  # longest SubnetLen: the original's bound
 _RESERVED_V6 = 126
-
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_any = msgspec.json.Decoder()
-
-
-class FieldError(ValueError):
-    """A field that cannot be used; the text names it. Callers know the key and wrap it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +140,8 @@ def decode_attributes(value: bytes) -> Attributes:
     public4 = fields.get("publicip")
     public6 = fields.get("publicipv6", b"null")
     return Attributes(
-        public_ip=NO_PUBLIC_IP if public4 is None else _address4("PublicIP", public4),
-        public_ipv6=None if public6 == b"null" else _address6("PublicIPv6", public6),
+        public_ip=NO_PUBLIC_IP if public4 is None else address4("PublicIP", public4),
+        public_ipv6=None if public6 == b"null" else address6("PublicIPv6", public6),
         backend_type=string("BackendType", fields),
         backend_data=_present(fields.get("backenddata")),
         backend_v6_data=_present(fields.get("backendv6data")),
@@ -159,23 +163,6 @@ def encode_attributes(attributes: Attributes) -> bytes:
     if attributes.backend_v6_data:
         parts.append(b'"BackendV6Data":' + attributes.backend_v6_data)
     return b"{" + b",".join(parts) + b"}"
-
-
-def encode_json(value: object) -> bytes:
-    """Return compact JSON with the characters escaped that Go's encoder escapes."""
-    text = msgspec.json.encode(value)
-    for char, escape in _GO_ESCAPES:
-        text = text.replace(char, escape)
-    return text
-
-
-_GO_ESCAPES = (
-    (b"<", b"\\u003c"),
-    (b">", b"\\u003e"),
-    (b"&", b"\\u0026"),
-    ("\u2028".encode(), b"\\u2028"),
-    ("\u2029".encode(), b"\\u2029"),
-)
 
 
 def decode_config(kv: KeyValue) -> NetworkConfig:
@@ -201,18 +188,18 @@ def parse_config(value: bytes) -> NetworkConfig:
     enable4 = boolean("EnableIPv4", fields, default=True)
     enable6 = boolean("EnableIPv6", fields)
     nftables = boolean("EnableNFTables", fields)
-    network4 = _network4("Network", fields.get("network"))
-    network6 = _network6("IPv6Network", fields.get("ipv6network"))
+    whole4 = network4("Network", fields.get("network"))
+    whole6 = network6("IPv6Network", fields.get("ipv6network"))
     length4 = unsigned("SubnetLen", fields)
     length6 = unsigned("IPv6SubnetLen", fields)
-    min4 = _optional4("SubnetMin", fields)
-    max4 = _optional4("SubnetMax", fields)
-    min6 = _optional6("IPv6SubnetMin", fields)
-    max6 = _optional6("IPv6SubnetMax", fields)
+    min4 = optional4("SubnetMin", fields)
+    max4 = optional4("SubnetMax", fields)
+    min6 = optional6("IPv6SubnetMin", fields)
+    max6 = optional6("IPv6SubnetMax", fields)
     backend = _backend(fields.get("backend"))
     return NetworkConfig(
-        v4=_range4(network4, length4, min4, max4) if enable4 else None,
-        v6=_range6(network6, length6, min6, max6) if enable6 else None,
+        v4=_range4(whole4, length4, min4, max4) if enable4 else None,
+        v6=_range6(whole6, length6, min6, max6) if enable6 else None,
         backend=backend,
         nftables=nftables,
     )
@@ -303,122 +290,6 @@ def _backend(raw: bytes | None) -> BackendConfig:
     except FieldError as error:
         raise FieldError(f"Backend: {error}") from error
     return BackendConfig(kind.lower(), fields)
-
-
-# --- JSON as Go reads it, as much as flannel's values need ---
-
-
-def json_object(raw: bytes) -> dict[str, bytes]:
-    """Return an object's fields by lower-cased name, values still JSON; the later of two wins."""
-    try:
-        return {name.lower(): bytes(value).strip() for name, value in _object.decode(raw).items()}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FieldError(f"not a JSON object: {str(error)[:1].lower()}{str(error)[1:]}") from error
-
-
-def boolean(field: str, fields: Mapping[str, bytes], *, default: bool = False) -> bool:
-    """Return a bool field; null and absent leave the default."""
-    match fields.get(field.lower(), b"null"):
-        case b"null":
-            return default
-        case b"true":
-            return True
-        case b"false":
-            return False
-        case other:
-            raise FieldError(f"{field}: {_text(other)} is not a boolean")
-
-
-def unsigned(
-    field: str, fields: Mapping[str, bytes], *, default: int = 0, most: int = 2**64 - 1
-) -> int:
-    """Return an integer field that is not negative; null and absent leave the default."""
-    raw = fields.get(field.lower(), b"null")
-    if raw == b"null":
-        return default
-    if not raw.isdigit() or int(raw) > most:  # 24.0, -1 and "24" are errors in Go too
-        raise FieldError(f"{field}: {_text(raw)} is not a whole number from 0 to {most}")
-    return int(raw)
-
-
-def string(field: str, fields: Mapping[str, bytes]) -> str:
-    """Return a string field; null and absent are the empty string."""
-    raw = fields.get(field.lower(), b"null")
-    if raw == b"null":
-        return ""
-    value: object = _any.decode(raw)
-    if not isinstance(value, str):
-        raise FieldError(f"{field}: {_text(raw)} is not a string")
-    return value
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
-
-
-def _quoted(field: str, raw: bytes) -> str:
-    """Return the raw text between the quotes: Go's address types do not undo escapes."""
-    if len(raw) < 2 or raw[:1] != b'"':
-        raise FieldError(f"{field}: {_text(raw)} is not an address in quotes")
-    return _text(raw[1:-1])
-
-
-def _address4(field: str, raw: bytes) -> IPv4Address:
-    text = _quoted(field, raw)
-    try:
-        return IPv4Address(text)
-    except ValueError as error:
-        raise FieldError(f'{field}: "{text}" is not an IPv4 address') from error
-
-
-def _address6(field: str, raw: bytes) -> IPv6Address:
-    text = _quoted(field, raw)
-    try:
-        address = IPv6Address(text)
-    except ValueError as error:
-        raise FieldError(f'{field}: "{text}" is not an IPv6 address') from error
-    if address.scope_id is not None:
-        raise FieldError(f'{field}: "{text}" has a zone')
-    return address
-
-
-def _optional4(field: str, fields: Mapping[str, bytes]) -> IPv4Address | None:
-    raw = fields.get(field.lower())
-    return None if raw is None else _address4(field, raw)
-
-
-def _optional6(field: str, fields: Mapping[str, bytes]) -> IPv6Address | None:
-    raw = fields.get(field.lower())
-    return None if raw is None else _address6(field, raw)
-
-
-def _network4(field: str, raw: bytes | None) -> IPv4Network | None:
-    if raw is None:
-        return None
-    text = _quoted(field, raw)
-    try:
-        _cidr(text)
-        return IPv4Network(text, strict=False)
-    except ValueError as error:
-        raise FieldError(f'{field}: "{text}" is not an IPv4 network such as 10.5.0.0/16') from error
-
-
-def _network6(field: str, raw: bytes | None) -> IPv6Network | None:
-    if raw is None:
-        return None
-    text = _quoted(field, raw)
-    try:
-        _cidr(text)
-        return IPv6Network(text, strict=False)
-    except ValueError as error:
-        raise FieldError(f'{field}: "{text}" is not an IPv6 network such as fd00:5::/48') from error
-
-
-def _cidr(text: str) -> None:
-    """Refuse what `ipaddress` takes and Go does not: no length, or a mask for one."""
-    _, slash, length = text.partition("/")
-    if not slash or not length.isascii() or not length.isdigit() or "%" in text:
-        raise ValueError(text)
 
 
 def _present(raw: bytes | None) -> bytes:

@@ -17,9 +17,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from types import ModuleType
 from typing import Protocol
 
+from flannelpy.fields import FieldError
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
-from flannelpy.records import NO_PUBLIC_IP, Attributes, FieldError, Lease, NetworkConfig
+from flannelpy.records import NO_PUBLIC_IP, Attributes, Lease, NetworkConfig
 from flannelpy.state import IPAddress, IPNetwork, Object
 
 _REMOVED = frozenset({"aws-vpc", "gce", "ali-vpc"})  # from upstream, in 0.20.0

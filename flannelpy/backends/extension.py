@@ -22,9 +22,10 @@ import msgspec
 from flannelpy import commands
 from flannelpy.backends import Host, advertised
 from flannelpy.commands import Command, Commands, Words
+from flannelpy.fields import FieldError, encode_json
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
-from flannelpy.records import Attributes, FieldError, Lease, encode_json
+from flannelpy.records import Attributes, Lease
 from flannelpy.state import Object
 
 NAMES = ("PreStartupCommand", "PostStartupCommand", "SubnetAddCommand", "SubnetRemoveCommand")

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flannelpy.backends import Host, advertised
+from flannelpy.fields import FieldError
 from flannelpy.keys import Subnets
-from flannelpy.records import Attributes, FieldError, Lease
+from flannelpy.records import Attributes, Lease
 from flannelpy.state import PROTO_OURS, Object, Route
 
 

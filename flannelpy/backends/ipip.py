@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 
 from flannelpy.backends import Host, advertised, device
+from flannelpy.fields import FieldError, boolean
 from flannelpy.keys import Subnets
-from flannelpy.records import Attributes, FieldError, Lease, boolean
+from flannelpy.records import Attributes, Lease
 from flannelpy.state import PROTO_OURS, Address, Ipip, Link, Object, Route
 
 OVERHEAD = 20  # the outer IPv4 header

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 
 from flannelpy.backends import Host, advertised, device
+from flannelpy.fields import FieldError, unsigned
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
-from flannelpy.records import Attributes, FieldError, Lease, unsigned
+from flannelpy.records import Attributes, Lease
 from flannelpy.state import Address, Link, Object, Route, Tun
 from flannelpy.udp.host import UdpHost, UdpPeer
 

@@ -18,17 +18,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
 from flannelpy.backends import Host, advertised
+from flannelpy.fields import FieldError, boolean, encode_json, json_object, string, unsigned
 from flannelpy.keys import Subnets
-from flannelpy.records import (
-    Attributes,
-    FieldError,
-    Lease,
-    boolean,
-    encode_json,
-    json_object,
-    string,
-    unsigned,
-)
+from flannelpy.records import Attributes, Lease
 from flannelpy.state import (
     PROTO_OURS,
     Address,

@@ -17,17 +17,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface, ip_network
 
 from flannelpy.backends import Host, advertised, device
+from flannelpy.fields import FieldError, encode_json, json_object, string, unsigned
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
-from flannelpy.records import (
-    Attributes,
-    FieldError,
-    Lease,
-    encode_json,
-    json_object,
-    string,
-    unsigned,
-)
+from flannelpy.records import Attributes, Lease
 from flannelpy.state import Address, IPAddress, IPNetwork, Link, Object, Route, Wireguard
 from flannelpy.wireguard.host import WireguardHost
 from flannelpy.wireguard.keyfile import Keys, read

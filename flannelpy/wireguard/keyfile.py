@@ -12,7 +12,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from flannelpy.records import FieldError
+from flannelpy.fields import FieldError
 from flannelpy.wireguard.objects import parse_key, text
 
 FILE: Final = "/run/flannel/wgkey"

@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from binascii import Error
 from dataclasses import dataclass, field, replace
 
-from flannelpy.records import FieldError
+from flannelpy.fields import FieldError
 from flannelpy.state import IPAddress, IPNetwork, Key, Kind
 
 NO_KEY = bytes(32)

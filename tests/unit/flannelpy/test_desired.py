@@ -8,8 +8,9 @@ from fairlead.etcd.types import KeyValue, LeaseID, Revision
 from flannelpy import backends, keys
 from flannelpy.backends import Hop, Host, Underlay, Uplink
 from flannelpy.desired import Overlay
+from flannelpy.fields import FieldError
 from flannelpy.keys import Subnets
-from flannelpy.records import FieldError, decode_lease, encode_attributes, parse_config
+from flannelpy.records import decode_lease, encode_attributes, parse_config
 
 UPLINK = Uplink(
     "eth0",

@@ -12,8 +12,9 @@ from fairlead.etcd.types import KeyValue, LeaseID, Revision
 from flannelpy import backends, commands
 from flannelpy.backends import Host, Uplink
 from flannelpy.commands import Command, Commands
+from flannelpy.fields import FieldError
 from flannelpy.plan import Delete, Put
-from flannelpy.records import FieldError, decode_lease, encode_attributes, parse_config
+from flannelpy.records import decode_lease, encode_attributes, parse_config
 
 UPLINK = Uplink("eth0", 2, 1500, IPv4Interface("192.0.2.1/24"), None, IPv4Address("198.51.100.1"))
 

@@ -6,7 +6,8 @@ import pytest
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue, LeaseID, Revision
 from flannelpy import records
-from flannelpy.records import Attributes, FieldError, parse_config
+from flannelpy.fields import FieldError
+from flannelpy.records import Attributes, parse_config
 
 R = Revision(7)
 

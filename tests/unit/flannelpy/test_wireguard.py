@@ -13,7 +13,8 @@ from pyroute2.netlink.generic.wireguard import wgmsg
 from fairlead.etcd.types import KeyValue, LeaseID, Revision
 from flannelpy import backends, rtnetlink
 from flannelpy.backends import Host, Uplink
-from flannelpy.records import FieldError, decode_lease, encode_attributes, parse_config
+from flannelpy.fields import FieldError
+from flannelpy.records import decode_lease, encode_attributes, parse_config
 from flannelpy.wireguard import genl, uapi
 from flannelpy.wireguard.keyfile import Keys, public_of
 from flannelpy.wireguard.objects import Endpoint, Identity, Peer, in_order, text
