@@ -100,7 +100,10 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
         return making.reverse(question)
     if question.rtype in _TRANSFERS:
         return Reply(rrs.REFUSED, authoritative=False, zone=making.zone)
-    return making.reply(question)
+    reply = making.reply(question)
+    if reply.rcode == rrs.NXDOMAIN and making.zone in policy.fallthrough:
+        return Forward(reply.reads)
+    return reply
 
 
 def zone_of(name: bytes, policy: Policy) -> bytes:
@@ -228,7 +231,8 @@ class _Making:
         """Put the reply together: one TTL an RRset, nothing twice, SOA where there is no data."""
         answers = _rrsets(found)
         shown = set(answers)
-        extra = tuple(rr for rr in _rrsets(additional) if rr not in shown)
+        minimal = self.policy.minimal and bool(answers)
+        extra = () if minimal else tuple(rr for rr in _rrsets(additional) if rr not in shown)
         authority: tuple[RR, ...] = ()
         if not answers and self.zone and rcode in {rrs.NOERROR, rrs.NXDOMAIN}:
             authority = (self.soa(),)
@@ -277,7 +281,7 @@ class _Making:
             self.reads[place] = None
             if node := index.node(place):
                 return index.below(place) if node.children else list(node.own)
-        if apex is Apex.ONLY:
+        if apex is Apex.ONLY or (apex is Apex.EXACT and rtype in {rrs.A, rrs.AAAA}):
             node = index.node(zone)
             return list(node.own) if node else []
         found = index.below(zone, without=_DNS)

@@ -4,18 +4,23 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
-from skydns import keys, names, stub
+from skydns import corefile, keys, names, stub
 from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
-from skydns.policy import PROFILES, Policy
+from skydns.corefile import CorefileError
+from skydns.policy import PROFILES, Apex, Policy
+from skydns.translate import Overlaid, Translated, translate
 from skydns.upstream import Routes, Upstream
 
 if TYPE_CHECKING:
@@ -71,6 +76,11 @@ class Config:
         signatures: how many are kept.
         systemd: answer on the sockets that systemd passes.
         encrypted: where TLS and HTTPS are spoken; None: nowhere.
+        log_every: one query of so many is logged; 0: none.
+        binds: addresses to answer on beside `address`.
+        pages: `health` and `ready` of a Corefile: kind, host, port.
+        lameduck: seconds to go on answering after SIGTERM.
+        corefile, reload: the file to look at anew, and every how many seconds; 0: never.
         metrics: where they are served, under which names.
         peers: who may have our zones, who is told of changes.
         recursion: false with `-no-rec`: names that are not ours are refused.
@@ -90,19 +100,52 @@ class Config:
     encrypted: Encrypted | None = None
     peers: Peers = field(default_factory=Peers)
     metrics: Exported = field(default_factory=Exported)
+    log_every: int = 0
+    binds: tuple[Server, ...] = ()
+    pages: tuple[tuple[str, str, int], ...] = ()
+    lameduck: float = 0.0
+    corefile: str = ""
+    reload: float = 0.0
+
+
+def _file(values: Values) -> tuple[Translated, Overlaid]:
+    """Return what a Corefile says, and the values over it; nothing without one."""
+    path = values.text("conf")
+    if not path:
+        return Translated(), Overlaid(values, {})
+    try:
+        text = sys.stdin.read() if path == "stdin" else Path(path).read_text("utf-8")
+        said = translate(corefile.parse(text, os.environ, Path(path).parent))
+    except (OSError, CorefileError) as error:
+        raise ConfigErrors((values.error("conf", str(error)),)) from error
+    return said, Overlaid(values, said.settings)
+
+
+def _routes(default: Upstream, bounds: Bounds, said: Translated) -> Routes:
+    """Return whom to ask about what; a Corefile says it by zone."""
+    if not said.settings:
+        return Routes(default, bounds=bounds)
+    routes = {
+        zone: replace(default, servers=servers, **more)
+        for zone, (servers, more) in said.routes.items()
+    }
+    fallback = routes.pop(names.ROOT, None)
+    nobody = replace(default, resolv_conf=False)
+    return Routes(fallback or nobody, by_zone=routes, bounds=bounds)
 
 
 def _address(text: str) -> Server | None:
     return parse_server(text) if text else None
 
 
-def configure(values: Values) -> Config:
+def configure(given: Values) -> Config:
     """Check across settings; opens nothing.
 
     Raises:
         ConfigErrors: all faults.
     """
     faults: list[ConfigError] = []
+    said, values = _file(given)
 
     def take(name: str, parse: Callable[[Any], Any], default: Any) -> Any:
         try:
@@ -112,6 +155,12 @@ def configure(values: Values) -> Config:
             return default
 
     profile = PROFILES[values.text("compat").lower()]
+    profile = replace(
+        profile,
+        least_lease=profile.least_lease if said.least_lease is None else said.least_lease,
+        most_lease=profile.most_lease if said.most_lease is None else said.most_lease,
+        apex=profile.apex if said.apex_fallback else Apex.EXACT,
+    )
     zones = take("domain", keys.zones, ())
     if not zones and not faults:
         faults.append(values.error("domain", "no zone is named"))
@@ -124,6 +173,9 @@ def configure(values: Values) -> Config:
         local=take("local", lambda text: names.from_text(text).lower() if text else b"", b""),
         rotate=values.flag("round-robin"),
         auto_ptr=values.flag("auto-ptr"),
+        minimal=said.minimal,
+        fallthrough=frozenset(said.fallthrough),
+        version="Fairlead" if said.version is None else said.version,
     )
     upstream = Upstream(
         servers=take("nameservers", lambda many: tuple(map(parse_server, many)), ()),
@@ -144,6 +196,8 @@ def configure(values: Values) -> Config:
         negative=min(kept, 1800),
         stale=int(values.seconds("serve-stale")),
     )
+    if values.text("conf"):
+        bounds = said.bounds
     if upstream.timeout <= 0:
         faults.append(values.error("rtimeout", "must be more than 0"))
     if bool(values.text("tls-key")) != bool(values.text("tls-pem")):
@@ -191,7 +245,7 @@ def configure(values: Values) -> Config:
         policy=policy,
         prefix=keys.clean(values.text("path-prefix")),
         address=tuple(address[:2]),
-        routes=Routes(upstream, bounds=bounds),
+        routes=_routes(upstream, bounds, said),
         stubs=take("stub", stub.from_flag, {}),
         stub_records=values.flag("stubzones"),
         recursion=not values.flag("no-rec"),
@@ -199,10 +253,21 @@ def configure(values: Values) -> Config:
         systemd=values.flag("systemd"),
         encrypted=encrypted,
         peers=peers,
+        log_every=max(values.number("log-every"), 1) if values.flag("verbose") else 0,
+        binds=tuple(Server(host, address[1]) for host in said.binds),
+        pages=tuple(said.pages),
+        lameduck=said.lameduck,
+        corefile=values.text("conf"),
+        reload=said.reload,
         metrics=Exported(
-            (("", int(values.text("prometheus-port")), values.text("prometheus-path")),)
-            if values.text("prometheus-port")
-            else (),
+            (
+                *said.metrics,
+                *(
+                    [("", int(values.text("prometheus-port")), values.text("prometheus-path"))]
+                    if values.text("prometheus-port")
+                    else []
+                ),
+            ),
             "_".join(
                 filter(None, map(values.text, ("prometheus-namespace", "prometheus-subsystem")))
             ),

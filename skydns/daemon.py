@@ -25,6 +25,7 @@ from skydns.compiled import Answers
 from skydns.config import Config
 from skydns.live import Live
 from skydns.metrics import Collected
+from skydns.querylog import QueryLog
 from skydns.server import Server as Sockets
 from skydns.state import Served
 from skydns.stored import Stored
@@ -81,6 +82,8 @@ async def serve(config: Config, runtime: Runtime) -> None:
             await mirror.ready()
     sockets.forwarder = live.start()
     sockets.transfers = transfers = Transfers(answers, config.peers, runtime.clock.monotonic)
+    if config.log_every:
+        sockets.log = QueryLog(runtime.log.info, config.log_every)
     others: list[Sockets | Listener] = [*await listening.start(config, runtime, sockets, live)]
     others += await listening.metrics(config, runtime)
     try:
@@ -97,6 +100,10 @@ async def serve(config: Config, runtime: Runtime) -> None:
             "skydns: ready for queries", zones=zones, address=f"{sockets.host}:{sockets.port}"
         )
         runtime.tasks.once("loops", sockets.forwarder.look_for_loops())
+        if config.lameduck:
+            runtime.on_drain(partial(asyncio.sleep, config.lameduck))
+        if config.reload and config.corefile:
+            runtime.tasks.start("reload", listening.watch_file(config))
         if config.peers.notified:
             runtime.tasks.start("notify", Notifier(answers, transfers).run())
         runtime.tasks.start("leases", apply.follow_leases(publisher, runtime.store, runtime.clock))

@@ -146,7 +146,7 @@ class Loop:
         try:
             for _ in range(BATCH):
                 data, control, _, peer = receive(QUERY, 64)
-                way = [_back(*item) for item in control]
+                way = [back(*item) for item in control]
                 hit = ready(data[2:])
                 if hit is not None:
                     payload, cell = hit
@@ -193,7 +193,7 @@ _IP_PKTINFO: Final = getattr(
 )  # Linux's number; Python 3.11 has no name for it
 
 
-def _back(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
+def back(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
     """Return the control message that sends a reply from where its query came to."""
     if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
         # struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }: source = spec_dst

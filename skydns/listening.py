@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
+import signal
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Never
 
 from fairlead import admin
 from fairlead.errors import ConfigError
@@ -34,11 +38,17 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
             raise ConfigError("-systemd", "true", "start", "systemd passed no socket (LISTEN_FDS)")
         for at, (udp, tcp) in enumerate(pairs):
             one = Server(server.answers, server.forwarder, server.limits) if at else server
-            one.transfers = server.transfers
+            if at:
+                one.transfers, one.log = server.transfers, server.log
             await one.adopt(udp, tcp)
             others += [one] if at else []
     else:
         await server.listen(*live.address)
+        for address in config.binds:
+            one = Server(server.answers, server.forwarder, server.limits)
+            one.transfers, one.log = server.transfers, server.log
+            await one.listen(address.host, address.port)
+            others.append(one)
     encrypted = config.encrypted
     if encrypted is not None:
         runtime.certificates(encrypted.cert)
@@ -68,7 +78,43 @@ async def metrics(config: Config, runtime: Runtime) -> list[admin.Listener]:
         except OSError as error:
             raise ConfigError("-prometheus-port", f"{host}:{port}", "start", str(error)) from error
         found.append(listener)
+    for kind, host, port in config.pages:
+        listener = admin.Listener({("GET", f"/{kind}"): _page(kind, runtime)}, read_only=True)
+        try:
+            await listener.listen_tcp(host, port)
+        except OSError as error:
+            raise ConfigError("-conf", f"{kind} {host}:{port}", "start", str(error)) from error
+        found.append(listener)
     return found
+
+
+def _page(kind: str, runtime: Runtime) -> admin.Route:
+    """Return CoreDNS's page of liveness or readiness (specs/skydns.md §14.3)."""
+
+    async def page() -> admin.Answer:
+        if kind == "health" or runtime.health.ready:
+            return admin.text(200, "OK")
+        return admin.text(503, ",".join(condition.name for condition in runtime.health.missing()))
+
+    return page
+
+
+async def watch_file(config: Config) -> Never:
+    """Look whether the Corefile has changed, and have it read anew, as by SIGHUP."""
+
+    def digest() -> bytes:
+        try:
+            return hashlib.sha512(Path(config.corefile).read_bytes()).digest()
+        except OSError:
+            return b""
+
+    before = digest()
+    while True:
+        await asyncio.sleep(config.reload)
+        now = digest()
+        if now and now != before:
+            before = now
+            os.kill(os.getpid(), signal.SIGHUP)
 
 
 def passed(

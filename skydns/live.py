@@ -82,7 +82,7 @@ class Live:
         given = self._given
         upstream, bounds = given.routes.default, given.routes.bounds
         servers = tuple(map(parse_server, stored.nameservers or ())) or upstream.servers
-        if not servers:
+        if not servers and upstream.resolv_conf:
             servers = resolv_conf(_text(RESOLV_CONF))
         if stored.read_timeout:
             upstream = replace(upstream, timeout=stored.read_timeout / 1e9)

@@ -16,6 +16,7 @@ class Apex(Enum):
 
     TREE = "every record below it"
     FALLBACK = "`dns/apex`, else every record below it"
+    EXACT = "`dns/apex` or nothing for addresses, every record below for other types"
     ONLY = "`dns/apex` or nothing; the apex is never expanded"
 
 
@@ -82,6 +83,8 @@ class Policy:
         local: the name looked up for `local.dns.<zone>`, folded; b"": none.
         rotate: the addresses of an answer take turns in being first.
         auto_ptr: an address of a record answers PTR with the record's name.
+        minimal: an answer with data has nothing in its other sections.
+        fallthrough: zones of ours whose missing names are asked of the servers.
         stubs: folded names that other servers answer for, ours or not.
         forwarding: there are servers to ask about names that are not ours.
         chasing: there are servers to ask about aliases that lead out of our zones (`no_rec` ends
@@ -100,6 +103,8 @@ class Policy:
     local: bytes = b""
     rotate: bool = True
     auto_ptr: bool = False
+    minimal: bool = False
+    fallthrough: frozenset[bytes] = frozenset()
     stubs: frozenset[bytes] = frozenset()
     forwarding: bool = False
     chasing: bool = False

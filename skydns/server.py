@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Final
 
 from fairlead.errors import ConfigError
@@ -21,6 +22,7 @@ from skydns import doh, message, names, rrs
 from skydns.compiled import Answers, Ask, Seen, bucket
 from skydns.fastpath import Loop
 from skydns.forward import Forwarder
+from skydns.querylog import Logged, QueryLog
 from skydns.transfer import Transfers, is_transfer
 
 _BUFFER: Final = (
@@ -54,6 +56,7 @@ class Server:
     forwarder: Forwarder | None
     limits: Limits = field(default_factory=Limits)
     transfers: Transfers | None = None
+    log: QueryLog | None = None
     tcp_refused: int = 0
     host: str = ""
     port: int = 0
@@ -84,7 +87,15 @@ class Server:
         except (OSError, OverflowError) as error:
             reason = f"cannot listen: {error}; is another name server running, or root needed?"
             raise ConfigError("-addr", f"{host}:{port}", "start", reason) from error
-        self._udp = Loop(sock, self.answers, self._forward_udp, wildcard=host in {"0.0.0.0", "::"})  # noqa: S104
+        self._serve_udp(sock, host)
+
+    def _serve_udp(self, sock: socket.socket, host: str) -> None:
+        """Begin to answer on a bound UDP socket."""
+        wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
+        if self.log is not None:
+            self._udp = Logged(sock, self.answers, self._forward_udp, self.log, wildcard=wildcard)
+        else:
+            self._udp = Loop(sock, self.answers, self._forward_udp, wildcard=wildcard)
         asyncio.get_running_loop().add_reader(sock, self._udp.drain)
 
     async def adopt(self, udp: socket.socket | None, tcp: socket.socket | None) -> None:
@@ -97,9 +108,7 @@ class Server:
                 self._converse, sock=tcp, limit=message.TCP_SIZE + 2
             )
         if udp is not None:
-            wildcard = self.host in {"0.0.0.0", "::"}  # noqa: S104
-            self._udp = Loop(udp, self.answers, self._forward_udp, wildcard=wildcard)
-            asyncio.get_running_loop().add_reader(udp, self._udp.drain)
+            self._serve_udp(udp, self.host)
 
     async def listen_encrypted(
         self, host: str, port: int, context: ssl.SSLContext, *, https: bool
@@ -125,7 +134,14 @@ class Server:
     async def respond(self, data: bytes, host: str) -> bytes | None:
         """Return the reply to a query that came over a stream; None: it is none."""
         made = self.answers.reply(data, udp=False)
-        return await self._asked(made, data, host, udp=False) if isinstance(made, Ask) else made
+        if isinstance(made, Ask):
+            return await self._asked(made, data, host, udp=False)
+        self._note(data, made, host)
+        return made
+
+    def _note(self, data: bytes, reply: bytes | None, host: str) -> None:
+        if self.log is not None and reply is not None:
+            self.log.note(data, reply, host, "tcp", 0.0)
 
     @property
     def unsent(self) -> int:
@@ -167,7 +183,10 @@ class Server:
         """Have the name servers asked, and count it."""
         if self.forwarder is None:
             return message.failure(ask.query, rrs.SERVFAIL, recursion=False)
+        begun = perf_counter()
         reply = await self.forwarder.answer(ask, self.answers, host, udp=udp)
+        if self.log is not None:
+            self.log.note(data, reply, host, "udp" if udp else "tcp", perf_counter() - begun)
         rcode = reply[3] & 0xF
         self.answers.count(Seen(
             names.to_text(ask.reply.zone) if ask.reply else ".",
@@ -247,6 +266,7 @@ class Server:
                 elif made is None:
                     return  # not a query: whoever sends that is no DNS client
                 else:
+                    self._note(data, made, host)
                     await _write(writer, made, limits.write)
 
     async def _answer_tcp(

@@ -14,7 +14,6 @@ _PRIVATE: Final = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
     "169.254.0.0/16", "fc00::/7", "fe80::/10",
 )  # fmt: skip
-_UNBUILT: Final = "it is not built yet"
 _V3: Final = "etcd is always spoken to by its v3 API"
 
 
@@ -98,7 +97,9 @@ SETTINGS: Final = Settings(
         Setting("rcache-ttl", Kind.INT, 3600, "Longest time, in seconds, that one is kept; its own TTL counts if it is less.", env=""),
         Setting("serve-stale", Kind.DURATION, 86400.0, ours=True, env="",
             help="How long what has run out is still served when no name server answers."),
-        Setting("verbose", Kind.BOOL, False, "Log every query.", env="", refused=_UNBUILT),
+        Setting("verbose", Kind.BOOL, False, "Log queries.", env=""),
+        Setting("log-every", Kind.INT, 1, ours=True, env="", help="With -verbose: log one query of so many."),
+        Setting("conf", ours=True, env="", help="A CoreDNS Corefile to take zones, etcd, forwarding and the rest from; flags that are given win."),
         Setting("kubernetes", Kind.BOOL, False, "Names of a cluster.", env="", refused="it is gone since SkyDNS 2.1"),
         Setting("master", env="", help="The cluster's API.", refused="it is gone since SkyDNS 2.1"),
         Setting("prometheus-port", env="PROMETHEUS_PORT", ours=True, check=_checked(_port), help="Port of the metrics on all addresses; empty: none."),

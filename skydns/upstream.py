@@ -26,6 +26,7 @@ class Upstream:
         tcp: begin with TCP.
         excepted: folded names that are not asked for, with all below.
         stub: queries carry the mark by which a loop is seen.
+        resolv_conf: without servers those of /etc/resolv.conf are asked.
         local_names: `localhost`, `invalid` and the like are answered here (RFC 6761, 6303).
     """
 
@@ -40,6 +41,7 @@ class Upstream:
     excepted: frozenset[bytes] = frozenset()
     stub: bool = False
     local_names: bool = True
+    resolv_conf: bool = True
 
     def serves(self, host: str) -> bool:
         """Say whether a client's address lies in the networks we ask for."""

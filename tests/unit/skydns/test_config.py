@@ -89,7 +89,6 @@ def test_defaults():
 @pytest.mark.parametrize(
     "flag",
     [
-        "-verbose",
         "-kubernetes",
         "-master=x",
     ],

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The query log: a line of CoreDNS's form (specs/skydns.md §14.4) for one query of so many.
+
+The hot loop writes none: with the log on, `Logged` stands in its place, which answers in the same
+way, one datagram at a time.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final
+
+from skydns import message, names, rrs
+from skydns.batch import QUERY
+from skydns.compiled import Answers
+from skydns.fastpath import BATCH, Loop, Started, back
+
+_FLAGS: Final = (
+    (0x8000, "qr"), (0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x0020, "ad"), (0x0010, "cd"),
+)  # fmt: skip
+
+
+class QueryLog:
+    """Writes lines.
+
+    Args:
+        write: takes a line.
+        every: one query of so many is written.
+    """
+
+    def __init__(self, write: Callable[[str], None], every: int = 1) -> None:
+        self._write = write
+        self._every = max(every, 1)
+        self._seen = 0
+
+    def note(self, data: bytes, reply: bytes, client: str, proto: str, seconds: float) -> None:
+        """Take note of one query and its reply."""
+        self._seen += 1
+        if self._seen % self._every == 0:
+            self._write(line(data, reply, client, proto, seconds))
+
+
+def line(data: bytes, reply: bytes, client: str, proto: str, seconds: float) -> str:
+    """Return the line for a query."""
+    query = message.parse(data)
+    if isinstance(query, message.Query):
+        name = names.to_text(query.question[:-4])
+        rtype = rrs.TYPES.get(query.rtype, f"TYPE{query.rtype}")
+        rclass = {rrs.IN: "IN", rrs.CHAOS: "CH", rrs.ANY_CLASS: "ANY"}.get(
+            query.rclass, f"CLASS{query.rclass}"
+        )
+        asked = (
+            f'"{rtype} {rclass} {name} {proto} {len(data)} {str(query.do).lower()} {query.size}"'
+        )
+    else:
+        asked = f'"- - - {proto} {len(data)} false 512"'
+    bits = int.from_bytes(reply[2:4], "big")
+    flags = ",".join(text for bit, text in _FLAGS if bits & bit)
+    rcode = rrs.RCODES.get(bits & 0xF, str(bits & 0xF))
+    number = int.from_bytes(data[:2], "big")
+    return f"{client} - {number} {asked} {rcode} {flags} {len(reply)} {seconds:.9f}s"
+
+
+class Logged(Loop):
+    """The loop with a log."""
+
+    def __init__(
+        self, sock: socket.socket, answers: Answers, forward: Started, log: QueryLog, *, wildcard: bool = False
+    ) -> None:  # fmt: skip
+        super().__init__(sock, answers, forward, wildcard=wildcard)
+        self._log = log
+        self.drain = self._drain_logged
+
+    def _drain_logged(self) -> None:
+        """Answer what is queued, and write it down."""
+        try:
+            for _ in range(BATCH):
+                data, control, _, peer = self.sock.recvmsg(QUERY, 64)
+                begun = perf_counter()
+                way = [back(*item) for item in control]
+                sender: Any = (peer, way) if self.wildcard else peer
+                hit = self.answers.ready.get(data[2:])
+                reply: bytes | None
+                if hit is not None:
+                    payload, cell = hit
+                    cell[0] += 1
+                    reply = data[:2] + (payload if isinstance(payload, bytes) else payload())
+                else:
+                    reply = self.answers.nearby(data) or self.slow(data, sender)
+                if reply is not None:
+                    self.send(reply, sender)
+                    host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
+                    self._log.note(data, reply, f"{host}:{peer[1]}", "udp", perf_counter() - begun)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.unsent += 1

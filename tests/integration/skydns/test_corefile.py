@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Corefile as its users have it: starts, answers, logs, exports, is read anew."""
+
+import asyncio
+import sys
+import urllib.request
+
+import pytest
+
+from fairlead.testing.etcd import free_ports, real_etcd
+
+from .test_skydns import Skydns, put
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+FILE = """
+skydns.test 10.0.0.0/24 {{
+    etcd {{
+        path /skydns
+        endpoint {endpoint}
+    }}
+    loadbalance
+    prometheus 127.0.0.1:{metrics}
+    errors
+    log
+    bind 127.0.0.1
+}}
+. {{
+    forward . 127.0.0.1:{nobody}
+    cache
+    health 127.0.0.1:{health} {{
+        lameduck 0s
+    }}
+    ready 127.0.0.1:{ready}
+    reload 2s
+    loop
+}}
+"""
+
+
+def get(port, path):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+        return reply.read().decode()
+
+
+async def test_a_corefile(tmp_path):
+    port, metrics, health, ready, nobody = free_ports(5)
+    async with real_etcd() as cluster:
+        await put(cluster, "web", host="10.0.0.1")
+        file = tmp_path / "Corefile"
+        fields = {"metrics": metrics, "health": health, "ready": ready, "nobody": nobody}
+        text = FILE.format(endpoint=cluster.endpoints[0], **fields)
+        file.write_text(text)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "skydns", f"-conf={file}", f"-addr=127.0.0.1:{port}",
+            f"-state-dir={tmp_path}/state", f"-admin-socket={tmp_path}/skydns.sock", stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        program = Skydns(process, tmp_path, port)
+        try:
+            await program.ready()
+            assert program.rdata("web.skydns.test") == ("NOERROR", ["10.0.0.1"])
+            assert program.rdata("1.0.0.10.in-addr.arpa", "PTR") == (
+                "NOERROR",
+                ["web.skydns.test."],
+            )
+            assert program.rdata("www.example.org")[0] == "SERVFAIL"
+            assert await asyncio.to_thread(get, health, "/health") == "OK\n"
+            assert await asyncio.to_thread(get, ready, "/ready") == "OK\n"
+            page = await asyncio.to_thread(get, metrics, "/metrics")
+            assert 'coredns_dns_requests_total{family="1",proto="udp"' in page
+            wanted = '\\"A IN web.skydns.test. udp 33 false 512\\" NOERROR qr,aa,rd,ra 49'
+            await program.until(lambda: wanted in program.log)
+            file.write_text(text.replace("skydns.test 10", "skydns.test other.test 10"))
+            await program.until(lambda: program.rdata("other.test", "SOA")[1], 10)
+            assert await program.end() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()

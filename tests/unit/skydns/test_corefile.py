@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A CoreDNS user's file: its grammar, what it becomes, what is refused by name."""
+
+import pytest
+
+from fairlead.errors import ConfigErrors
+from skydns import config, corefile, keys, names, translate
+from skydns.addresses import Server
+from skydns.corefile import CorefileError
+from skydns.policy import Apex
+from skydns.settings import SETTINGS
+
+# specs/skydns.md §15.1: what users bring
+TYPICAL = """
+skydns.local 10.0.0.0/24 {
+    etcd {
+        path /skydns
+        endpoint http://127.0.0.1:2379
+        fallthrough
+    }
+    cache 30
+    loadbalance
+    prometheus :9153
+    errors
+    log
+}
+. {
+    forward . 192.0.2.1 192.0.2.2:5353
+    cache
+    health :8080
+    ready :8181
+    reload
+    loop
+}
+"""
+
+
+def configured(tmp_path, text, *flags):
+    (tmp_path / "Corefile").write_text(text)
+    return config.configure(SETTINGS.parse((f"-conf={tmp_path}/Corefile", *flags), {}))
+
+
+def test_the_typical_file_starts_unchanged(tmp_path):
+    found = configured(tmp_path, TYPICAL)
+    assert found.policy.zones == frozenset(keys.zones("skydns.local,10.0.0.0/24"))
+    assert found.prefix == b"/skydns"
+    assert found.etcd.endpoints == ("http://127.0.0.1:2379",)
+    assert found.address == ("0.0.0.0", 53)
+    assert found.routes.default.servers == (Server("192.0.2.1", 53), Server("192.0.2.2", 5353))
+    assert found.routes.default.ndots == 0
+    assert found.routes.bounds.most == 9984
+    assert found.pages == (("health", "", 8080), ("ready", "", 8181))
+    assert found.metrics.addresses == (("", 9153, "/metrics"),)
+    assert found.policy.rotate
+    assert found.log_every == 1
+    assert found.reload == 30.0
+    assert not found.policy.fallthrough  # no forward in that block: nothing to fall through to
+
+
+def test_flags_win(tmp_path):
+    found = configured(
+        tmp_path, TYPICAL, "-addr=127.0.0.1:5300", "-machines=http://192.0.2.9:2379", "-no-rec"
+    )
+    assert found.address == ("127.0.0.1", 5300)
+    assert found.etcd.endpoints == ("http://192.0.2.9:2379",)
+    assert not found.recursion
+
+
+def test_every_property_of_etcd(tmp_path):
+    found = configured(tmp_path, """
+        a.test:1053 {
+            etcd b.test c.test {
+                path /skydns/ka2
+                endpoint http://192.0.2.1:2379 http://192.0.2.2:2379
+                credentials me secret
+                min-lease-ttl 5s
+                max-lease-ttl 2h30m
+                no_apex_fallback
+                fallthrough b.test
+                stubzones
+                upstream
+                debug
+            }
+            forward . tls://192.0.2.5%dns.example {
+                except x.test
+                force_tcp
+                max_fails 5
+                policy sequential
+                read_timeout 1s
+            }
+            bind 127.0.0.1 127.0.0.2
+            bufsize
+            minimal
+            chaos "Some Thing 1.0"
+            transfer {
+                to 192.0.2.53 198.51.100.1:5353
+            }
+        }
+        """)  # fmt: skip
+    assert found.policy.zones == frozenset(keys.zones("b.test,c.test"))
+    assert found.prefix == b"/skydns/ka2"
+    assert (found.etcd.user, found.etcd.password) == ("me", "secret")
+    profile = found.policy.profile
+    assert (profile.least_lease, profile.most_lease, profile.apex) == (5, 9000, Apex.EXACT)
+    assert found.policy.fallthrough == frozenset(keys.zones("b.test"))
+    assert found.policy.minimal
+    assert found.policy.version == "Some Thing 1.0"
+    route = found.routes.by_zone[names.from_text("a.test")]
+    assert route.servers == (Server("192.0.2.5", 853, tls=True, name="dns.example"),)
+    assert (route.tcp, route.fails, route.rotate, route.timeout) == (True, 5, False, 1.0)
+    assert route.excepted == frozenset(keys.zones("x.test"))
+    assert found.address == ("127.0.0.1", 1053)
+    assert found.binds == (Server("127.0.0.2", 1053),)
+    assert found.peers.may("192.0.2.53")
+    assert not found.peers.may("192.0.2.54")
+    assert found.peers.notified == (Server("192.0.2.53", 53), Server("198.51.100.1", 5353))
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("a.test {\n etcd\n kubernetes\n}", 'line 3: plugin "kubernetes" is not supported'),
+    ("a.test {\n etcd {\n  nonsense 1\n }\n}", "line 3: etcd: unknown property 'nonsense'"),
+    ("a.test {\n etcd {\n  credentials me\n }\n}", "line 3: credentials requires 2 arguments"),
+    ("a.test {\n etcd {\n  endpoint\n }\n}", "line 3: endpoint takes at least one"),
+    ("a.test {\n etcd {\n  min-lease-ttl 1y\n }\n}", 'line 3: "1y"'),
+    ("a.test {\n etcd\n", "line 1: the { of"),
+    ("a.test {\n etcd\n}\na.test {\n etcd\n}", 'line 4: "a.test" is there twice'),
+    ("a.test:53 {\n etcd\n}\nb.test:54 {\n etcd\n}", "several ports"),
+    ("a.test {\n forward . 192.0.2.1\n}", "no block has the plugin etcd"),
+    ("a.test {\n etcd\n forward . dns.example\n}", 'forward: "dns.example" is neither'),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  next NXDOMAIN\n }\n}", 'property "next"'),
+    ("quic://a.test {\n etcd\n}", "scheme quic"),
+    ("a.test {\n etcd\n import nothing\n}", 'import "nothing": no such'),
+    ('a.test {\n chaos "x\n}', "line 2: a quoted string does not end"),
+    ("a.test {\n etcd\n bufsize 4096\n}", "bufsize: it is 1232"),
+    ("a.test {\n etcd\n bind eth0\n}", "names of interfaces"),
+    ("a.test {\n etcd\n cache {\n  disable success\n }\n}", 'cache: property "disable"'),
+    ("a.test {\n etcd {\n path /a\n }\n}\nb.test {\n etcd {\n path /b\n }\n}", "another block has another path-prefix"),
+])  # fmt: skip
+def test_what_is_refused_names_line_and_plugin(tmp_path, text, said):
+    with pytest.raises(ConfigErrors) as caught:
+        configured(tmp_path, text)
+    assert said in str(caught.value)
+
+
+def test_grammar(tmp_path):
+    (tmp_path / "more").write_text("errors # from a file\n")
+    blocks = corefile.parse(
+        """
+        (common) {
+            log
+            import more
+        }
+        a.test, b.test,
+        {$ZONE}:1053 {  # a comment
+            import common
+            etcd {
+                credentials "a user" "p\\"w"
+                path {%PATH%}/x{$NOTHING}
+            }
+        }
+        """.replace("a.test, b.test,", "a.test:1053, b.test:1053,"),
+        {"ZONE": "c.test", "PATH": "/p"},
+        tmp_path,
+    )
+    (block,) = blocks
+    assert block.zones == ("a.test", "b.test", "c.test")
+    assert [plugin.name for plugin in block.plugins] == ["log", "errors", "etcd"]
+    credentials, path = block.plugins[2].properties
+    assert credentials.args == ("a user", 'p"w')
+    assert path.args == ("/p/x",)
+    (bare,) = corefile.parse("a.test:1053\netcd\nlog\n", {}, tmp_path)
+    assert (bare.zones, bare.port, len(bare.plugins)) == (("a.test",), 1053, 2)
+
+
+def test_imports_that_go_round_end(tmp_path):
+    (tmp_path / "round").write_text("import round\n")
+    with pytest.raises(CorefileError, match="ends somewhere"):
+        corefile.parse("a.test {\n import round\n}", {}, tmp_path)
+
+
+def test_cache_and_stale():
+    (block,) = corefile.parse(
+        "a.test {\n etcd\n cache 60 {\n success 5000 600 10\n denial 100 20\n prefetch 5 1m 10%\n"
+        " serve_stale 2h verify\n servfail 3s\n keepttl\n }\n}", {}, None,
+    )  # fmt: skip
+    found = translate.translate((block,)).bounds
+    assert (found.positive, found.negative, found.least) == (600, 20, 10)
+    assert (found.prefetch, found.stale, found.failure, found.keep_ttl) == (5, 7200, 3, True)
