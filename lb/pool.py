@@ -44,6 +44,7 @@ class LiveServer:
         "key",
         "meter",
         "mux",
+        "mux_coming",
         "outlier",
         "pool",
         "requests",
@@ -61,6 +62,7 @@ class LiveServer:
         self.token = blake2b(self.key, digest_size=8).hexdigest().encode()
         self.idle: list[Any] = []
         self.mux: Any = None  # its HTTP/2 connection
+        self.mux_coming: Any = None  # a future while that is being made
         self.active = 0
         self.requests = 0
         self.gone = False  # the pool has it no more: its connections are not kept

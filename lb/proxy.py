@@ -33,6 +33,7 @@ from lb.http1 import (
     find_head,
     last_chunk,
 )
+from lb.http2 import Clients, Stream
 from lb.middleware import Answer, Exchange
 from lb.plane import LiveFrontend, LiveListener, Plane
 from lb.pool import LivePool, LiveServer, header_of
@@ -195,6 +196,14 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is."""
         self._transport = cast(asyncio.Transport, transport)
+        tls = transport.get_extra_info("ssl_object")
+        if (
+            tls is not None
+            and tls.selected_alpn_protocol() == "h2"
+            and not isinstance(transport, Stream)
+        ):
+            self._as_http2(self._transport)
+            return
         self._fd = plain_fd(self._transport)
         if transport.get_extra_info("sslcontext") is not None:
             self._tls = tls_facts(transport)
@@ -202,6 +211,19 @@ class Client(asyncio.Protocol):
             self.address = forward.address(transport.get_extra_info("peername"))
         self.listener.clients.add(self)
         self._since = self._plane.now
+
+    def _as_http2(self, transport: asyncio.Transport) -> None:
+        """Hand the connection over: each of its streams will be a Client of its own."""
+        plane, listener, source = self._plane, self.listener, self.address
+        made = Clients(
+            plane.loop,
+            lambda: Client(plane, listener, (source.decode(), 0) if source else None),
+            listener,
+            plane.now,
+            plane.limits.read_timeout,
+        )
+        transport.set_protocol(made)
+        made.open(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the server: nobody wants its answer."""

@@ -156,7 +156,6 @@ class Middleware:
 Record = Host | Listener | Backend | Server | Frontend | Middleware
 
 _NOT_BUILT: Final = {
-    Kind.BACKEND: ("HTTP2",),
     Kind.FRONTEND: ("Middlewares", "Headers", "Timeouts", "Mirror", "MaxResponseBodyBytes"),
     Kind.LISTENER: ("MaxConns", "Timeouts"),
 }
@@ -292,7 +291,7 @@ def _backend(ref: Ref, obj: Fields) -> Backend:
     if kind != "http":
         raise Invalid(f"Unsupported backend type {kind}")
     settings = obj.object("Settings")
-    settings.refuse(_SOON, *_NOT_BUILT[Kind.BACKEND])
+    settings.refuse(_SOON, *_NOT_BUILT.get(Kind.BACKEND, ()))
     ours = settings.pick(policy.IN_BACKEND)
     timeouts, keepalive = settings.object("Timeouts"), settings.object("KeepAlive")
     record = Backend(

@@ -43,6 +43,7 @@ async def listen(
             if plane.contexts is None:
                 raise ActionError(action, f'listener "{spec.id}": no certificates here')
             tls = plane.contexts.server(spec)
+            tls.set_alpn_protocols(["h2", "http/1.1"])
         if spec.proxy:
             live.sock.listen(_BACKLOG)
             live.server = Announced(plane, live, live.sock, tls)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from fairlead.errors import RemoteProtocolError
 from lb import http1, proxyheader
 from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_response, last_chunk
+from lb.http2 import Mux
 from lb.upgrade import BULK, LARGE, Flow
 
 if TYPE_CHECKING:
@@ -416,23 +417,59 @@ async def connect(plane: Plane, server: LiveServer, client: asyncio.BaseTranspor
         made.update(ssl=tls, server_hostname=spec.host)
         if pool is not None and pool.handshake_timeout:
             made["ssl_handshake_timeout"] = pool.handshake_timeout
-    async with asyncio.timeout(pool.dial_timeout if pool else 5.0) as patience:
-        if policy.send_proxy or tls is not None:
-            made["sock"] = await _introduced(plane, server, client)
-        else:
-            made["host"], made["port"] = spec.host, spec.port
+    if policy.http2:
+        while server.mux_coming is not None:  # one connection for all who ask at once
+            await asyncio.wait([server.mux_coming])
+        if server.mux is not None and server.mux.usable:
+            return _on_stream(plane, server)
+        server.mux_coming = plane.loop.create_future()
         if tls is not None:
-            patience.reschedule(None)  # the handshake has a limit of its own
-        transport, upstream = await plane.loop.create_connection(
-            lambda: Upstream(plane, server), **made
-        )
-    upstream.single = bool(policy.send_proxy)
+            tls.set_alpn_protocols(["h2"])
+
+    def make() -> asyncio.BaseProtocol:
+        return Mux(plane.loop) if policy.http2 else Upstream(plane, server)
+
+    try:
+        async with asyncio.timeout(pool.dial_timeout if pool else 5.0) as patience:
+            if policy.send_proxy or tls is not None:
+                made["sock"] = await _introduced(plane, server, client)
+            else:
+                made["host"], made["port"] = spec.host, spec.port
+            if tls is not None:
+                patience.reschedule(None)  # the handshake has a limit of its own
+            transport, made_of = await plane.loop.create_connection(make, **made)
+    finally:
+        if server.mux_coming is not None:
+            coming, server.mux_coming = server.mux_coming, None
+            coming.set_result(None)
+    if isinstance(made_of, Mux):
+        tls_object = transport.get_extra_info("ssl_object")
+        if tls_object is not None and tls_object.selected_alpn_protocol() != "h2":
+            transport.abort()
+            raise OSError("the server does not speak HTTP/2")
+        if server.mux is not None:
+            server.mux.retire()
+        server.mux = made_of
+        if server.gone:
+            made_of.over = True
+        upstream = _on_stream(plane, server)
+    else:
+        upstream = cast(Upstream, made_of)
+        upstream.single = bool(policy.send_proxy)
     sock = transport.get_extra_info("socket")
     if pool is not None and sock is not None:
         period = max(1, int(pool.keepalive))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, period)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, period)
+    return upstream
+
+
+def _on_stream(plane: Plane, server: LiveServer) -> Upstream:
+    """Return an upstream that is one stream of the server's HTTP/2 connection."""
+    upstream = Upstream(plane, server)
+    upstream.single = True
+    upstream.connection_made(server.mux.stream(upstream))
     return upstream
 
 

@@ -328,6 +328,10 @@ async def rig() -> AsyncIterator[Rig]:
         for listener in tuple(plane.retired):
             for client in tuple(listener.clients):
                 client.abort()
+        for pool in plane.pools.values():
+            for one_server in pool.servers.values():
+                if one_server.mux is not None:
+                    one_server.mux.transport.abort()
         for upstream in tuple(plane.upstreams):
             upstream.close()
         for one in rig.closers:

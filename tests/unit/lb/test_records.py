@@ -49,7 +49,6 @@ def test_last_of_two_wins() -> None:
         (B, b'{"Type":"http","Settings":{"KeepAlive":{"Period":"x"}}}', "invalid keepalive period"),
         (B, b'{"Type":"http","Settings":{"KeepAlive":{"MaxIdleConnsPerHost":1.0}}}', "a fraction where an integer"),
         (B, b'{"Type":"http","Settings":{"KeepAlive":{"MaxIdleConnsPerHost":"1"}}}', "a string where an integer"),
-        (B, b'{"Type":"http","Settings":{"HTTP2":true}}', "HTTP2 is not built"),
         (S, b'{"URL":"localhost:80"}', "endpoint url 'localhost:80' is not valid"),
         (S, b'{"URL":"http://"}', "is not valid"),
         (S, b'{"URL":"http://a:99999"}', "is not valid"),
