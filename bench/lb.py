@@ -242,6 +242,8 @@ def serve(port: int, origin: int) -> None:
         entry for entry in sys.path if Path(entry) != Path(__file__).parent
     ]  # this is lb too
     from lb import apply, observe, plan
+    from fairlead.clock import SYSTEM
+    from lb.certificates import Certificates
     from lb.plane import Plane
     from lb.state import Frontend, Listener, Pool, Server, Traffic
 
@@ -257,8 +259,9 @@ def serve(port: int, origin: int) -> None:
 
     async def run() -> None:
         plane = Plane()
-        for action in plan.traffic(want, await observe.traffic(plane)):
-            await apply.carry_out(plane, action)
+        hosts = Certificates(SYSTEM, lambda *_: None)
+        for action in plan.traffic(want, await observe.traffic(plane, hosts)):
+            await apply.carry_out(plane, hosts, action)
         await plane.run()
 
     profile = os.environ.get("LB_PROFILE")

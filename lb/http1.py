@@ -265,6 +265,8 @@ def parse_request(data: bytes, end: int, last: Fields | None = None) -> Request:
     elif fields.length == CHUNKED:
         raise RemoteProtocolError("Transfer-Encoding in HTTP/1.0", 400)
     host = fields.host or b""
+    if method == b"CONNECT":  # in any form: a server that took it would make a tunnel of the rest
+        raise RemoteProtocolError("CONNECT is not served here", 501)
     if target[:1] != b"/":
         target, authority = _other_form(method, target)
         if authority is not None:
@@ -294,8 +296,6 @@ def _is_version_1(line: bytes) -> bool:
 
 def _other_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """Return (origin-form, authority) of an absolute-form or asterisk-form target."""
-    if method == b"CONNECT":
-        raise RemoteProtocolError("CONNECT is not served here", 501)
     if target == b"*":
         if method != b"OPTIONS":
             raise RemoteProtocolError("target * is for OPTIONS only", 400)

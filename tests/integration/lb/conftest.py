@@ -18,11 +18,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from fairlead.clock import SYSTEM
 from fairlead.etcd.client import connect
 from fairlead.etcd.options import Options
 from fairlead.etcd.store import Store
 from fairlead.testing.etcd import Cluster, free_ports, real_etcd
 from lb import apply, observe, plan, server
+from lb.certificates import Certificates
 from lb.plane import Limits, Plane
 from lb.policy import BACKEND, SERVER, BackendPolicy, ServerPolicy
 from lb.state import Frontend, Listener, Pool, Server, Traffic
@@ -236,6 +238,7 @@ class Rig:
 
     def __init__(self, plane: Plane, port: int) -> None:
         self.plane = plane
+        self.certificates = Certificates(SYSTEM, lambda *_: None)
         self.port = port
         self.closers: list[asyncio.Server] = []
         self.writers: list[asyncio.StreamWriter] = []
@@ -249,8 +252,8 @@ class Rig:
             {f.id: f for f in frontends},
             {p.id: p for p in pools},
         )
-        for action in plan.traffic(want, await observe.traffic(self.plane)):
-            await apply.carry_out(self.plane, action)
+        for action in plan.traffic(want, await observe.traffic(self.plane, self.certificates)):
+            await apply.carry_out(self.plane, self.certificates, action)
 
     async def server(
         self, answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
