@@ -236,10 +236,11 @@ class Load:
 class Rig:
     """The data plane alone, in this process: one listener, what a test puts, raw bytes in and out."""
 
-    def __init__(self, plane: Plane, port: int) -> None:
+    def __init__(self, plane: Plane, port: int, other: int) -> None:
         self.plane = plane
         self.certificates = Certificates(SYSTEM, lambda *_: None)
         self.port = port
+        self.other = other  # for a second listener
         self.closers: list[asyncio.Server] = []
         self.writers: list[asyncio.StreamWriter] = []
 
@@ -321,7 +322,7 @@ def pool_of(
 async def rig() -> AsyncIterator[Rig]:
     plane = Plane(Limits(read_timeout=5.0, write_timeout=5.0))
     sweep = asyncio.create_task(plane.run())
-    rig = Rig(plane, free_ports(1)[0])
+    rig = Rig(plane, *free_ports(2))
     try:
         yield rig
     finally:

@@ -65,7 +65,7 @@ class Certificates:
 @pytest.fixture
 async def secure(rig: Rig, tmp_path: Path) -> tuple[Rig, int]:
     rig.plane.contexts = Certificates(tmp_path)
-    return rig, rig.port + 1
+    return rig, rig.other
 
 
 def https(port: int) -> Listener:

@@ -333,7 +333,7 @@ async def seen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def test_a_proxy_header_names_the_client(rig: Rig) -> None:
-    port = rig.port + 1
+    port = rig.other
     listener = Listener("p", "tcp", f"127.0.0.1:{port}", proxy="PROXY")
     await rig.apply([F], [pool_of(await rig.server(seen))], listener)
     request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -349,7 +349,7 @@ async def test_a_proxy_header_names_the_client(rig: Rig) -> None:
 
 
 async def test_a_proxy_header_is_believed_from_trusted_networks_only(rig: Rig) -> None:
-    port = rig.port + 1
+    port = rig.other
     listener = Listener(
         "p", "tcp", f"127.0.0.1:{port}", proxy="PROXY_V1", trusted=("192.0.2.0/24",)
     )

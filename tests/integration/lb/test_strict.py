@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from fairlead.testing.etcd import free_ports
 from lb.state import Frontend
 
 from .conftest import Rig, pool_of
-from .requests import CASES
+from .requests import CASES, Case
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -51,7 +51,12 @@ async def statuses(port: int, raw: bytes) -> tuple[int, ...]:
     return tuple(int(code) for code in re.findall(rb"(?:^|\n?)HTTP/1\.1 ([2-5]\d\d) ", out))
 
 
-async def run_table(rig: Rig) -> dict[str, tuple[int, ...]]:
+# refused while their head is with the server already: it may or may not see that
+BROKEN_OFF = [case for case in CASES if case[0].startswith("bad chunks")]
+WHOLE = [case for case in CASES if case not in BROKEN_OFF]
+
+
+async def run_table(rig: Rig, cases: Sequence[Case]) -> dict[str, tuple[int, ...]]:
     got: dict[str, tuple[int, ...]] = {}
     limit = asyncio.Semaphore(40)
 
@@ -59,7 +64,7 @@ async def run_table(rig: Rig) -> dict[str, tuple[int, ...]]:
         async with limit:
             got[name] = await statuses(rig.port, raw)
 
-    await asyncio.gather(*(one(name, raw) for name, raw, _ in CASES))
+    await asyncio.gather(*(one(name, raw) for name, raw, _ in cases))
     return got
 
 
@@ -97,10 +102,11 @@ async def test_every_case_ends_as_written(rig: Rig) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     await rig.apply([ANY], [pool_of(await rig.server(careful))])
-    got = await run_table(rig)
+    got = await run_table(rig, WHOLE)
+    assert count == forwarded(rig) == sum(wanted.count(200) for _, _, wanted in WHOLE)
+    got |= await run_table(rig, BROKEN_OFF)
     wrong = {name: (got[name], wanted) for name, _, wanted in CASES if got[name] != wanted}
     assert not wrong
-    assert count == forwarded(rig) == sum(wanted.count(200) for _, _, wanted in CASES)
 
 
 # servers of others: (start → port, seen → how many requests it saw, stop)
@@ -205,7 +211,7 @@ async def test_aiohttp_sees_what_was_forwarded(rig: Rig) -> None:
     await site.start()
     try:
         await rig.apply([ANY], [pool_of(runner.addresses[0][1])])
-        await run_table(rig)
+        await run_table(rig, WHOLE)
         # it refuses by itself what it does not like, e.g. methods; those were forwarded but never handled
         refused = seen - forwarded(rig)
         assert refused <= 0
@@ -232,8 +238,12 @@ async def test_no_server_sees_another_number_of_requests(
                 break
         before = seen()
         await rig.apply([ANY], [pool_of(port)])
-        await run_table(rig)
+        await run_table(rig, WHOLE)
         await asyncio.sleep(0.3)
         assert seen() - before == forwarded(rig)
+        before = seen()
+        await run_table(rig, BROKEN_OFF)
+        await asyncio.sleep(0.3)
+        assert seen() - before <= len(BROKEN_OFF)
     finally:
         end()
