@@ -5,6 +5,9 @@ Every proxy stands alone with one worker in front of the same nginx origin; wrk 
 fields over keep-alive connections and gets 12 bytes back. Rounds are interleaved, medians are
 shown. What counts is CPU µs a request: user and system time of all of a proxy's processes.
 
+vulcand's Go original is measured where $FAIRLEAD_PEERS or PATH has it, an aiohttp proxy always.
+The other bars are in bench/lb_bars.py; `make bench-lb` runs both.
+
 With --vary every request has another X-Request-Id, so that nothing of a head repeats.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -22,7 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +44,10 @@ HEADERS = {
     "Sec-Fetch-Mode": "navigate",
     "X-Request-Id": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
 }  # and Host
+
+
+BARS = {"nginx": 0.7, "haproxy": 0.6, "caddy": 2.5, "vulcand": 2.5, "aiohttp": 8.0}
+"""Requests per CPU second as a multiple of each peer's."""
 
 
 def free_port() -> int:
@@ -164,6 +173,13 @@ def everything(chosen: set[str]) -> Iterator[list[Proxy]]:
                     running.append(
                         start(name, [*command, str(file)], port, {"GOMAXPROCS": "1", "HOME": text})
                     )
+            if "aiohttp" in chosen:
+                port = free_port()
+                command = [sys.executable, __file__, "--serve-aiohttp", f"{port}:{origin.port}"]
+                running.append(start("aiohttp", command, port))
+            original = shutil.which("vulcand", path=os.environ.get("FAIRLEAD_PEERS", ""))
+            if "vulcand" in chosen and original:
+                running.append(go_original(original, origin.port))
             yield running[1:]
         finally:
             for proxy in running:
@@ -171,6 +187,66 @@ def everything(chosen: set[str]) -> Iterator[list[Proxy]]:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     proxy.process.wait(3)
                 proxy.process.kill()
+
+
+def go_original(command: str, origin: int) -> Proxy:
+    """Start vulcand itself with its engine in memory; streaming, as we do."""
+    port, api = free_port(), free_port()
+    arguments = ["-engine=memng", f"-port={port}", f"-apiPort={api}", "-interface=127.0.0.1", "-apiInterface=127.0.0.1", "-logSeverity=ERROR"]  # fmt: skip
+    proxy = start("vulcand", [command, *arguments], port, {"GOMAXPROCS": "1"})
+    settings = {"KeepAlive": {"MaxIdleConnsPerHost": 256}}
+    for path, value in (
+        ("backends", {"Backend": {"Id": "b", "Type": "http", "Settings": settings}}),
+        ("backends/b/servers", {"Server": {"Id": "s", "URL": f"http://127.0.0.1:{origin}"}}),
+        ("frontends", {"Frontend": {"Id": "f", "Type": "http", "BackendId": "b", "Route": 'Path("/a/<path:rest>")', "Settings": {"Stream": True}}}),
+    ):  # fmt: skip
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{api}/v2/{path}",
+            json.dumps(value).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=5).close()
+    return proxy
+
+
+def serve_aiohttp(port: int, origin: int) -> None:
+    """Run the proxy that everybody writes with aiohttp."""
+    from aiohttp import ClientSession, TCPConnector, web
+
+    hop = {
+        "connection",
+        "host",
+        "keep-alive",
+        "transfer-encoding",
+        "content-length",
+        "date",
+        "server",
+    }
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        fields = {n: v for n, v in request.headers.items() if n.lower() not in hop}
+        fields["X-Forwarded-For"] = request.remote or ""
+        async with request.app["session"].request(
+            request.method,
+            f"http://127.0.0.1:{origin}{request.path_qs}",
+            headers=fields,
+            data=request.content if request.can_read_body else None,
+        ) as answer:
+            sent = {n: v for n, v in answer.headers.items() if n.lower() not in hop}
+            return web.Response(body=await answer.read(), status=answer.status, headers=sent)
+
+    async def session(app: web.Application) -> AsyncIterator[None]:
+        async with ClientSession(connector=TCPConnector(limit=256), auto_decompress=False) as one:
+            app["session"] = one
+            yield
+
+    import uvloop
+
+    uvloop.install()
+    app = web.Application()
+    app.cleanup_ctx.append(session)
+    app.router.add_route("*", "/{rest:.*}", handle)
+    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
 
 
 def round_of(
@@ -207,12 +283,17 @@ def main() -> None:
     args.add_argument("--seconds", type=int, default=3)
     args.add_argument("--connections", type=int, default=32)
     args.add_argument("--vary", action="store_true")
-    args.add_argument("--peers", default="nginx,haproxy,caddy")
+    args.add_argument("--peers", default="nginx,haproxy,caddy,vulcand,aiohttp")
+    args.add_argument("--serve-aiohttp", help=argparse.SUPPRESS)
     args.add_argument("--serve", help=argparse.SUPPRESS)
     given = args.parse_args()
     if given.serve:
         port, origin = map(int, given.serve.split(":"))
         serve(port, origin)
+        return
+    if given.serve_aiohttp:
+        port, origin = map(int, given.serve_aiohttp.split(":"))
+        serve_aiohttp(port, origin)
         return
     if not shutil.which("wrk") or not shutil.which("nginx"):
         print("skipped: wrk and nginx are needed: make peers")
@@ -234,6 +315,9 @@ def main() -> None:
     print(f"{'':10}{'rps':>10}{'CPU µs/req':>12}{'p99 ms':>9}{'lb per CPU s ÷ its':>20}")
     for name, (rate, cost, p99) in medians.items():
         print(f"{name:10}{rate:10.0f}{cost:12.1f}{p99:9.2f}{cost / ours:20.2f}")
+    for name, least in BARS.items():
+        if name in medians and medians[name][1] / ours < least:
+            print(f"BAR MISSED: {medians[name][1] / ours:.2f} of {name}'s, wanted {least}")
 
 
 def serve(port: int, origin: int) -> None:
@@ -241,8 +325,8 @@ def serve(port: int, origin: int) -> None:
     sys.path[:] = [
         entry for entry in sys.path if Path(entry) != Path(__file__).parent
     ]  # this is lb too
-    from lb import apply, observe, plan
     from fairlead.clock import SYSTEM
+    from lb import apply, observe, plan
     from lb.certificates import Certificates
     from lb.plane import Plane
     from lb.state import Frontend, Listener, Pool, Server, Traffic

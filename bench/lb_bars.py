@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The load balancer's other bars beside nginx and who else is found: `python bench/lb_bars.py [bar …]`.
+
+body       GB moved per CPU second in bodies of 1 MiB
+tunnel     the same through an upgraded connection, in messages of 64 KiB; and messages of 1 KiB
+p99        the slowest hundredth of answers at half of our own best rate
+frontends  requests per CPU second with 10,000 frontends, by one; time from a change to its effect;
+           failed requests and p99.9 under 100 changes a second
+idle       memory for 10,000 idle keep-alive clients
+soak       (only by name) --seconds of load while a server is killed, reset and slow, and the
+           configuration changes: descriptors and memory before and after
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import os
+import re
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def _small() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_lb", HERE / "lb.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bench_lb"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+lb = _small()
+ROUNDS = 5
+
+
+def bar(what: str, value: float, wanted: float, *, most: bool = False, unit: str = "") -> None:
+    good = value <= wanted if most else value >= wanted
+    print(
+        f"{'' if good else 'BAR MISSED: '}{what}: {value:.2f}{unit} (wanted {'≤' if most else '≥'} {wanted:g}{unit})"
+    )
+
+
+@contextlib.contextmanager
+def fleet(origin_port: int, names: str = "nginx,haproxy,caddy") -> Iterator[list[Any]]:
+    """Our data plane and its peers, each alone before one origin."""
+    running: list[Any] = []
+    with tempfile.TemporaryDirectory() as text:
+        where = Path(text)
+        try:
+            port = lb.free_port()
+            running.append(
+                lb.start(
+                    "lb",
+                    [sys.executable, str(HERE / "lb.py"), "--serve", f"{port}:{origin_port}"],
+                    port,
+                )
+            )
+            port = lb.free_port()
+            body = lb.PASS.replace(
+                'Connection "";',
+                "Connection $http_connection; proxy_set_header Upgrade $http_upgrade; proxy_buffering on;",
+            )
+            if "tunnel" not in names:
+                body = lb.PASS
+            (where / "n.conf").write_text(
+                lb.NGINX.format(dir=text, port=port, origin=origin_port, body=body)
+            )
+            running.append(
+                lb.start("nginx", ["nginx", "-p", text, "-c", str(where / "n.conf")], port)
+            )
+            for name, template, command in (
+                ("haproxy", lb.HAPROXY, ["haproxy", "-q", "-f"]),
+                ("caddy", lb.CADDY, ["caddy", "run", "--adapter", "caddyfile", "--config"]),
+            ):
+                if name in names and lb.shutil.which(name):
+                    port = lb.free_port()
+                    file = where / f"{name}.cfg"
+                    file.write_text(
+                        template.format(port=port, origin=origin_port).replace(
+                            "timeout server 60s", "timeout server 60s\n  timeout tunnel 60s"
+                        )
+                    )
+                    running.append(
+                        lb.start(
+                            name, [*command, str(file)], port, {"GOMAXPROCS": "1", "HOME": text}
+                        )
+                    )
+            yield running
+        finally:
+            end(running)
+
+
+def end(running: list[Any]) -> None:
+    for proxy in running:
+        proxy.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            proxy.process.wait(3)
+        proxy.process.kill()
+
+
+@contextlib.contextmanager
+def web_origin(where: Path) -> Iterator[Any]:
+    port = lb.free_port()
+    (where / "a").mkdir(exist_ok=True)
+    (where / "a" / "large").write_bytes(os.urandom(1 << 20))
+    body = f'location = /a/large {{ root {where}; }} location / {{ return 200 "hello world\\n"; }}'
+    (where / "o.conf").write_text(lb.NGINX.format(dir=where, port=port, origin=1, body=body))
+    origin = lb.start("origin", ["nginx", "-p", str(where), "-c", str(where / "o.conf")], port)
+    try:
+        yield origin
+    finally:
+        end([origin])
+
+
+def wrk(
+    port: int, path: str, connections: int, seconds: int, *more: str
+) -> tuple[float, int, dict[str, float]]:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", *more]
+    for name, value in lb.HEADERS.items():
+        command += ["-H", f"{name}: {value}"]
+    out = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True
+    ).stdout
+    if "Non-2xx" in out or "Socket errors" in out:
+        raise SystemExit(out)
+    scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+    late = {p: float(v) * scale[u] for p, v, u in re.findall(r"([\d.]+)%\s+([\d.]+)(us|ms|s)", out)}
+    rate, found = re.search(r"Requests/sec:\s+([\d.]+)", out), re.search(r"(\d+) requests in ", out)
+    assert rate is not None
+    assert found is not None
+    return float(rate[1]), int(found[1]), late
+
+
+def bodies() -> None:
+    with (
+        tempfile.TemporaryDirectory() as text,
+        web_origin(Path(text)) as origin,
+        fleet(origin.port) as proxies,
+    ):
+        cost: dict[str, list[float]] = {p.name: [] for p in proxies}
+        for _ in range(ROUNDS):
+            for proxy in proxies:
+                before = proxy.cpu()
+                _, count, _ = wrk(proxy.port, "/a/large", 8, 2)
+                cost[proxy.name].append(count * (1 << 20) / 1e9 / max(0.01, proxy.cpu() - before))
+    middle = {name: statistics.median(values) for name, values in cost.items()}
+    print(
+        "1 MiB bodies, GB per CPU second: " + ", ".join(f"{n} {v:.2f}" for n, v in middle.items())
+    )
+    bar("1 MiB bodies by nginx", middle["lb"] / middle["nginx"], 1.8)
+
+
+async def _pump(port: int, size: int, seconds: float, in_flight: int) -> int:
+    """Send messages through an upgraded connection that echoes; return the bytes that came back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+    writer.write(
+        b"GET /a/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 101 " in head, head
+    moved = 0
+    writer.write(bytes(size) * in_flight)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        piece = await reader.read(1 << 20)
+        assert piece
+        moved += len(piece)
+        writer.write(piece)
+        await writer.drain()
+    writer.transport.abort()
+    return moved
+
+
+ECHO = """
+import asyncio, sys, uvloop
+class Echo(asyncio.Protocol):
+    def connection_made(self, t): self.t, self.up = t, False
+    def data_received(self, data):
+        if self.up: self.t.write(data)
+        else:
+            self.up = True
+            self.t.write(b"HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n")
+async def main():
+    s = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", int(sys.argv[1]))
+    await s.serve_forever()
+uvloop.run(main())
+"""
+
+
+def tunnels() -> None:
+    port = lb.free_port()
+    origin = lb.start("echo", [sys.executable, "-c", ECHO, str(port)], port)
+    try:
+        with fleet(port, "nginx,haproxy,tunnel") as proxies:
+            for size, in_flight, what in ((1 << 16, 16, "bulk"), (1 << 10, 1, "messages of 1 KiB")):
+                cost: dict[str, list[float]] = {p.name: [] for p in proxies}
+                for _ in range(ROUNDS):
+                    for proxy in proxies:
+                        before = proxy.cpu()
+                        moved = asyncio.run(_pump(proxy.port, size, 1.5, in_flight))
+                        cost[proxy.name].append(moved / 1e9 / max(0.01, proxy.cpu() - before))
+                middle = {name: statistics.median(values) for name, values in cost.items()}
+                print(
+                    f"tunnel, {what}, GB per CPU second each way: "
+                    + ", ".join(f"{n} {v:.3f}" for n, v in middle.items())
+                )
+                if what == "bulk":
+                    bar("websocket relay by nginx", middle["lb"] / middle["nginx"], 2.0)
+                else:
+                    print(f"messages of 1 KiB by nginx: {middle['lb'] / middle['nginx']:.2f}")
+    finally:
+        end([origin])
+
+
+def half_load() -> None:
+    with (
+        tempfile.TemporaryDirectory() as text,
+        web_origin(Path(text)) as origin,
+        fleet(origin.port, "nginx") as proxies,
+    ):
+        best, _, _ = wrk(proxies[0].port, "/a/x", 32, 2)
+        connections = max(4, int(best / 2 / 90))  # each asks every 10 ms and a bit
+        script = Path(text) / "delay.lua"
+        script.write_text("function delay() return 10 end\n")
+        late: dict[str, list[float]] = {p.name: [] for p in proxies}
+        rates: dict[str, list[float]] = {p.name: [] for p in proxies}
+        for _ in range(ROUNDS):
+            for proxy in proxies:
+                rate, _, found = wrk(proxy.port, "/a/x", connections, 2, "-s", str(script))
+                late[proxy.name].append(found["99"])
+                rates[proxy.name].append(rate)
+        middle = {name: statistics.median(values) for name, values in late.items()}
+        print(
+            f"half load ({statistics.median(rates['lb']):.0f} of {best:.0f} a second), p99 ms: "
+            + ", ".join(f"{n} {v:.2f}" for n, v in middle.items())
+        )
+        bar("p99 at half load by nginx", middle["lb"] / middle["nginx"], 2.0, most=True)
+
+
+def serve_many(port: int, origin: int, count: int, churn: int) -> None:
+    """Run the data plane with many frontends; report the time a change takes on stdout."""
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
+    from fairlead.clock import SYSTEM
+    from lb import apply, observe, plan
+    from lb.certificates import Certificates
+    from lb.keys import Kind, Ref
+    from lb.plane import Plane
+    from lb.state import Frontend, Listener, Pool, Server, Traffic
+
+    server = Server("s", "127.0.0.1", origin, f"127.0.0.1:{origin}")
+    pools = {"b": Pool("b", (server,), 60.0, 5.0, 15.0, 64)}
+    listeners = {"l": Listener("l", "tcp", f"127.0.0.1:{port}")}
+    frontends = {
+        f"f{i}": Frontend(f"f{i}", f"Host(`h{i}.example.org`) && Path(`/a/<path:rest>`)", "b")
+        for i in range(count - 1)
+    }
+    frontends["f"] = Frontend("f", "Path(`/a/<path:rest>`)", "b")
+
+    async def change(plane: Plane, hosts: Certificates, n: int) -> float:
+        """One change as a pass of the loop makes it: within its scope."""
+        begun = time.perf_counter()
+        name = f"f{n % 1000}" if count > 1 else "g"
+        frontends[name] = Frontend(name, f"Host(`new{n}.example.org`) && Path(`/`)", "b")
+        scope = frozenset({Ref(Kind.FRONTEND, name)})
+        want = Traffic({}, {name: frontends[name]}, {})
+        for action in plan.traffic(want, await observe.traffic(plane, hosts, scope)):
+            await apply.carry_out(plane, hosts, action)
+        return time.perf_counter() - begun
+
+    async def run() -> None:
+        plane, hosts = Plane(), Certificates(SYSTEM)
+        for action in plan.traffic(
+            Traffic(listeners, frontends, pools), await observe.traffic(plane, hosts)
+        ):
+            await apply.carry_out(plane, hosts, action)
+        gc.collect()
+        gc.freeze()
+        sweep = asyncio.create_task(plane.run())
+        took = []
+        n = 0
+        while churn:
+            took.append(await change(plane, hosts, n))
+            n += 1
+            if n % 100 == 0:
+                print(f"{max(took) * 1000:.3f}", flush=True)
+            await asyncio.sleep(1 / churn)
+        await sweep
+
+    import uvloop
+
+    uvloop.run(run())
+
+
+def many(port: int, origin: int, count: int, churn: int = 0) -> Any:
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--many", f"{port}:{origin}:{count}:{churn}"],
+        stdout=subprocess.PIPE,
+    )
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            break
+        time.sleep(0.05)
+    return lb.Proxy(str(count), process, port)
+
+
+def frontends() -> None:
+    with tempfile.TemporaryDirectory() as text, web_origin(Path(text)) as origin:
+        proxies = [many(lb.free_port(), origin.port, 1), many(lb.free_port(), origin.port, 10000)]
+        changing = many(lb.free_port(), origin.port, 10000, 100)
+        try:
+            cost: dict[str, list[float]] = {p.name: [] for p in proxies}
+            late: dict[str, list[float]] = {"still": [], "changing": []}
+            script = Path(text) / "p999.lua"
+            script.write_text(
+                'done = function(s, latency) io.write(string.format("  99.9%% %.3fms\\n", latency:percentile(99.9) / 1000)) end\n'
+            )
+            for _ in range(ROUNDS):
+                for proxy in proxies:
+                    before = proxy.cpu()
+                    _, count, found = wrk(proxy.port, "/a/x", 16, 2, "-s", str(script))
+                    cost[proxy.name].append(count / max(0.01, proxy.cpu() - before))
+                late["still"].append(found["99.9"])
+                _, _, found = wrk(changing.port, "/a/x", 16, 2, "-s", str(script))
+                late["changing"].append(found["99.9"])
+            end([changing])
+            took = [float(line) for line in changing.process.stdout.read().split()]
+        finally:
+            end([*proxies, changing])
+    one, lots = (statistics.median(cost[name]) for name in ("1", "10000"))
+    print(f"requests per CPU second: {one:.0f} with one frontend, {lots:.0f} with 10,000")
+    bar("10,000 frontends by one", lots / one, 0.9)
+    bar(
+        "slowest of the changes at 10,000 frontends under load, plan to live",
+        max(took),
+        50,
+        most=True,
+        unit=" ms",
+    )
+    still, moving = (statistics.median(late[name]) for name in ("still", "changing"))
+    print(f"p99.9 ms: {still:.2f}, under 100 changes a second {moving:.2f}; no request failed")
+    bar("p99.9 under changes by without", moving / still, 2.0, most=True)
+
+
+def memory(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def idle() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most < 11000:
+        print(f"idle: not measured: {most} descriptors are allowed")
+        return
+    with (
+        tempfile.TemporaryDirectory() as text,
+        web_origin(Path(text)) as origin,
+        fleet(origin.port, "") as proxies,
+    ):
+        request = (
+            b"GET /a/x HTTP/1.1\r\nHost: a\r\n"
+            + b"".join(f"{n}: {v}\r\n".encode() for n, v in lb.HEADERS.items())
+            + b"\r\n"
+        )
+        before = {p.name: memory(p.process.pid) for p in proxies[:1]}
+        open_ = []
+        for _ in range(10000):
+            sock = socket.create_connection(("127.0.0.1", proxies[0].port))
+            sock.sendall(request)
+            sock.recv(4096)
+            open_.append(sock)
+        time.sleep(4)
+        after = memory(proxies[0].process.pid)
+        print(f"10,000 idle clients: {before['lb']:.0f} MiB before, {after:.0f} MiB with them")
+        bar("memory with 10,000 idle clients", after, 150, most=True, unit=" MiB")
+        for sock in open_:
+            sock.close()
+
+
+def soak(seconds: int) -> None:
+    """Faults under load, for as long as asked; figures of descriptors and memory."""
+    with tempfile.TemporaryDirectory() as text, web_origin(Path(text)) as origin:
+        proxy = many(lb.free_port(), origin.port, 10000, 100)
+        try:
+            wrk(proxy.port, "/a/x", 32, 3)
+            pid = proxy.process.pid
+            rows = []
+            until = time.monotonic() + seconds
+            asked = 0
+            while time.monotonic() < until:
+                _, count, _ = wrk(proxy.port, "/a/x", 32, 8)
+                large = subprocess.Popen(
+                    ["wrk", "-t1", "-c8", "-d3", f"http://127.0.0.1:{proxy.port}/a/large"],
+                    stdout=subprocess.DEVNULL,
+                )
+                time.sleep(1.5)
+                large.kill()  # clients that go away in the middle of a body
+                large.wait()
+                time.sleep(1)
+                asked += count
+                rows.append((memory(pid), len(os.listdir(f"/proc/{pid}/fd"))))
+            print(
+                f"{seconds} s, {asked} requests, 100 changes a second, clients that vanish: none failed"
+            )
+            print(
+                "MiB and descriptors: "
+                + ", ".join(f"{m:.0f} {d}" for m, d in rows[:: max(1, len(rows) // 10)])
+            )
+            bar(
+                "memory at the end by after the first round",
+                rows[-1][0] / rows[0][0],
+                1.15,
+                most=True,
+            )
+            bar(
+                "descriptors at the end more than after the first round",
+                rows[-1][1] - rows[0][1],
+                40,
+                most=True,
+            )
+        finally:
+            end([proxy])
+
+
+BARS = {"body": bodies, "tunnel": tunnels, "p99": half_load, "frontends": frontends, "idle": idle}
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    args.add_argument("bar", nargs="*", help="of: " + ", ".join([*BARS, "soak"]))
+    args.add_argument("--seconds", type=int, default=600, help="of a soak")
+    args.add_argument("--many", help=argparse.SUPPRESS)
+    given = args.parse_args()
+    if given.many:
+        serve_many(*map(int, given.many.split(":")))
+        return
+    if not lb.shutil.which("wrk") or not lb.shutil.which("nginx"):
+        print("skipped: wrk and nginx are needed: make peers")
+        return
+    for name in given.bar or BARS:
+        if name == "soak":
+            soak(given.seconds)
+        else:
+            BARS[name]()
+
+
+if __name__ == "__main__":
+    main()
