@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import os
 import signal
 
 import pytest
@@ -227,15 +228,29 @@ async def test_forwarding_is_warned_about_and_switched_on_when_asked():
 
 async def test_a_host_reboots_while_etcd_is_gone_and_has_its_overlay_back():
     async with overlay("a", "b") as it:
-        a, b = await pair(it)
-        before = await it.subnet("a")
+        await it.start("a")
+        disk = it.site.logs / "disk-of-b"  # what survives; the rest goes with the namespace
+        await it.start("b", f"-state-dir={disk}")
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        before, mac = await it.subnet("b"), await it.mac("b")
         await asyncio.sleep(1.5)  # the last-known-good file is at most 1 s behind
         it.etcd.kill()
-        it.daemons["a"].kill()
-        host = it.site["a"]
-        # what a reboot takes: everything in the kernel and in /run
-        await host.ip("link del flannel.1")
-        await host.run("sh", "-c", "rm -rf /run/flannel /run/fairlead")
-        await it.start("a")
+        it.daemons["b"].kill()
+        await it.daemons["b"].process.wait()
+        gone = it.site.hosts.pop("b")
+        for pid in (b.pid, gone.pid):
+            os.kill(pid, signal.SIGKILL)
+
+        async def unplugged():
+            return "to-b" not in await it.site.root.run("ip", "link")
+
+        await until(unplugged)
+        again = await it.site.add("b")
+        assert again.address == gone.address
+        assert "flannel.1" not in await again.run("ip", "link")
+        await it.start("b", f"-state-dir={disk}")
+        b = await it.container("b")
         await it.reaches(a, b.address, 8)
-        assert await it.subnet("a") == before
+        assert await it.subnet("b") == before
+        assert await it.mac("b") == mac
