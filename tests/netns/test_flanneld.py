@@ -267,6 +267,30 @@ async def test_cap_net_admin_is_enough():
         assert it.tails().count("level=warning") == it.tails().count("level=error") == 0
 
 
+async def test_an_ordinary_user_with_cap_net_admin_is_enough():
+    one = "-all,+net_admin"
+    user = (
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", f"--bounding-set={one}",
+        f"--inh-caps={one}", f"--ambient-caps={one}",
+    )  # fmt: skip
+    async with overlay("a", "b") as it:
+        for name in "ab":
+            await it.site[name].run(
+                "sh",
+                "-c",
+                "mkdir -p /run/flannel /run/fairlead; chown 65534 /run/flannel /run/fairlead",
+            )
+            await it.start(
+                name,
+                "-state-dir=/run/fairlead",
+                "-admin-socket=/run/fairlead/flanneld.sock",
+                by=user,
+            )
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        assert it.tails().count("level=warning") == it.tails().count("level=error") == 0
+
+
 async def test_a_signal_ends_it_at_any_moment_of_the_start():
     async with overlay("a", config="{}") as it:
         for pause in (0.0, 0.3, 0.6, 0.9, 1.2):

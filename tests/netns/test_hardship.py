@@ -320,3 +320,37 @@ async def test_ip_and_bridge_show_what_a_hand_would_have_configured():
         )  # fmt: skip
         assert ours == await facts(host)
         assert ENDPOINT not in json.dumps(ours)
+
+
+async def test_what_a_crashed_predecessor_left_goes_and_what_is_not_ours_stays():
+    async with overlay("a", "b") as it:
+        for name in "ab":
+            await it.start(name)
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        it.daemons["a"].kill()
+        await it.daemons["a"].process.wait()
+        host, stale = it.site["a"], "10.5.222.0"
+        await host.ip(
+            f"neigh add {stale} lladdr 2e:00:00:00:00:99 dev flannel.1 nud permanent",
+            f"route add {stale}/24 via {stale} dev flannel.1 onlink",
+            f"route add 10.5.223.0/24 via {it.site['b'].address} dev eth0",  # an operator's own
+            "route add 203.0.113.0/24 dev eth0",
+            "neigh add 192.0.2.222 lladdr 2e:00:00:00:00:98 dev eth0 nud permanent",
+        )
+        await host.run(
+            "bridge", "fdb", "add", "2e:00:00:00:00:99", "dev", "flannel.1", "dst", "192.0.2.222", "self", "permanent"
+        )  # fmt: skip
+        await it.start("a")
+
+        async def swept():
+            seen = [
+                await host.run(*it) for it in (("ip", "route"), ("ip", "neigh"), ("bridge", "fdb"))
+            ]
+            assert "10.5.223.0/24" in seen[0]
+            assert "203.0.113.0/24" in seen[0]
+            assert "2e:00:00:00:00:98" in seen[1]
+            return stale not in seen[0] and "2e:00:00:00:00:99" not in "".join(seen)
+
+        await until(swept)
+        await it.reaches(a, b.address)
