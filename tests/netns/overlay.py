@@ -7,7 +7,7 @@ import sys
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface
 
-from fairlead.demo.hosts import Site
+from fairlead.demo.hosts import PRIVATE, Site
 from flannelpy import subnet_env
 
 PREFIX = "/coreos.com/network"
@@ -124,8 +124,8 @@ class Overlay:
 
 
 @asynccontextmanager
-async def overlay(*names, config=VXLAN):
-    async with Site(*names) as site:
+async def overlay(*names, config=VXLAN, private=PRIVATE):
+    async with Site(*names, private=private) as site:
         it = Overlay(site)
         await it.start_etcd()
         await it.config(config)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The netavark plugin `flannel-netavark`: podman's networks on the overlay, netavark ≥ 1.6.
+
+::
+
+    podman ─► netavark ─► flannel-netavark setup NETNS ─► our CNI plugin ADD ─► bridge, host-local
+
+Netavark's own bridge driver always masquerades, so the other side would not see a container's
+address. This driver asks the CNI plugin of this package instead, which reads the subnet file at
+every call; podman gives out no addresses (IPAM "none").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fairlead import __version__
+from flannelpy import cni
+from flannelpy.cni import CniError
+
+DRIVER: Final = "flannel-netavark"
+CNI_PATH: Final = "/usr/lib/cni:/opt/cni/bin:/usr/libexec/cni"
+
+
+def create(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a new network's configuration, completed.
+
+    Raises:
+        CniError: it asks for what flanneld decides.
+    """
+    if network.get("subnets"):
+        raise CniError(cni.BAD_CONFIGURATION, "--subnet: flanneld leases the subnet; leave it out")
+    if network.get("internal"):
+        raise CniError(cni.BAD_CONFIGURATION, "--internal is not for an overlay")
+    made = dict(network)
+    made["ipam_options"] = {"driver": "none"}
+    made["dns_enabled"] = False
+    made["network_interface"] = network.get("network_interface") or "cni-flannel0"
+    return made
+
+
+def configuration(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the CNI configuration for a container.
+
+    Raises:
+        CniError: it asks for what this driver cannot do.
+    """
+    network = asked["network"]
+    if asked.get("port_mappings"):
+        raise CniError(
+            cni.BAD_CONFIGURATION,
+            "-p: this driver publishes no ports; the container's own address is reachable",
+        )
+    if asked["network_options"].get("static_ips"):
+        raise CniError(cni.BAD_CONFIGURATION, "--ip: addresses come from flanneld's subnet")
+    options = network.get("options") or {}
+    made: dict[str, Any] = {"cniVersion": "1.0.0", "name": network["name"], "type": "flannel"}
+    if "subnet_file" in options:
+        made["subnetFile"] = options["subnet_file"]
+    made["delegate"] = {
+        "bridge": network.get("network_interface") or "cni-flannel0",
+        "isDefaultGateway": True,
+        "hairpinMode": True,
+        "ipMasq": False,
+    }
+    return made
+
+
+def status(result: Mapping[str, Any], interface: str) -> dict[str, Any]:
+    """Return netavark's status block for a CNI result."""
+    macs = [it.get("mac", "") for it in result.get("interfaces", ()) if it.get("sandbox")]
+    subnets = [
+        {"ipnet": it["address"]} | ({"gateway": it["gateway"]} if it.get("gateway") else {})
+        for it in result.get("ips", ())
+    ]
+    return {
+        "dns_search_domains": [],
+        "dns_server_ips": [],
+        "interfaces": {interface: {"mac_address": macs[0] if macs else "", "subnets": subnets}},
+    }
+
+
+def call(command: str, netns: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Carry out one call of netavark's.
+
+    Raises:
+        CniError: for podman's user.
+    """
+    if command == "create":
+        return create(asked)
+    if command not in ("setup", "teardown"):
+        raise CniError(cni.BAD_ENVIRONMENT, f'"{command}": netavark calls this program')
+    interface = asked["network_options"]["interface_name"]
+    environ = {
+        **os.environ,
+        "CNI_PATH": os.environ.get("CNI_PATH", CNI_PATH),
+        "CNI_CONTAINERID": asked["container_id"],
+        "CNI_IFNAME": interface,
+        "CNI_NETNS": netns,
+        "CNI_COMMAND": "ADD" if command == "setup" else "DEL",
+    }
+    # ports and addresses that cannot be had must not keep a container from being taken down
+    wanted = asked if command == "setup" else {**asked, "port_mappings": [], "network_options": {}}
+    answer = cni.run(environ, json.dumps(configuration(wanted)))
+    return status(json.loads(answer), interface) if command == "setup" else None
+
+
+def main() -> int:
+    """Be netavark's plugin; return the exit status."""
+    command, *rest = sys.argv[1:] or ["info"]
+    if command == "info":
+        print(json.dumps({"version": __version__, "api_version": "1.0.0"}))  # noqa: T201
+        return 0
+    try:
+        answer = call(command, rest[0] if rest else "", json.load(sys.stdin))
+    except (CniError, ValueError, KeyError) as error:
+        what = f"no {error} in what netavark gave" if isinstance(error, KeyError) else str(error)
+        print(json.dumps({"error": f"{DRIVER}: {what}"}))  # noqa: T201
+        return 1
+    if answer is not None:
+        print(json.dumps(answer))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
