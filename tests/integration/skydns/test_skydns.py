@@ -429,3 +429,66 @@ async def test_twenty_thousand_records(tmp_path):
             await program.until(
                 lambda: program.rdata("one.skydns.test") == ("NOERROR", ["192.0.2.1"]), 1.0
             )
+
+
+async def test_no_query_fails_whatever_becomes_of_etcd(tmp_path):
+    """Stopped, restarted, compacted, frozen, replaced by an older snapshot, all under load."""
+    async with real_etcd() as cluster:
+        for at in range(20):
+            await put(cluster, f"pool/x{at:02}", host=f"10.0.0.{at + 1}")
+        old = tmp_path / "old.snapshot"
+        await cluster.snapshot(old)
+        for at in range(50):
+            await put(cluster, f"later/x{at:02}", host=f"10.1.0.{at + 1}")
+        async with skydns(tmp_path, cluster.endpoints[0]) as program:
+            await program.ready()
+            asked, stop, failed = 0, False, []
+
+            def load():
+                nonlocal asked
+                while not stop:
+                    for name, rtype, wanted in (
+                        ("pool.skydns.test", "A", "NOERROR"),
+                        ("x01.pool.skydns.test", "SRV", "NOERROR"),
+                        (f"n{asked}.skydns.test", "A", "NXDOMAIN"),
+                        ("skydns.test", "SOA", "NOERROR"),
+                    ):
+                        try:
+                            reply = program.query(name, rtype)
+                        except OSError as error:  # a time-out too
+                            failed.append((name, repr(error)))
+                            continue
+                        if dns.rcode.to_text(reply.rcode()) != wanted or (
+                            wanted == "NOERROR" and not reply.answer
+                        ):
+                            failed.append((name, reply.to_text()))
+                        asked += 1
+
+            running = asyncio.create_task(asyncio.to_thread(load))
+            node = cluster.nodes[0]
+            await node.stop()
+            await asyncio.sleep(1.0)
+            await node.start()
+            await cluster.healthy()
+            node.freeze()
+            await asyncio.sleep(1.0)
+            node.cont()
+            for at in range(20):
+                await put(cluster, "churn", host=f"10.2.0.{at + 1}")
+            revision = json.loads(await cluster.etcdctl("get", "x", "-w", "json"))["header"][
+                "revision"
+            ]
+            await cluster.etcdctl("compact", str(revision))
+            await put(cluster, "compacted", host="10.3.0.1")
+            await program.until(
+                lambda: program.rdata("compacted.skydns.test")[0] == "NOERROR", 15.0
+            )
+            await cluster.restore(old)
+            await cluster.healthy()
+            # most of what stood is gone: the plan is held back (promise 8), what was there is served
+            await put(cluster, "restored", host="10.4.0.1")
+            await program.until(lambda: program.rdata("restored.skydns.test")[0] == "NOERROR", 20.0)
+            stop = True
+            await running
+            assert not failed, failed[:5]
+            assert asked > 500
