@@ -35,6 +35,7 @@ QUERY: Final = 4096
 REPLY: Final = 4096
 OFFSETS: Final = range(0, PLACES * HEAD, HEAD)
 
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # IPv4 on a socket of IPv6
 _SENDER: Final = 28  # sockaddr_in6, the longer one
 _CONTROL: Final = 64
 _REST: Final = QUERY - HEAD
@@ -192,6 +193,17 @@ class Batch:
             controls = self._memory["controls"]
             for octet in range(16, 20):
                 controls[octet::_CONTROL] = bytes(PLACES)
+
+    def address(self, place: int) -> bytes:
+        """Return a sender's address, 4 or 16 octets."""
+        start = place * _SENDER + (4 if self._v4 else 8)
+        found = bytes(self._memory["senders"][start : start + (4 if self._v4 else 16)])
+        return found[12:] if found[:12] == _MAPPED else found
+
+    def port(self, place: int) -> int:
+        """Return a sender's port."""
+        start = place * _SENDER + 2
+        return int.from_bytes(self._memory["senders"][start : start + 2], "big")
 
     def sender(self, place: int) -> Any:
         """Return where a query came from as Python's sockets say it, and the way back."""

@@ -19,6 +19,7 @@ from skydns import corefile, keys, names, stub
 from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
 from skydns.corefile import CorefileError
+from skydns.limit import Network
 from skydns.policy import PROFILES, Apex, Policy
 from skydns.translate import Overlaid, Translated, translate
 from skydns.upstream import Routes, Upstream
@@ -83,6 +84,8 @@ class Config:
         corefile, reload: the file to look at anew, and every how many seconds; 0: never.
         metrics: where they are served, under which names.
         peers: who may have our zones, who is told of changes.
+        rate, slip, exempt: response rate limiting (`skydns.limit`).
+        cookie_secret: b"": made up at start.
         recursion: false with `-no-rec`: names that are not ours are refused.
     """
 
@@ -106,6 +109,10 @@ class Config:
     lameduck: float = 0.0
     corefile: str = ""
     reload: float = 0.0
+    rate: int = 0
+    slip: int = 2
+    exempt: tuple[Network, ...] = ()
+    cookie_secret: bytes = b""
 
 
 def _file(values: Values) -> tuple[Translated, Overlaid]:
@@ -188,6 +195,11 @@ def configure(given: Values) -> Config:
             (),
         ),
         local_names=values.flag("local-names"),
+    )
+    exempt = take(
+        "rrl-exempt",
+        lambda many: tuple(map(partial(ipaddress.ip_network, strict=False), many)),
+        (),
     )
     kept = max(values.number("rcache-ttl"), 0) or 60  # as in the original
     bounds = Bounds(
@@ -273,5 +285,9 @@ def configure(given: Values) -> Config:
             ),
         ),
         signatures=max(values.number("scache"), 0),
+        rate=max(values.number("rrl"), 0),
+        slip=max(values.number("rrl-slip"), 0),
+        exempt=exempt,
+        cookie_secret=bytes.fromhex(values.text("cookie-secret")),
         etcd=etcd,
     )

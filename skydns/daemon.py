@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Never
@@ -23,6 +24,8 @@ from fairlead.records import Records
 from skydns import apply, desired, keys, listening, names, observe, plan, records, stored
 from skydns.compiled import Answers
 from skydns.config import Config
+from skydns.cookies import Cookies
+from skydns.limit import Limiter
 from skydns.live import Live
 from skydns.metrics import Collected
 from skydns.querylog import QueryLog
@@ -74,7 +77,9 @@ async def serve(config: Config, runtime: Runtime) -> None:
     if runtime.planning:
         runtime.reconcile(loop, mirror)
         await runtime.ready()
-    sockets = Sockets(answers, None)
+    cookies = Cookies(config.cookie_secret or secrets.token_bytes(16), runtime.clock.wall)
+    limiter = Limiter(config.rate, config.slip, config.exempt, cookies, runtime.clock.monotonic)
+    sockets = Sockets(answers, None, limiter=limiter)
     # the `config` key may name another address and other servers, so the first list is waited
     # for; not for long, for without etcd an answer of "not ready" beats none
     with suppress(TimeoutError):

@@ -10,6 +10,7 @@ each is received and sent by itself. docs/performance.md has what `make bench-dn
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable
 from time import monotonic
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from skydns.batch import HEAD, LIBRARY, OFFSETS, PLACES, QUERY, Batch
 from skydns.compiled import STAR, Answers, Ask
+from skydns.limit import Limiter
 
 BATCH: Final = 256
 """Datagrams taken in one turn at most."""
@@ -24,6 +26,9 @@ BATCH: Final = 256
 TURN: Final = 0.001
 """Seconds after which a turn ends early (answers being made take ten times a ready one's): what
 20k queries/s delay a change by, a few turns on its way, is far below 20 ms."""
+
+NO_CLIENTS: Final = frozenset((0, 7, 19))
+"""Ports (none, echo, chargen) that no client asks from; an error sent there would come back."""
 
 Started = Callable[[Ask, bytes, Any], None]
 """Takes a query that needs the name servers, its octets and its sender."""
@@ -35,17 +40,25 @@ class Loop:
     Args:
         sock: bound, non-blocking.
         forward: called with what cannot be answered at once.
+        limiter: what is sent to whom, and how much; None: all.
         wildcard: the socket is bound to every address, so that a reply must be told to leave from
             the address the query came to (a host with several would else answer from another).
     """
 
     def __init__(
-        self, sock: socket.socket, answers: Answers, forward: Started, *, wildcard: bool = False
+        self,
+        sock: socket.socket,
+        answers: Answers,
+        forward: Started,
+        limiter: Limiter | None = None,
+        *,
+        wildcard: bool = False,
     ) -> None:
         self.sock = sock
         self.answers = answers
         self.forward = forward
-        self.unsent = 0  # replies the kernel refused: full buffer, unreachable client
+        self.limiter = limiter
+        self._unsent = 0
         self.wildcard = wildcard
         if wildcard:
             _ask_for_destination(sock)
@@ -56,12 +69,17 @@ class Loop:
         else:
             self.drain = self._drain_any if wildcard else self._drain
 
+    @property
+    def unsent(self) -> int:
+        """Replies the kernel refused: full buffer, unreachable client."""
+        return self._unsent + (self.batch.unsent if LIBRARY is not None else 0)
+
     def _drain_batches(self) -> None:
         """Answer what is queued, a batch at a time.
 
         One function, with what could be three: a call costs 60 ns, a reply 400 beside the kernel.
         """
-        batch, answers = self.batch, self.answers
+        batch, answers, limiter = self.batch, self.answers, self.limiter
         ready, near_to = answers.ready.get, answers.near.get
         until = monotonic() + TURN
         for _ in range(0, BATCH, PLACES):
@@ -103,6 +121,11 @@ class Loop:
                         append(octets[:10] + name + octets[name_end:])
                         continue
                 append(self._slow_batch(heads[start:end], start // HEAD))
+            if limiter is not None and limiter.pressed(len(replies)):
+                for place, (start, reply) in enumerate(zip(OFFSETS, replies, strict=False)):
+                    query = heads[start : start + min(sizes[place], HEAD)]
+                    if reply:
+                        replies[place] = limiter.passed(batch.address(place), query, reply)
             if replies:
                 batch.send(replies)
             if len(replies) < PLACES or monotonic() > until:
@@ -114,51 +137,49 @@ class Loop:
         if isinstance(made, Ask):
             self.forward(made, data, self.batch.sender(place))
             return b""
-        return made[2:] if made is not None else b""
+        if made is None or (made[3] & 0xF and self.batch.port(place) in NO_CLIENTS):
+            return b""
+        if self.limiter is not None:
+            made = self.limiter.cookies.completed(data, made, self.batch.address(place))
+        return made[2:]
 
     def _drain(self) -> None:
-        """Answer what is queued."""
+        """Answer what is queued, one by one."""
         receive, send = self.sock.recvfrom, self.sock.sendto
-        ready, nearby, slow = self.answers.ready.get, self.answers.nearby, self.slow
         try:
             for _ in range(BATCH):
                 data, peer = receive(QUERY)
-                hit = ready(data[2:])
-                if hit is not None:
-                    payload, cell = hit
-                    cell[0] += 1
-                    if payload.__class__ is bytes:
-                        reply = data[:2] + payload  # isinstance costs 30 ns
-                    else:
-                        reply = data[:2] + payload()  # type: ignore[operator]
+                reply = self._answer(data, peer)
+                if reply and (reply := self._limited(data, reply, peer)):
                     send(reply, peer)
-                elif (answered := nearby(data) or slow(data, peer)) is not None:
-                    send(answered, peer)
         except BlockingIOError:
             return
         except OSError:  # an ICMP error for an earlier reply, or no buffer: the query is repeated
-            self.unsent += 1
+            self._unsent += 1
 
     def _drain_any(self) -> None:
         """Answer what is queued on a socket bound to every address: the control data cost a third."""
         receive, send = self.sock.recvmsg, self.sock.sendmsg
-        ready, nearby = self.answers.ready.get, self.answers.nearby
         try:
             for _ in range(BATCH):
                 data, control, _, peer = receive(QUERY, 64)
                 way = [back(*item) for item in control]
-                hit = ready(data[2:])
-                if hit is not None:
-                    payload, cell = hit
-                    cell[0] += 1
-                    reply = payload if isinstance(payload, bytes) else payload()
-                    send((data[:2], reply), way, 0, peer)
-                elif (answered := nearby(data) or self.slow(data, (peer, way))) is not None:
-                    send((answered,), way, 0, peer)
+                reply = self._answer(data, (peer, way))
+                if reply and (reply := self._limited(data, reply, peer)):
+                    send((reply,), way, 0, peer)
         except BlockingIOError:
             return
         except OSError:
-            self.unsent += 1
+            self._unsent += 1
+
+    def _answer(self, data: bytes, peer: Any) -> bytes | None:
+        """Return the whole reply to one query, None when nothing is to be sent now."""
+        hit = self.answers.ready.get(data[2:])
+        if hit is None:
+            return self.answers.nearby(data) or self.slow(data, peer)
+        payload, cell = hit
+        cell[0] += 1
+        return data[:2] + (payload if isinstance(payload, bytes) else payload())
 
     def slow(self, data: bytes, peer: Any) -> bytes | None:
         """Answer what `ready` does not hold; None when nothing is to be sent now."""
@@ -166,7 +187,19 @@ class Loop:
         if isinstance(made, Ask):
             self.forward(made, data, peer)
             return None
+        host, port = (peer[0] if self.wildcard else peer)[:2]
+        if made is None or (made[3] & 0xF and port in NO_CLIENTS):
+            return None
+        if self.limiter is not None:
+            made = self.limiter.cookies.completed(data, made, packed(host))
         return made
+
+    def _limited(self, data: bytes, reply: bytes, peer: Any) -> bytes:
+        """Return what is to be sent instead of a reply; b"": nothing."""
+        if self.limiter is None or not self.limiter.pressed(1):
+            return reply
+        found = self.limiter.passed(packed(peer[0]), data, reply[2:])
+        return reply[:2] + found if found else b""
 
     def send(self, reply: bytes, peer: Any) -> None:
         """Send a reply that came later, to the `peer` given to `forward`."""
@@ -177,7 +210,14 @@ class Loop:
                 address, way = peer
                 self.sock.sendmsg((reply,), way, 0, address)
         except OSError:
-            self.unsent += 1
+            self._unsent += 1
+
+
+def packed(host: str) -> bytes:
+    """Return an address as octets, one of IPv4 as 4 whatever the socket says."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).packed
 
 
 def _ask_for_destination(sock: socket.socket) -> None:

@@ -39,14 +39,14 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
         for at, (udp, tcp) in enumerate(pairs):
             one = Server(server.answers, server.forwarder, server.limits) if at else server
             if at:
-                one.transfers, one.log = server.transfers, server.log
+                one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
             await one.adopt(udp, tcp)
             others += [one] if at else []
     else:
         await server.listen(*live.address)
         for address in config.binds:
             one = Server(server.answers, server.forwarder, server.limits)
-            one.transfers, one.log = server.transfers, server.log
+            one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
             await one.listen(address.host, address.port)
             others.append(one)
     encrypted = config.encrypted

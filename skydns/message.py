@@ -39,6 +39,8 @@ CD: Final = 0x0010
 _OPCODE: Final = 0x7800
 _NOTIFY: Final = 4
 _MARK: Final = b"\xfd\xf3\0\1\1"
+COOKIE: Final = 10
+COOKIE_ROOM: Final = 28  # octets that our cookie takes in a reply
 _EDE: Final = 15  # RFC 8914
 _DO: Final = 0x8000
 _CO: Final = 0x4000  # RFC 9824 §5.1
@@ -88,6 +90,8 @@ def parse(data: bytes) -> Query | bytes | None:
     if opcode:
         return _error(data, flags, rrs.REFUSED if opcode == _NOTIFY else rrs.NOTIMP, question)
     if not end:
+        if qdcount == 0 and (ancount, nscount, arcount) == (0, 0, 1) and cookie(data):
+            return _error(data, flags, rrs.NOERROR, b"", opt(do=False))  # RFC 7873 §5.4
         return _error(data, flags, rrs.FORMERR, b"")
     rtype = int.from_bytes(question[-4:-2], "big")
     if ancount or nscount > (rtype == rrs.IXFR) or arcount > 2:
@@ -118,6 +122,10 @@ def parse(data: bytes) -> Query | bytes | None:
         query.do = bool(ttl & _DO)
         query.co = query.do and bool(ttl & _CO)
         query.plain &= start == at
+        if (held := _option(data, start, at, COOKIE)) is not None:
+            if len(held) != 8 and not 16 <= len(held) <= 40:  # RFC 7873 §5.2.2
+                return _error(data, flags, rrs.FORMERR, question)
+            query.size = min(query.size, UDP_SIZE) - COOKIE_ROOM
         query.looped = start != at and _MARK in data[start:at]
         if ttl >> 16 & 0xFF:  # EDNS version: only 0 is known
             return _error(data, flags, rrs.BADVERS, question)
@@ -212,9 +220,70 @@ def failure(query: Query, rcode: int, *, recursion: bool, trouble: int | None = 
     return finish(body, query, PLAIN_UDP, recursion=recursion)
 
 
-def _error(data: bytes, flags: int, rcode: int, question: bytes) -> bytes:
+def cookie(data: bytes) -> bytes:
+    """Return the cookie in a query's OPT, b"" when there is none that is well-formed."""
+    counts = [int.from_bytes(data[at : at + 2], "big") for at in (4, 6, 8, 10)]
+    at = HEADER if not counts[0] else question_end(data)
+    if not at or counts[0] > 1 or not 0 < sum(counts[1:]) <= 4:
+        return b""
+    for _ in range(sum(counts[1:])):
+        found = record(data, at)
+        if found is None:
+            return b""
+        _, kind, _, _, start, at = found
+        if kind == rrs.OPT:
+            held = _option(data, start, at, COOKIE) or b""
+            return held if len(held) == 8 or 16 <= len(held) <= 40 else b""
+    return b""
+
+
+def with_option(reply: bytes, option: bytes) -> bytes:
+    """Return a reply of ours with one more option in its OPT, which stands last."""
+    counts = [int.from_bytes(reply[at : at + 2], "big") for at in (4, 6, 8, 10)]
+    at = question_end(reply) if counts[0] else HEADER
+    if not at or not counts[3] or len(reply) + len(option) > TCP_SIZE:
+        return reply
+    kind, start = 0, at
+    for _ in range(sum(counts[1:])):
+        found = record(reply, at)
+        if found is None:
+            return reply
+        _, kind, _, _, start, at = found
+    if kind != rrs.OPT or at != len(reply):
+        return reply
+    size = len(reply) - start + len(option)
+    return reply[: start - 2] + size.to_bytes(2, "big") + reply[start:] + option
+
+
+def refusal(data: bytes, rcode: int, option: bytes = b"") -> bytes:
+    """Return a reply to a query with EDNS that has nothing but an rcode, of 12 bits, and an option."""
+    question = data[HEADER : question_end(data)]
+    flags = int.from_bytes(data[2:4], "big")
+    return with_option(_error(data, flags, rcode, question, opt(do=False, rcode=rcode)), option)
+
+
+def truncated(data: bytes) -> bytes:
+    """Return a reply that sends the client to TCP: no records, TC."""
+    flags = int.from_bytes(data[2:4], "big")
+    tail = opt(do=False) if data[11] else b""
+    reply = _error(data, flags, rrs.NOERROR, data[HEADER : question_end(data)], tail)
+    return reply[:2] + bytes((reply[2] | TC >> 8,)) + reply[3:]
+
+
+def _option(data: bytes, at: int, end: int, wanted: int) -> bytes | None:
+    """Return an option's data, None when it is not there."""
+    while at + 4 <= end:
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at : at + 2] == wanted.to_bytes(2, "big") and at + 4 + size <= end:
+            return data[at + 4 : at + 4 + size]
+        at += 4 + size
+    return None
+
+
+def _error(data: bytes, flags: int, rcode: int, question: bytes, tail: bytes = b"") -> bytes:
     """Return the reply to what is no good query; opcode and RD are echoed."""
-    tail = opt(do=False, rcode=rcode) if rcode == rrs.BADVERS else b""
+    if rcode == rrs.BADVERS:
+        tail = opt(do=False, rcode=rcode)
     bits = QR | (flags & (_OPCODE | RD)) | (rcode & 0xF)
     return b"".join((
         data[:2], bits.to_bytes(2, "big"), b"\0\x01" if question else b"\0\0", b"\0\0\0\0",

@@ -71,6 +71,13 @@ class Collected(Collector):
             "Connections closed because of a limit.",
             value=self._server.tcp_refused,
         )
+        if (limiter := self._server.limiter) is not None:
+            limited: dict[tuple[str, ...], int] = {
+                ("dropped",): limiter.dropped,
+                ("cut",): limiter.slipped,
+                ("badcookie",): limiter.challenged,
+            }
+            yield _counter("skydns_replies_limited", "Replies above -rrl.", ["how"], limited)
         forwarder = self._server.forwarder
         if forwarder is not None:
             yield CounterMetricFamily(

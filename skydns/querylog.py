@@ -16,6 +16,7 @@ from skydns import message, names, rrs
 from skydns.batch import QUERY
 from skydns.compiled import Answers
 from skydns.fastpath import BATCH, Loop, Started, back
+from skydns.limit import Limiter
 
 _FLAGS: Final = (
     (0x8000, "qr"), (0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x0020, "ad"), (0x0010, "cd"),
@@ -67,9 +68,16 @@ class Logged(Loop):
     """The loop with a log."""
 
     def __init__(
-        self, sock: socket.socket, answers: Answers, forward: Started, log: QueryLog, *, wildcard: bool = False
-    ) -> None:  # fmt: skip
-        super().__init__(sock, answers, forward, wildcard=wildcard)
+        self,
+        sock: socket.socket,
+        answers: Answers,
+        forward: Started,
+        log: QueryLog,
+        limiter: Limiter | None = None,
+        *,
+        wildcard: bool = False,
+    ) -> None:
+        super().__init__(sock, answers, forward, limiter, wildcard=wildcard)
         self._log = log
         self.drain = self._drain_logged
 
@@ -81,19 +89,12 @@ class Logged(Loop):
                 begun = perf_counter()
                 way = [back(*item) for item in control]
                 sender: Any = (peer, way) if self.wildcard else peer
-                hit = self.answers.ready.get(data[2:])
-                reply: bytes | None
-                if hit is not None:
-                    payload, cell = hit
-                    cell[0] += 1
-                    reply = data[:2] + (payload if isinstance(payload, bytes) else payload())
-                else:
-                    reply = self.answers.nearby(data) or self.slow(data, sender)
-                if reply is not None:
+                reply = self._answer(data, sender)
+                if reply and (reply := self._limited(data, reply, peer)):
                     self.send(reply, sender)
                     host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
                     self._log.note(data, reply, f"{host}:{peer[1]}", "udp", perf_counter() - begun)
         except BlockingIOError:
             return
         except OSError:
-            self.unsent += 1
+            self._unsent += 1

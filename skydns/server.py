@@ -20,8 +20,9 @@ from typing import Any, Final
 from fairlead.errors import ConfigError
 from skydns import doh, message, names, rrs
 from skydns.compiled import Answers, Ask, Seen, bucket
-from skydns.fastpath import Loop
+from skydns.fastpath import Loop, packed
 from skydns.forward import Forwarder
+from skydns.limit import Limiter
 from skydns.querylog import Logged, QueryLog
 from skydns.transfer import Transfers, is_transfer
 
@@ -57,6 +58,7 @@ class Server:
     limits: Limits = field(default_factory=Limits)
     transfers: Transfers | None = None
     log: QueryLog | None = None
+    limiter: Limiter | None = None
     tcp_refused: int = 0
     host: str = ""
     port: int = 0
@@ -93,9 +95,11 @@ class Server:
         """Begin to answer on a bound UDP socket."""
         wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
         if self.log is not None:
-            self._udp = Logged(sock, self.answers, self._forward_udp, self.log, wildcard=wildcard)
+            self._udp = Logged(
+                sock, self.answers, self._forward_udp, self.log, self.limiter, wildcard=wildcard
+            )
         else:
-            self._udp = Loop(sock, self.answers, self._forward_udp, wildcard=wildcard)
+            self._udp = Loop(sock, self.answers, self._forward_udp, self.limiter, wildcard=wildcard)
         asyncio.get_running_loop().add_reader(sock, self._udp.drain)
 
     async def adopt(self, udp: socket.socket | None, tcp: socket.socket | None) -> None:
@@ -137,7 +141,7 @@ class Server:
         if isinstance(made, Ask):
             return await self._asked(made, data, host, udp=False)
         self._note(data, made, host)
-        return made
+        return self._baked(data, made, host) if made else made
 
     def _note(self, data: bytes, reply: bytes | None, host: str) -> None:
         if self.log is not None and reply is not None:
@@ -194,7 +198,13 @@ class Server:
             "udp" if udp else "tcp", ask.query.do, "auth" if ask.reply else "recursive",
             bucket(len(data)), bucket(len(reply)),
         ))  # fmt: skip
-        return reply
+        return self._baked(data, reply, host)
+
+    def _baked(self, data: bytes, reply: bytes, host: str) -> bytes:
+        """Return a reply with the cookie that the query asks for."""
+        if self.limiter is None:
+            return reply
+        return self.limiter.cookies.completed(data, reply, packed(host))
 
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -267,7 +277,7 @@ class Server:
                     return  # not a query: whoever sends that is no DNS client
                 else:
                     self._note(data, made, host)
-                    await _write(writer, made, limits.write)
+                    await _write(writer, self._baked(data, made, host), limits.write)
 
     async def _answer_tcp(
         self,

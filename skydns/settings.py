@@ -44,6 +44,12 @@ def _port(text: str) -> object:
     return text
 
 
+def _secret(text: str) -> bytes:
+    if len(found := bytes.fromhex(text)) != 16:
+        raise ValueError("must be 32 hex digits")
+    return found
+
+
 SETTINGS: Final = Settings(
     "skydns",
     (
@@ -72,6 +78,14 @@ SETTINGS: Final = Settings(
             help="Whose answers to give where the originals differ."),
         Setting("forward-from", Kind.COMMA, _PRIVATE, ours=True, env="",
             help="Networks whose queries are passed on to the name servers, comma separated CIDRs."),
+        Setting("rrl", Kind.INT, 200, ours=True, env="",
+            help="Replies a second by UDP to one network (/24, /56) for one answer; 0: any number."),
+        Setting("rrl-slip", Kind.INT, 2, ours=True, env="",
+            help="Each how many-th reply above -rrl is sent cut, so that real clients ask by TCP; 0: none."),
+        Setting("rrl-exempt", Kind.COMMA, _PRIVATE, ours=True, env="",
+            help="Networks that -rrl does not limit, comma separated CIDRs."),
+        Setting("cookie-secret", env="SKYDNS_COOKIE_SECRET", ours=True, secret=True, check=_checked(_secret),
+            help="32 hex digits that DNS cookies are made with, the same on all servers of one address; empty: made up at start."),
         Setting("etcd3", Kind.BOOL, False, "The store's v3 API.", env="", ignored=_V3),
         Setting("discover", Kind.BOOL, False, "Follow the members of etcd.", env="", ignored="name the members with -machines"),
         Setting("dnssec", Kind.COMMA, env="",

@@ -4,6 +4,7 @@
 import itertools
 import socket
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
@@ -12,6 +13,8 @@ import pytest
 from fairlead.etcd.types import KeyValue, Revision
 from skydns import batch, fastpath, keys, records
 from skydns.compiled import Answers
+from skydns.cookies import Cookies
+from skydns.limit import Limiter
 from skydns.policy import Policy
 from skydns.state import Served
 
@@ -163,3 +166,23 @@ def test_a_client_that_is_gone_costs_only_its_own_reply(stage):
     gone.send(query("n9.z.test"))
     gone.close()
     assert [addresses(octets) for octets in stage.exchange(query("n9.z.test"))] == [["10.0.0.9"]]
+
+
+def test_a_flood_to_one_network_is_cut_and_dropped_and_good_cookies_pass(stage):
+    cookies = Cookies(bytes(16), lambda: 1000.0)
+    stage.loop.limiter = Limiter(5, 2, (), cookies, lambda: 0.0)
+    asked = [query("n1.z.test", number=at) for at in range(64)]
+    stage.exchange(*asked)
+    found = [dns.message.from_wire(octets) for octets in stage.exchange(*asked)]
+    assert len(found) == 32
+    assert all(reply.flags & dns.flags.TC and not reply.answer for reply in found)
+    half = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
+    (octets,) = stage.exchange(query("n1.z.test", use_edns=0, options=[half]))
+    reply = dns.message.from_wire(octets)
+    assert reply.rcode() == 23
+    whole = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, reply.options[0].to_wire())
+    (octets,) = stage.exchange(query("n1.z.test", use_edns=0, options=[whole]))
+    reply = dns.message.from_wire(octets)
+    assert reply.rcode() == dns.rcode.NOERROR
+    assert reply.options[0].to_wire() == whole.to_wire()
+    assert addresses(octets) == ["10.0.0.1"]

@@ -7,8 +7,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from skydns import keys
 from skydns.addresses import Server as Upstream
 from skydns.compiled import Answers, Seen
+from skydns.cookies import Cookies
 from skydns.forward import Forwarder
 from skydns.forward import Upstream as Servers
+from skydns.limit import Limiter
 from skydns.metrics import Collected
 from skydns.policy import Policy
 from skydns.server import Server
@@ -22,6 +24,7 @@ def text():
     server = Server(
         answers, Forwarder(Servers((Upstream("192.0.2.1", 53),))), host="127.0.0.1", port=53
     )
+    server.limiter = Limiter(1, 2, (), Cookies(bytes(16), lambda: 0.0), lambda: 0.0)
     for _ in range(3):
         answers.count(Seen("z.test.", "A", "NOERROR", "udp", False, "auth", 100, 200))
     answers.count(Seen("z.test.", "SRV", "NXDOMAIN", "tcp", True, "auth", 0, 65535))
