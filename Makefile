@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup peers demo test lint fmt unit contract compat integration netns vm bench bench-dns docs dist clean
+.PHONY: help setup peers demo test lint fmt unit contract compat integration netns vm bench bench-dns bench-lb docs dist clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -57,6 +57,9 @@ bench: setup ## figures beside a peer or the bare client in the same run
 dist: setup ## the wheel, in dist/
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
 	@ls dist
+
+bench-lb: setup ## every bar of the load balancer as a ratio beside the peers found (4 minutes)
+	$(BIN)/python bench/lb.py; $(BIN)/python bench/lb_bars.py
 
 bench-dns: setup ## every bar of DNS speed as a ratio beside the peers found (10 minutes)
 	$(BIN)/python bench/dns.py

@@ -240,9 +240,6 @@ def serve_aiohttp(port: int, origin: int) -> None:
             app["session"] = one
             yield
 
-    import uvloop
-
-    uvloop.install()
     app = web.Application()
     app.cleanup_ctx.append(session)
     app.router.add_route("*", "/{rest:.*}", handle)

@@ -208,7 +208,7 @@ def tunnels() -> None:
     port = lb.free_port()
     origin = lb.start("echo", [sys.executable, "-c", ECHO, str(port)], port)
     try:
-        with fleet(port, "nginx,haproxy,tunnel") as proxies:
+        with fleet(port, "nginx,tunnel") as proxies:
             for size, in_flight, what in ((1 << 16, 16, "bulk"), (1 << 10, 1, "messages of 1 KiB")):
                 cost: dict[str, list[float]] = {p.name: [] for p in proxies}
                 for _ in range(ROUNDS):

@@ -557,6 +557,9 @@ async def _listen(runtime: Runtime, stack: AsyncExitStack) -> None:
     if wanted:
         path: Path | None = Path(wanted)
         other = None
+        if path is not None and runtime.environ.get("FAIRLEAD_SUCCESSOR"):
+            # the one that handed its sockets over still answers there (vulcand's USR2)
+            other = path.with_name(f"{path.stem}-{os.getpid()}.sock")
         if wanted == "auto":
             base = admin.runtime_dir(runtime.environ, os.geteuid())
             path = base / f"{program.name}.sock" if base else None

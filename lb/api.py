@@ -9,6 +9,7 @@ a request, finds what it wrote.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -22,7 +23,7 @@ from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
 from fairlead.life import Runtime
 from fairlead.log import LEVELS as NUMBERS
-from lb import keys, records, writing
+from lb import keys, records, server, writing
 from lb.catalog import Catalog
 from lb.config import Config
 from lb.fields import Invalid
@@ -30,6 +31,7 @@ from lb.keys import Kind, Ref
 from lb.plane import Plane
 from lb.records import Record
 from lb.settings import LEVELS
+from lb.state import Listener
 
 _BODY_LIMIT: Final = 4 << 20
 _SEEN: Final = 5.0  # seconds until a write is back through the mirror
@@ -77,6 +79,7 @@ class Api:
         self._catalog = catalog
         self._followed = followed
         self._plane = plane
+        self.inherited = plane.inherited
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -322,20 +325,23 @@ def _set_severity(runtime: Runtime, level: str) -> None:
     runtime.log.sink.level = NUMBERS[level]
 
 
-async def listen(runtime: Runtime, config: Config, api: Api) -> None:
-    """Serve the API until the daemon ends.
+async def listen(runtime: Runtime, config: Config, api: Api) -> socket.socket:
+    """Serve the API until the daemon ends; return its socket, which may be handed over.
 
     Raises:
         ConfigErrors: the address cannot be opened.
     """
-    host, port = records.split_address(config.api)
     runner = web.AppRunner(api.app(), access_log=None, handle_signals=False)
     await runner.setup()
-    site = web.TCPSite(runner, host or None, port, shutdown_timeout=1.0)
     try:
-        await site.start()
+        sock = api.inherited.pop(("tcp", config.api), None)
+        if sock is None:
+            sock = server.open_socket(Listener("api", "tcp", config.api))
+        # the site owns a duplicate: ours outlives it, for a successor
+        await web.SockSite(runner, sock.dup(), shutdown_timeout=1.0).start()
     except OSError as error:
         await runner.cleanup()
         reason = f"cannot listen: {error.strerror or error}"
         raise ConfigErrors((ConfigError("-apiPort", config.api, "start", reason),)) from error
     runtime.on_drain(runner.cleanup)
+    return sock

@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from fairlead.etcd.mirror import Changes
 from fairlead.life import Runtime
 from fairlead.reconcile import Guard, Loop, one_by_one
 from fairlead.records import Records
-from lb import api, apply, desired, keys, observe, plan, records, server
+from lb import api, apply, desired, handover, keys, observe, plan, records, server
 from lb.catalog import Catalog
 from lb.certificates import Certificates
 from lb.config import Config
@@ -40,6 +42,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
     """Run until cancelled."""
     limits = Limits(config.max_header_bytes + 4096, config.read_timeout, config.write_timeout)
     plane = Plane(limits, runtime.clock)
+    plane.inherited = handover.inherited(os.environ)
     decoded: Records[Record] = Records(lambda kv: records.decode(kv, config.roots))
     catalog = Catalog(config.roots, decoded.good, decoded.rejected)
     box = Box(config.seal_key) if config.seal_key else None
@@ -87,9 +90,13 @@ async def serve(config: Config, runtime: Runtime) -> None:
         runtime.tasks.start("sweep", plane.run())
         runtime.tasks.start("probe", Prober(plane).run())
         runtime.tasks.start("ocsp", certificates.run())
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _usr2, runtime)
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
-        await api.listen(runtime, config, api.Api(runtime, mirrors, catalog, loop.caught_up, plane))
+        sock = await api.listen(
+            runtime, config, api.Api(runtime, mirrors, catalog, loop.caught_up, plane)
+        )
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGUSR2, _usr2, runtime, plane, {("tcp", config.api): sock}
+        )
         runtime.on_drain(partial(_drain, plane))
         if config.pid_path:
             _write_pid(config.pid_path)
@@ -112,8 +119,17 @@ def _standing(plane: Plane) -> int:
     return len(plane.frontends) + len(plane.pools) + len(plane.listeners)
 
 
-def _usr2(runtime: Runtime) -> None:
-    runtime.log.error("SIGUSR2: the hand-over of sockets is not built yet; nothing was done")
+def _usr2(runtime: Runtime, plane: Plane, api_socket: dict[tuple[str, str], socket.socket]) -> None:
+    try:
+        child = handover.start(plane, api_socket, os.environ)
+    except OSError as error:
+        runtime.log.error("SIGUSR2: no copy could be started", error=str(error))  # noqa: TRY400
+        return
+    _children.append(child)
+    runtime.log.info("SIGUSR2: a copy takes over the sockets", pid=child.pid)
+
+
+_children: list[subprocess.Popen[bytes]] = []  # they outlive us; nobody waits for them
 
 
 async def _drain(plane: Plane) -> None:

@@ -142,6 +142,8 @@ class Plane:
         self.refused = 0
         self.draining = False
         self.faults = 0
+        # sockets a parent handed over, by network and address, until a listener wants them
+        self.inherited: dict[tuple[str, str], socket.socket] = {}
         self.on_health: Callable[[str, str, str], None] | None = None
         self.on_fault: Callable[[str, Exception], None] | None = None
         # of all that decides where a request goes; what was remembered of an older one is void

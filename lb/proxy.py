@@ -46,6 +46,7 @@ HEAD, BODY, WAIT, TUNNEL, CLOSING = range(5)
 _PIPELINE: Final = 64 << 10  # bytes of requests read ahead before the client is made to wait
 _UNSENT: Final = 256 << 10  # bytes of body kept while a connection is made
 _LINGER: Final = 5.0  # seconds for the client to read our last words; as nginx's lingering_timeout
+_PARTING: Final = 1.0  # seconds an idle connection is waited for when its listener closes
 _REMEMBERED: Final = 2.0  # seconds a connection remembers its last request
 _COLLECT: Final = 16 << 20  # bytes of a response that a link may ask to be collected
 _NOT_FOUND: Final = b'{"error":"not found"}'
@@ -1083,7 +1084,9 @@ class Client(asyncio.Protocol):
             self._tail = b""
         if state == HEAD:
             if self.listener.closing and not self._buffer:
-                self._transport.close()
+                # not at once: a request may be on its way, or the first one of a new client
+                if waited > _PARTING:
+                    self._transport.close()
             elif waited > limits.read_timeout:
                 if self._buffer:
                     self._reply(408, None, close=True)

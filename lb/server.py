@@ -37,7 +37,9 @@ async def listen(
     """
     live = LiveListener(spec)
     try:
-        live.sock = _open(spec) if sock is None else sock
+        if sock is None:
+            sock = plane.inherited.pop((spec.network, spec.address), None) or open_socket(spec)
+        live.sock = sock
         tls = None
         if spec.tls is not None:
             if plane.contexts is None:
@@ -126,7 +128,8 @@ class Announced:
             await asyncio.sleep(_GLANCE)
 
 
-def _open(spec: Listener) -> socket.socket:
+def open_socket(spec: Listener) -> socket.socket:
+    """Return a bound socket for an address; raises OSError."""
     if spec.network == "unix":
         with suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(spec.address).st_mode) and not _answers(spec.address):

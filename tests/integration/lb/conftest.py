@@ -222,14 +222,19 @@ class Load:
             while self.done < wanted:
                 await asyncio.sleep(0.01)
 
+    def stop(self) -> None:
+        """Ask no more from now on; what fails after this is not counted."""
+        self._stop = True
+
     async def _ask(self) -> None:
         while not self._stop:
             try:
                 answer = await self._world.get(self._path)
-                if answer[0] != 200:
+                if answer[0] != 200 and not self._stop:
                     self.bad.append(answer)
             except aiohttp.ClientError as error:
-                self.bad.append(error)
+                if not self._stop:
+                    self.bad.append(error)
             self.done += 1
 
 

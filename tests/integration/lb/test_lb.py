@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -487,3 +488,44 @@ async def test_big_bodies_stream_in_bounded_memory(world: World) -> None:
 async def _pieces(size: int) -> AsyncIterator[bytes]:
     for _ in range(size >> 16):
         yield b"y" * (1 << 16)
+
+
+async def test_usr2_hands_the_sockets_over_without_a_failed_request(
+    world: World, tmp_path: Path
+) -> None:
+    web = await world.web("one")
+    await world.service("a", web)
+    parent = world.lb.process
+    assert parent is not None
+    async with Load(world) as load:
+        await load.more(200)
+        parent.send_signal(signal.SIGUSR2)
+        child = 0
+        async with asyncio.timeout(20):
+            while not child:  # the copy is ready when its own admin socket says so
+                await asyncio.sleep(0.1)
+                for path in tmp_path.glob("vulcand-*.sock"):
+                    connector = aiohttp.UnixConnector(str(path))
+                    async with aiohttp.ClientSession(connector=connector) as session:
+                        with contextlib.suppress(aiohttp.ClientError):
+                            async with session.get("http://vulcand/readyz") as answer:
+                                if answer.status == 200:
+                                    child = int(path.stem.rpartition("-")[2])
+        try:
+            await load.more(500)
+            parent.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                assert await parent.wait() == 0
+            await load.more(500)
+            status = await vctl_status(world)
+            assert status == (0, "ok")
+        finally:
+            os.kill(child, signal.SIGKILL)
+            load.stop()
+    assert load.bad == []
+
+
+async def vctl_status(world: World) -> tuple[int, str]:
+    """Ask the API, whoever serves it now."""
+    async with world.session.get(f"{world.lb.api}/v2/status") as answer:
+        return 0, (await answer.json())["Status"]

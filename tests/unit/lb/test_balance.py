@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lb import balance
 from lb.balance import MOST_TURNS, RoundRobin, turns
 
 
@@ -48,3 +49,39 @@ def test_pick() -> None:
     assert robin.pick_other(["c", "a"]) == "b"
     assert robin.pick_other(["a", "b", "c"]) in ("a", "b", "c")
     assert RoundRobin[str]().pick() is None
+
+
+class Place:
+    def __init__(self, name: str, weight: int = 1, active: int = 0) -> None:
+        self.key = name.encode()
+        self.weight = weight
+        self.active = active
+
+
+def test_least_active_counts_by_weight() -> None:
+    a, b, c = Place("a", 1, 1), Place("b", 4, 3), Place("c", 0, 0)
+    assert balance.least_active([a, b, c], 0) is b
+    assert balance.least_active([], 0) is None
+
+
+def test_the_less_busy_of_two() -> None:
+    places = [Place(n, 1, 9 * (n == "a")) for n in "abc"]
+    picks = [balance.better_of_two(places, turn) for turn in range(60)]
+    assert places[0] not in picks
+    assert len({id(pick) for pick in picks}) == 2
+
+
+def test_a_ring_moves_only_the_share_of_who_goes() -> None:
+    places = [Place(f"10.0.0.{i}:80") for i in range(5)]
+    keys = [b"%d" % i for i in range(2000)]
+    ring = balance.Ring(places)
+    before = {key: ring.pick(key, lambda _: True) for key in keys}
+    gone = places[2]
+    less = balance.Ring([p for p in places if p is not gone])
+    for key, place in before.items():
+        if place is not gone:
+            assert less.pick(key, lambda _: True) is place
+        else:  # and so does one that is merely full
+            assert ring.pick(key, lambda p: p is not gone) is less.pick(key, lambda _: True)
+    shares = [sum(p is place for p in before.values()) for place in places]
+    assert min(shares) > 2000 / 5 / 2
