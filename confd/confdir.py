@@ -17,7 +17,7 @@ from confd.views import Pair, Views
 from fairlead.errors import ConfigError
 from fairlead.log import Log
 
-_SETTLE_MILLISECONDS: Final = 50
+_SETTLE_MILLISECONDS: Final = 200  # the library wakes as often
 _ABSENT_SECONDS: Final = 30.0
 
 
@@ -113,7 +113,7 @@ class Confdir:
         while True:
             try:
                 async for _ in awatch(
-                    self.catalog.confdir, step=_SETTLE_MILLISECONDS, debounce=200, rust_timeout=1000
+                    self.catalog.confdir, step=_SETTLE_MILLISECONDS, debounce=1000
                 ):
                     self.refresh()
                     self.units.mark()  # an untouched render is kept, so this costs little

@@ -7,7 +7,6 @@ files are replaced, so a kill at any moment leaves at worst a reload too many, n
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -75,6 +74,7 @@ class Journal:
                 path.unlink(missing_ok=True)
                 return
             told = {"file": file, "reload_due": entry.reload_due, "made": sorted(entry.made)}
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             draft = path.with_suffix(".new")
             draft.write_text(json.dumps(told), encoding="utf-8")
             os.replace(draft, path)
@@ -103,7 +103,5 @@ class Journal:
     def _path(self, file: str) -> Path | None:
         if self._directory is None:
             return None
-        with contextlib.suppress(OSError):  # told when it is written
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = hashlib.sha256(os.path.abspath(file).encode()).hexdigest()[:16]
         return self._directory / f"resource-{name}.json"

@@ -21,11 +21,10 @@ from confd.metrics import Metrics
 from confd.records import TemplateResource
 from confd.views import Pair
 from fairlead.backoff import Backoff
-from fairlead.errors import StoreError
 from fairlead.etcd.client import connect
 from fairlead.etcd.mirror import Changes, Mirror
 from fairlead.etcd.store import Store
-from fairlead.etcd.types import KeyRange, KeyValue, Revision
+from fairlead.etcd.types import KeyRange, KeyValue, Range, RangeResult, Revision
 from fairlead.gotemplate.values import to_bytes
 from fairlead.life import Runtime
 
@@ -139,7 +138,7 @@ class Sources:
         self._changed = changed
         self._mirrors: dict[str, list[Mirror]] = {}
         self._feeds: dict[str, Feed] = {}
-        self._stores: dict[str, asyncio.Future[Store]] = {}
+        self._in: dict[str, TemplateResource] = {}
 
     def config(self, source: str) -> SourceConfig:
         """Return how to reach a source; a table `[backend]` is its own name."""
@@ -213,7 +212,15 @@ class Sources:
         return [pair for mirror in self._mirrors.get(source, ()) for pair in mirror.data.items()]
 
     def synced(self, resource: TemplateResource) -> bool:
-        """Say whether all keys of a resource have come in."""
+        """Say whether all keys of a resource have come in; once in, they stay."""
+        if self._in.get(resource.file) is resource:
+            return True
+        if not self._all_in(resource):
+            return False
+        self._in[resource.file] = resource
+        return True
+
+    def _all_in(self, resource: TemplateResource) -> bool:
         for source, keys in resource.fetches.items():
             if source in self._feeds:
                 feed = self._feeds[source]
@@ -286,18 +293,26 @@ def covered(part: KeyRange, by: Sequence[KeyRange]) -> bool:
     return False
 
 
+_TOGETHER: Final = 32  # ranges in one transaction: 100 resources are not 200 round trips
+_FEW: Final = 100  # keys of a range that come with it; more are read in pages
+
+
 async def _read(store: Store, parts: Sequence[KeyRange]) -> list[Pair]:
     """Read ranges, all at the revision of the first."""
     revision = Revision(0)
     found: list[Pair] = []
-    for keys in parts:
-        async for page in store.pages(keys, revision=revision):
-            revision = revision or page.header.revision
-            found += [(kv.key, kv) for kv in page.kvs]
+    for at in range(0, len(parts), _TOGETHER):
+        some = parts[at : at + _TOGETHER]
+        asked = [Range(keys, limit=_FEW, revision=revision) for keys in some]
+        answer = await store.txn(success=asked, repeatable=True)
+        revision = revision or answer.header.revision
+        for keys, part in zip(some, answer.responses, strict=True):
+            if isinstance(part, RangeResult) and not part.more:
+                found += [(kv.key, kv) for kv in part.kvs]
+                continue
+            async for page in store.pages(keys, revision=revision):
+                found += [(kv.key, kv) for kv in page.kvs]
     return found
-
-
-Failures: Final = (StoreError, BackendError)
 
 
 async def read_source(

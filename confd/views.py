@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from confd.records import TemplateResource
 from confd.values import Fetch, Reads, Tree
 from fairlead.etcd.types import KeyValue
+from fairlead.gotemplate.values import to_bytes
 
 Pair = tuple[bytes, KeyValue | None]
 """A key and what it holds now; None: it is gone."""
@@ -35,6 +36,7 @@ class Views:
         self._trees: dict[_Kind, Tree] = {}
         self._users: dict[str, _Kind] = {}
         self._reads: dict[str, Reads] = {}
+        self._routes: dict[str, _Routes] = {}
 
     def assign(self, resources: Iterable[TemplateResource]) -> list[Tree]:
         """Give each template its tree; return the trees that are new, still empty."""
@@ -51,6 +53,10 @@ class Views:
             del self._trees[kind]
         for file in self._reads.keys() - users.keys():
             del self._reads[file]
+        self._routes = {}
+        for kind, tree in self._trees.items():
+            for fetch in tree.fetches:
+                self._routes.setdefault(fetch.source, _Routes()).add(kind, fetch)
         return new
 
     def _tree(self, template: TemplateResource) -> Tree:
@@ -77,8 +83,13 @@ class Views:
 
     def apply(self, changes: Sequence[Pair], source: str = "") -> set[str]:
         """Take in a source's batch; return the templates' files whose last render it touches."""
+        routes = self._routes.get(source)
+        if routes is None:
+            return set()
         changed = {
-            kind: names for kind, t in self._trees.items() if (names := t.apply(changes, source))
+            kind: names
+            for kind, part in routes.split(changes).items()
+            if (names := self._trees[kind].apply(part, source))
         }
         if not changed:
             return set()
@@ -92,3 +103,44 @@ class Views:
     def sizes(self) -> dict[str, int]:
         """Return how many keys each template sees, for /debug/state."""
         return {file: len(self._trees[kind]) for file, kind in self._users.items()}
+
+
+class _Routes:
+    """Which trees a key of one source may concern, found without asking every tree.
+
+    With 100 resources of 100 keys each that is 10,000 look-ups instead of a million.
+    """
+
+    def __init__(self) -> None:
+        self._by_part: dict[bytes, list[_Kind]] = {}  # a key, or a beginning that ends in "/"
+        self._loose: list[_Kind] = []
+
+    def add(self, kind: _Kind, fetch: Fetch) -> None:
+        """Route a fetch's keys to a tree."""
+        if fetch.loose:
+            self._loose.append(kind)
+            return
+        for key in fetch.keys:
+            text = to_bytes(key)
+            for part in (text, text.rstrip(b"/") + b"/"):
+                kinds = self._by_part.setdefault(part, [])
+                if kind not in kinds:
+                    kinds.append(kind)
+
+    def split(self, pairs: Sequence[Pair]) -> dict[_Kind, list[Pair]]:
+        """Return tree → the pairs that may concern it, in order."""
+        found: dict[_Kind, list[Pair]] = {kind: list(pairs) for kind in self._loose}
+        by_part = self._by_part
+        for pair in pairs:
+            key = pair[0]
+            kinds = list(by_part.get(key, ()))
+            at = key.find(b"/")
+            while at >= 0:
+                kinds += by_part.get(key[: at + 1], ())
+                at = key.find(b"/", at + 1)
+            for kind in kinds if len(kinds) < 2 else dict.fromkeys(kinds):
+                if kind in found:
+                    found[kind].append(pair)
+                else:
+                    found[kind] = [pair]
+        return found

@@ -107,6 +107,7 @@ class Runtime:
         self._drains: list[Callable[[], Awaitable[None]]] = []
         self._reloads: list[Callable[[Any], Awaitable[None] | None]] = []
         self._ready = False
+        self._in_sync = False
         self.health.watch(self.metrics.note_condition)
         self.health.set("first-sync", True, required=True)
         self.health.set("serving", False, "starting", required=True)
@@ -168,6 +169,7 @@ class Runtime:
             self._note(loop, done, quiet=quiet)
 
         loop.observed = observed
+        self._in_sync = False
         self.health.set("in-sync", False, "no pass yet")
 
         async def first_snapshots() -> None:
@@ -300,12 +302,15 @@ class Runtime:
                 removals=done.held,
                 release=f"fairlead plan --release {self.program.name}",
             )
-        self._judge()
+        if not self._in_sync or (name in self.loops and self.loops[name].undone):
+            self._judge()  # it asks every loop, and a daemon may have hundreds
 
     def _judge(self) -> None:
         """Set the condition `in-sync` from what every loop has undone."""
         faults = [fault for loop in self.loops.values() if (fault := _undone(loop))]
-        if all(loop.last is not None for loop in self.loops.values()) or faults:
+        seen = all(loop.last is not None for loop in self.loops.values())
+        self._in_sync = seen and not faults
+        if seen or faults:
             self.health.set("in-sync", not faults, "; ".join(faults))
 
     async def drain(self, seconds: float) -> None:
