@@ -119,7 +119,8 @@ def _table(files: list[str], faults: dict[str, list[str]], warnings: dict[str, l
     for file in files:
         said = [*faults.get(file, []), *(f"warning: {text}" for text in warnings.get(file, []))]
         table.add_row(file, "faulty" if file in faults else "good", "\n".join(said))
-    Console(soft_wrap=True).print(table)
+    width = None if sys.stdout.isatty() else 10_000  # for programs: nothing is folded
+    Console(width=width).print(table)
 
 
 def _render(catalog: Catalog, views: Views, resource: TemplateResource) -> Any:

@@ -46,6 +46,10 @@ class Template:
         limits: Limits = LIMITS,
     ) -> None:
         known = {**BUILTINS, **(functions or {})}
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise TemplateError("surrogates that stand for no byte", name=name) from None
         self.name = name
         self.limits = limits
         try:

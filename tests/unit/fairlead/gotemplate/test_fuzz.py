@@ -18,7 +18,7 @@ from fairlead.gotemplate import Limits, Template, TemplateError
 COUNT = int(os.environ.get("FAIRLEAD_FUZZ", "1500"))
 LIMITS = Limits(depth=50, steps=2000, output=100_000)
 WORDS = (
-    *"{{ }} {{- -}} | ( ) . $ , := = \" ` ' \\ \n % # @ é \x00 \ud800".split(" "),
+    *"{{ }} {{- -}} | ( ) . $ , := = \" ` ' \\ \n % # @ é \x00 \ud800".split(" "),  # noqa: SIM905
     "if", "else", "end", "range", "with", "define", "template", "block", "break", "continue",
     "$x", "$y", ".a", ".b.c", ".l", ".n", "$.a", "nil", "true", "1", "-1", "1.5", "0x1F", "1e400", "'a'",
     '"s"', "`r`", '"t"', "len", "index", "slice", "print", "printf", "println", "html", "js",
