@@ -26,10 +26,14 @@ VALUE = '{{getv "/k"}}'
 def fill(path: Path) -> None:
     """Write until the file system is full."""
     number = os.open(path, os.O_WRONLY | os.O_CREAT)
+
+    def on_and_on() -> None:
+        while True:
+            os.write(number, b"x" * 4096)
+
     try:
         with pytest.raises(OSError, match="No space"):
-            while True:
-                os.write(number, b"x" * 4096)
+            on_and_on()
     finally:
         os.close(number)
 
