@@ -35,7 +35,7 @@ http { access_log off; client_body_temp_path ROOT/b; proxy_temp_path ROOT/p;
 }
 """
 HAPROXY = """global
- stats socket ROOT/admin.sock mode 600 level admin expose-fd listeners
+ stats socket ROOT/haproxy.sock mode 600 level admin expose-fd listeners
 defaults
  mode http
  timeout connect 2s
