@@ -56,11 +56,14 @@ async def run(
         timeout: seconds; None: no limit.
     """
     words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-    with _Output() as output:
+    # a file, no pipe: a command may end before it has read all, and then there is nobody to tell
+    with _Output() as output, os.fdopen(os.memfd_create("stdin"), "w+b") as given:
+        given.write(stdin)
+        given.seek(0)
         try:
             process = await asyncio.create_subprocess_exec(
                 *words,
-                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdin=given if stdin else asyncio.subprocess.DEVNULL,
                 stdout=output.theirs,
                 stderr=output.theirs,
                 env=None if environ is None else dict(environ),
@@ -72,7 +75,6 @@ async def run(
         timed_out = False
         try:
             async with asyncio.timeout(timeout):
-                await _feed(process, stdin)
                 await process.wait()
         except TimeoutError:
             timed_out = True
@@ -117,14 +119,6 @@ class _Output:
                 del self.kept[: max(0, len(self.kept) - MOST_OUTPUT)]
         except BlockingIOError:
             return
-
-
-async def _feed(process: asyncio.subprocess.Process, stdin: bytes) -> None:
-    if process.stdin is not None:
-        process.stdin.write(stdin)
-        with contextlib.suppress(ConnectionError):
-            await process.stdin.drain()
-        process.stdin.close()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from fairlead.demo.hosts import which
 from tests.netns.overlay import PREFIX, overlay, until
+from tests.netns.test_interop import go, start_go
 
 pytestmark = [
     pytest.mark.netns,
@@ -37,18 +38,10 @@ async def two(config):
                     await it.site[name].run("ip", "link", "del", dev, check=False)
 
 
-async def full_size(it, box, other, name="a"):
+async def full_size(box, other):
     (link,) = json.loads(await box.run("ip", "-j", "link", "show", "eth0"))
     size = link["mtu"] - 28
     await box.run("ping", "-c1", "-W2", "-Mdo", "-s", str(size), str(other.address))
-
-
-async def source_seen(box, other):
-    """Return who `other` sees when `box` speaks to it."""
-    listener = await other.start("tcpdump", "-nli", "eth0", "-c1", "icmp", name="seen")
-    await asyncio.sleep(0.3)
-    await box.run("ping", "-c1", "-W2", str(other.address), check=False)
-    return listener
 
 
 @pytest.mark.parametrize(
@@ -69,7 +62,7 @@ async def test_two_hosts_ping_with_full_size_packets_and_forget_one_another(back
         await it.reaches(a, b.address)
         (link,) = json.loads(await a.run("ip", "-j", "link", "show", "eth0"))
         assert link["mtu"] == mtu
-        await full_size(it, a, b)
+        await full_size(a, b)
         # the daemon comes back
         await it.daemons["a"].stop()
         await it.start("a")
@@ -139,3 +132,40 @@ async def test_wireguard_dual_stack_with_a_device_for_each_family():
             (key,) = [key for key in keys if str((await it.subnet(other)).network[0]) in key]
             base6 = key.split("&")[1].rpartition("-")[0]
             await it.reaches(it.site[name], base6)
+
+
+@pytest.mark.skipif(go() is None, reason="no flanneld-go: set FAIRLEAD_PEERS")
+@pytest.mark.parametrize(
+    "backend",
+    [
+        {"Type": "udp"},
+        {
+            "Type": "extension",
+            "PreStartupCommand": "echo hello",
+            "SubnetAddCommand": "ip route replace $SUBNET via $PUBLIC_IP",
+            "SubnetRemoveCommand": "ip route del $SUBNET",
+        },
+    ],
+    ids=["udp", "extension"],
+)
+async def test_ours_and_go_share_one_network(backend):
+    async with overlay("a", "b", config={**NET, "EnableNFTables": True, "Backend": backend}) as it:
+        await it.start("a")
+        await start_go(it, "b")
+        a, b = [await it.container(name) for name in "ab"]
+        await it.reaches(a, b.address)
+        await it.reaches(b, a.address)
+        await full_size(a, b)
+        values = [json.loads(await it.value(key)) for key in await it.keys()]
+        for each in values:
+            del each["PublicIP"]
+        assert values[0] == values[1]
+        assert list(values[0]) == list(values[1])
+        subnet = str((await it.subnet("b")).network)
+        await it.daemons["b"].stop()
+        await it.ctl("del", f"{PREFIX}/subnets/{subnet.replace('/', '-')}")
+
+        async def withdrawn():
+            return subnet not in await it.site["a"].run("ip", "route")
+
+        await until(withdrawn)
