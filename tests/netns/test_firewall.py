@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 
 import pytest
@@ -17,6 +18,7 @@ pytestmark = [
     pytest.mark.skipif(which("nft") is None, reason="nft is not installed"),
 ]
 NFT = {**VXLAN, "EnableNFTables": True}
+FRAMES = int(os.environ.get("FRAMES", "1000"))
 SEND = """\
 import socket, struct, sys
 to, inner, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -146,10 +148,10 @@ async def test_a_strangers_frames_do_not_arrive_and_peers_lose_nothing():
         subnet = await it.subnet("a")
         host = it.site["a"]
         ours = await it.mac("a")
-        frames = (sys.executable, "-c", SEND, str(host.address), str(subnet.ip), "1000", ours)
+        frames = (sys.executable, "-c", SEND, str(host.address), str(subnet.ip), str(FRAMES), ours)
         await asyncio.sleep(0.2)
         before = await received(host)
-        await it.site["c"].run(*frames)
+        await it.site["c"].run(*frames, timeout=60)
         await asyncio.sleep(0.2)
         assert await received(host) == before
         # a peer's arrive from the moment its lease is there
@@ -157,10 +159,10 @@ async def test_a_strangers_frames_do_not_arrive_and_peers_lose_nothing():
         await it.subnet("b")
         await it.reaches(host, (await it.subnet("b")).network.network_address)
         before = await received(host)
-        await it.site["b"].run(*frames)
+        await it.site["b"].run(*frames, timeout=60)
 
         async def arrived():
-            return await received(host) - before >= 1000
+            return await received(host) - before >= FRAMES
 
         await until(arrived, 2)
         # a changed address: the new one at once, the old one for a while yet
