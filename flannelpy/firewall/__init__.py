@@ -3,8 +3,9 @@
 
 ::
 
-    NetworkConfig, own subnet, flags ─► rules ─┬─► nftables: chains ↔ nft's text and JSON
-                                               └─► iptables: chains ↔ iptables-restore's text
+    NetworkConfig, own subnet, flags ─► wanted, rules ─┬─► nftables: tables ↔ nft's text and JSON
+                                                       └─► iptables: chains ↔ iptables-restore's text
+    leases ─► wanted ─► elements: who may send to the tunnel's port ↔ nfnetlink
 
-All of it is pure; `flannelpy.observe` and `flannelpy.apply` run the tools.
+All of it is pure but `host`, the part of the host that observes and applies them.
 """

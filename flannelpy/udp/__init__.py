@@ -7,5 +7,6 @@
     container ◄───────────────────────────────── TUN ◄─ inbound(packet) ◄────────── UDP socket
 
 On the wire a datagram's payload is the bare inner IPv4 packet (specs/flannel.md §10.4).
-`packet` decides and is pure; `pump` moves packets between TUN and socket.
+`packet` decides and is pure; `pump` moves packets between TUN and socket; `host` makes device and
+table of the plan.
 """
