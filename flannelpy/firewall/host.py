@@ -43,14 +43,18 @@ class Rulesets:
 
     kinds = frozenset({Kind.RULES, Kind.ELEMENT})
 
-    def __init__(self, policy: Policy, suffix: str, netfilter: Netlink | None) -> None:
+    def __init__(
+        self, policy: Policy, suffix: str, netfilter: Netlink | None, *, silent: bool
+    ) -> None:
         """Look after this host's rules.
 
         Args:
             netfilter: None: a kernel without nftables.
+            silent: the iptables are the old ones, which notify nobody.
         """
         self._policy = policy
         self._nft = False
+        self._silent = silent
         self._suffix = suffix
         self._netfilter = netfilter
         self._places = iptables.places(suffix)
@@ -85,7 +89,7 @@ class Rulesets:
         """Mark the rules now and then: the old iptables tell nobody when theirs are changed."""
         while True:
             await clock.sleep(every)
-            if not self._nft or self._docker:
+            if self._silent:
                 mark(self.keys)
 
     @contextmanager
@@ -302,7 +306,14 @@ async def connect(
     if policy.guard and lacks:
         log.warning("anyone may send to the VXLAN port", reason=lacks)
         policy = replace(policy, guard=False)
-    return _open(policy, suffix(config.prefix))
+    return _open(policy, suffix(config.prefix), silent=await _silent())
+
+
+async def _silent() -> bool:
+    try:
+        return "nf_tables" not in await run("iptables", "--version")
+    except ToolError:
+        return False  # none: nobody can change theirs
 
 
 def _lacks() -> str:
@@ -316,11 +327,11 @@ def _lacks() -> str:
 
 
 @contextmanager
-def _open(policy: Policy, suffix: str) -> Iterator[Rulesets]:
+def _open(policy: Policy, suffix: str, *, silent: bool) -> Iterator[Rulesets]:
     with ExitStack() as ends:
         netfilter = None
         if not _lacks():
             requests = ends.enter_context(netlink.opened(netlink.NETFILTER))
             requests.bind((0, 0))
             netfilter = Netlink(requests)
-        yield Rulesets(policy, suffix, netfilter)
+        yield Rulesets(policy, suffix, netfilter, silent=silent)
