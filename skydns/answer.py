@@ -260,7 +260,8 @@ class _Making:
             return self._catch_all(name) if profile.catch_all else None
         if node.own and (profile.own is Own.FIRST or not node.children):
             return grouped(node.own)
-        return grouped(index.below(name))
+        below = index.below(name, depth=self.policy.depth)
+        return grouped([*node.own, *below] if profile.own is Own.UNION else below)
 
     def existence(self, name: bytes) -> list[RR] | None:
         """Return an empty list for a name that exists, else None; reads no records."""
@@ -284,7 +285,7 @@ class _Making:
         if apex is Apex.ONLY or (apex is Apex.EXACT and rtype in {rrs.A, rrs.AAAA}):
             node = index.node(zone)
             return list(node.own) if node else []
-        found = index.below(zone, without=_DNS)
+        found = index.below(zone, without=_DNS, depth=self.policy.depth)
         if not found and (node := index.node(zone)):
             return list(node.own)
         return found

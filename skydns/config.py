@@ -20,7 +20,7 @@ from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
 from skydns.corefile import CorefileError
 from skydns.limit import Network
-from skydns.policy import PROFILES, Apex, Policy
+from skydns.policy import PROFILES, Apex, Own, Policy
 from skydns.translate import Overlaid, Translated, translate
 from skydns.upstream import Routes, Upstream
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import ssl
 
     from skydns.dnssec import Key
+
+
+_OWN = {"children": Own.CHILDREN, "first": Own.FIRST, "union": Own.UNION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,8 @@ def configure(given: Values) -> Config:
         least_lease=profile.least_lease if said.least_lease is None else said.least_lease,
         most_lease=profile.most_lease if said.most_lease is None else said.most_lease,
         apex=profile.apex if said.apex_fallback else Apex.EXACT,
+        own=_OWN.get(values.text("own"), profile.own),
+        catch_all={"true": True, "false": False}.get(values.text("wildcards"), profile.catch_all),
     )
     zones = take("domain", keys.zones, ())
     if not zones and not faults:
@@ -180,6 +185,7 @@ def configure(given: Values) -> Config:
         local=take("local", lambda text: names.from_text(text).lower() if text else b"", b""),
         rotate=values.flag("round-robin"),
         auto_ptr=values.flag("auto-ptr"),
+        depth=values.number("depth") if values.number("depth") >= 0 else None,
         minimal=said.minimal,
         fallthrough=frozenset(said.fallthrough),
         version="Fairlead" if said.version is None else said.version,

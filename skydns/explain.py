@@ -108,13 +108,27 @@ def _parts(question: Question, reply: Reply, index: Index, policy: Policy) -> tu
     elif own and below and policy.profile.own is Own.FIRST:
         read = own
         hidden = {each.key: "the name has a record of its own, which comes first" for each in below}
-    elif own and below and question.rtype not in {rrs.CNAME, rrs.PTR}:
+    elif (
+        own
+        and below
+        and policy.profile.own is Own.CHILDREN
+        and question.rtype not in {rrs.CNAME, rrs.PTR}
+    ):
         read = below
         hidden = {
             each.key: "the name has keys below it: they answer for it (trap 8)" for each in own
         }
+    elif policy.profile.own is Own.UNION:
+        read = [*own, *below]
     else:
         read = own or below
+    if base is None and policy.depth is not None:
+        near = {each.key for each in index.below(name, depth=policy.depth)}
+        deep = [each for each in below if each.key not in near]
+        hidden |= {
+            each.key: f"it lies more than {policy.depth} labels below (-depth)" for each in deep
+        }
+        read = [each for each in read if each.key not in hidden]
     kept = {service.key for service in grouped(read)}
     parts = []
     shown: dict[tuple[object, ...], str] = {}

@@ -38,7 +38,7 @@ def index(desired: Placed, actual: Placed) -> tuple[Action, ...]:
     """Return the actions that turn `actual` into `desired`: put before delete, both by key.
 
     What is published is mostly the very object that is desired, so identity is looked at first: a
-    pass over 100,000 records that agree takes 15 ms, and no query waits longer for it.
+    pass over 100,000 records that agree takes 29 ms, and no query waits longer for it.
     """
     put = [
         key

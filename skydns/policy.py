@@ -25,6 +25,7 @@ class Own(Enum):
 
     CHILDREN = "the records below"
     FIRST = "its own record"
+    UNION = "its own record and those below"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Policy:
         local: the name looked up for `local.dns.<zone>`, folded; b"": none.
         rotate: the addresses of an answer take turns in being first.
         auto_ptr: an address of a record answers PTR with the record's name.
+        depth: how many labels below a name are part of its answers; None: all, 0: its own key's only.
         minimal: an answer with data has nothing in its other sections.
         fallthrough: zones of ours whose missing names are asked of the servers.
         stubs: folded names that other servers answer for, ours or not.
@@ -103,6 +105,7 @@ class Policy:
     local: bytes = b""
     rotate: bool = True
     auto_ptr: bool = False
+    depth: int | None = None
     minimal: bool = False
     fallthrough: frozenset[bytes] = frozenset()
     stubs: frozenset[bytes] = frozenset()

@@ -26,7 +26,7 @@ MOST_RECORDS: Final = 4096
 """Records looked at for one answer: an address takes 16 octets, so no message holds more."""
 
 MOST_VISITS: Final = 50_000
-"""Nodes walked for one answer, ~20 ms: a question with wildcards cannot stall the server."""
+"""Nodes walked for one answer, ~10 ms: a question with wildcards cannot stall the server."""
 
 
 class Node:
@@ -99,17 +99,21 @@ class Index:
         """Say whether a folded name is a key or has keys below it."""
         return name in self._nodes
 
-    def below(self, name: bytes, *, without: bytes = b"") -> list[Service]:
+    def below(
+        self, name: bytes, *, without: bytes = b"", depth: int | None = None
+    ) -> list[Service]:
         """Return the records of all descendants in the order of their keys (§3.4).
 
         Args:
             without: a label directly below that is left out with all under it.
+            depth: how many labels below `name` are looked at; None: all.
         """
         node = self._nodes.get(name)
         if node is None or not node.children:
             return []
         found: list[Service] = []
-        for visits, part in enumerate(_walk(node, without), 1):
+        walk = _walk(node, without) if depth is None else _shallow(node, without, depth)
+        for visits, part in enumerate(walk, 1):
             found.extend(part.own)
             if len(found) >= MOST_RECORDS or visits >= MOST_VISITS:
                 break
@@ -188,6 +192,14 @@ def _walk(node: Node, without: bytes = b"") -> Iterator[Node]:
         yield node
         if node.children:
             stack.extend(reversed(node.children.values()))
+
+
+def _shallow(node: Node, without: bytes, depth: int) -> Iterator[Node]:
+    """Yield the nodes at most `depth` labels below one, not itself."""
+    level = [child for label, child in (node.children or {}).items() if label != without]
+    for _ in range(depth):
+        yield from level
+        level = [child for each in level for child in (each.children or {}).values()]
 
 
 @dataclass(slots=True)

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """specs/skydns.md §1, §3: from question to records."""
 
+from dataclasses import replace
+
 import dns.flags
 import pytest
+
+from skydns.policy import Own
 
 
 def host(address):
@@ -180,3 +184,32 @@ def test_other_classes(server, question, found):
         assert data.endswith(bytes([10, 0, 0, 1]))
     else:
         assert s.answer(question) == found
+
+
+def test_depth_own_and_union(server):
+    """§3.3, §3.4: how far below a name its answers reach, and whether its own record counts."""
+    stored = {
+        "n": '{"host":"10.0.0.1"}',
+        "n/x": '{"host":"10.0.0.2"}',
+        "n/x/y": '{"host":"10.0.0.3"}',
+        "e/f/g": '{"host":"10.0.0.4"}',
+    }
+
+    def hosts(s, question="n A"):
+        return [line.rpartition(".")[2] for line in s.answer(question)]
+
+    def made(**fields):
+        own = fields.pop("own", None)
+        s = server(stored, **fields)
+        if own:
+            s.answers.policy = replace(s.policy, profile=replace(s.policy.profile, own=own))
+        return s
+
+    assert hosts(made()) == ["2", "3"]
+    assert hosts(made(depth=1)) == ["2"]
+    assert hosts(made(own=Own.UNION)) == ["1", "2", "3"]
+    assert hosts(made(own=Own.UNION, depth=1)) == ["1", "2"]
+    assert hosts(made(own=Own.FIRST)) == ["1"]
+    assert hosts(made(own=Own.UNION, depth=0)) == ["1"]
+    assert hosts(made(depth=1), "e A") == []  # exists, has nothing that near
+    assert hosts(made(depth=0), "skydns.test. A") == []
