@@ -319,18 +319,16 @@ class Client(asyncio.Protocol):
             self._collect(data)
             return
         # straight to the socket when nothing is queued: 0.9 µs less than the transport's own queue
-        if self._fd >= 0 and not self._queued:
+        if self._fd >= 0 and (not self._queued or not self._transport.get_write_buffer_size()):
             try:
                 sent = os_write(self._fd, data)
             except OSError:  # full, or broken: the transport finds out which
                 sent = 0
-            if sent == len(data):
+            self._queued = sent < len(data)
+            if not self._queued:
                 return
-            self._queued = True
             data = data[sent:]
         self._transport.write(data)
-        if self._queued and not self._transport.get_write_buffer_size():
-            self._queued = False
 
     def write_interim(self, data: bytes) -> None:
         """Send a head before the response's."""

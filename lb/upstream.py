@@ -194,7 +194,6 @@ class Upstream(asyncio.Protocol):
         self.since = self.plane.now
         self.server.active += 1
         self.server.requests += 1
-        # nothing of an earlier request is queued: that one was answered whole
         if self._fd >= 0:
             try:
                 sent = os_write(self._fd, head)
@@ -203,6 +202,7 @@ class Upstream(asyncio.Protocol):
             if sent == len(head):
                 return
             head = head[sent:]
+            self.single = True  # another head, written straight, could overtake what is queued
         self.transport.write(head)
 
     def abandon(self) -> None:
@@ -263,7 +263,13 @@ class Upstream(asyncio.Protocol):
             return
         length = response.length
         if length == len(data):  # the whole body, or none: the usual case
-            if client.simple and not client.close_after and response.keep and response.dated:
+            if (
+                client.simple
+                and not client.close_after
+                and response.keep
+                and response.dated
+                and response.status not in (502, 504)  # each of these asks for another try anew
+            ):
                 self._same = bytes(whole[: len(whole) - length])
                 self._same_head = head
                 self._same_size = len(whole)
@@ -385,6 +391,8 @@ class Upstream(asyncio.Protocol):
         self._chunks = None
         keep = cast(Response, self.response).keep and client.sent_all
         self.response = None
+        # a server may answer before it took all of a body: what is queued must not meet a next head
+        keep = keep and not self.transport.get_write_buffer_size()
         if keep and not server.gone and not self.single and not self.transport.is_closing():
             self.state = IDLE
             self.reused = True

@@ -375,3 +375,49 @@ async def test_a_server_is_told_the_client_by_a_proxy_header(rig: Rig, version: 
         assert got.startswith(
             b"PROXY TCP4 127.0.0.1 127.0.0.1 " if version == "v1" else b"\r\n\r\n\0\r\nQUIT\n"
         )
+
+
+async def test_a_server_that_answers_early_gets_no_second_request_amid_a_body(rig: Rig) -> None:
+    heads: list[bytes] = []
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await asyncio.sleep(0.3)  # the body stays where it is
+        while True:
+            line = await reader.readline()
+            if line.startswith(b"GET "):
+                heads.append(line)
+
+    await rig.apply([F], [pool_of(await rig.server(early))])
+    body_of = bytes(100_000) * 70
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body_of) + body_of
+    )
+    await reader.readuntil(b"ok")
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await asyncio.sleep(0.5)
+    writer.close()
+    assert not [head for head in heads[1:] if head.startswith(b"GET / HTTP/1.1\r\n\0")]
+    assert all(head.startswith((b"POST / ", b"GET / ")) for head in heads)
+
+
+async def test_an_answer_502_is_tried_again_however_often_it_came(rig: Rig) -> None:
+    async def bad(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 502 No\r\nDate: x\r\nContent-Length: 3\r\n\r\nbad")
+
+    ports = {"a": await rig.server(bad)}
+    await rig.apply([F], [pool_of(ports, BackendPolicy(rebalance=False))])
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    for _ in range(3):
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readuntil(b"bad")).startswith(b"HTTP/1.1 502 ")
+    ports["b"] = await rig.server(named(b"good"))
+    await rig.apply([F], [pool_of(ports, BackendPolicy(rebalance=False))])
+    for _ in range(6):
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readuntil(b"good")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
