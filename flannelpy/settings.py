@@ -154,7 +154,7 @@ OURS: Final = (
         "resync",
         Kind.DURATION,
         30.0,
-        "Time between full comparisons of the kernel's tables.",
+        "Time between full comparisons of the kernel's tables; longer where they would take over a thousandth of it.",
         ours=True,
     ),
 )
