@@ -120,6 +120,7 @@ SETTINGS: Final = Settings(
         Setting("verbose", Kind.BOOL, False, "Log queries.", env=""),
         Setting("log-every", Kind.INT, 1, ours=True, env="", help="With -verbose: log one query of so many."),
         Setting("conf", ours=True, env="", help="A CoreDNS Corefile to take zones, etcd, forwarding and the rest from; flags that are given win."),
+        Setting("workers", Kind.INT, 1, "Processes that answer.", ours=True, env="", refused="it is not built yet: one process answers"),
         Setting("kubernetes", Kind.BOOL, False, "Names of a cluster.", env="", refused="it is gone since SkyDNS 2.1"),
         Setting("master", env="", help="The cluster's API.", refused="it is gone since SkyDNS 2.1"),
         Setting("prometheus-port", env="PROMETHEUS_PORT", ours=True, check=_checked(_port), help="Port of the metrics on all addresses; empty: none."),
