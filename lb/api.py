@@ -9,31 +9,32 @@ a request, finds what it wrote.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from fairlead.duration import parse_seconds
-from fairlead.errors import ConfigError, ConfigErrors, StoreError
 from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
 from fairlead.life import Runtime
 from fairlead.log import LEVELS as NUMBERS
-from lb import keys, records, server, writing
+from lb import explain, keys, openapi, records, state, stats, writing
+from lb.apiserver import BODY_LIMIT, Refused, json, middlewares
 from lb.catalog import Catalog
-from lb.config import Config
+from lb.certificates import fault
+from lb.config import Access
 from lb.fields import Invalid
 from lb.keys import Kind, Ref
-from lb.plane import Plane
+from lb.middleware import breaker
 from lb.records import Record
+from lb.secret import Box, Pair, Sealed, opened
 from lb.settings import LEVELS
-from lb.state import Listener
+from lb.stats import Stats
 
-_BODY_LIMIT: Final = 4 << 20
 _SEEN: Final = 5.0  # seconds until a write is back through the mirror
 _FOLLOWED: Final = 1.0  # seconds until the data plane has taken it over
 _EMPTY_ID: Final = {
@@ -55,14 +56,6 @@ _NAMES: Final = {
 _TTL: Final = (Kind.SERVER, Kind.FRONTEND, Kind.MIDDLEWARE)
 
 
-class Refused(Exception):
-    """An answer other than 200."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class Api:
     """The calls; `app` is what serves them."""
 
@@ -72,22 +65,31 @@ class Api:
         mirrors: Mapping[str, Mirror],
         catalog: Catalog,
         followed: Callable[[], Awaitable[None]],
-        plane: Plane,
+        stats: Stats,
+        box: Box | None,
+        access: Access,
+        routes: Callable[[], Iterable[state.Frontend]],
     ) -> None:
         self._runtime = runtime
         self._mirrors = mirrors
         self._catalog = catalog
         self._followed = followed
-        self._plane = plane
-        self.inherited = plane.inherited
+        self._stats = stats
+        self._box = box
+        self._access = access
+        self._routes = routes
 
     def app(self) -> web.Application:
         """Return the application."""
-        app = web.Application(middlewares=[_answer], client_max_size=_BODY_LIMIT)
+        app = web.Application(middlewares=middlewares(self._access), client_max_size=BODY_LIMIT)
         for version in ("v1", "v2"):
             app.router.add_get(f"/{version}/status", self._status)
             app.router.add_get(f"/{version}/log/severity", self._get_severity)
             app.router.add_put(f"/{version}/log/severity", self._put_severity)
+            app.router.add_get(f"/{version}/openapi.json", _as_handler(self._openapi))
+            app.router.add_get(f"/{version}/top/frontends", _as_handler(self._top_frontends))
+            app.router.add_get(f"/{version}/top/servers", _as_handler(self._top_servers))
+            app.router.add_get(f"/{version}/route", _as_handler(self._route))
             for plural in ("hosts", "listeners", "backends", "frontends"):
                 self._object(app, f"/{version}/{plural}", plural)
             self._object(app, f"/{version}/backends/{{parent}}/servers", "servers")
@@ -96,10 +98,10 @@ class Api:
 
     def _object(self, app: web.Application, path: str, plural: str) -> None:
         async def listed(request: web.Request) -> object:
-            return self._list(plural, request.match_info.get("parent", ""))
+            return self._list(plural, request.match_info.get("parent", ""), self._shown(request))
 
         async def shown(request: web.Request) -> object:
-            return writing.tree(self._found(_ref(plural, request)))
+            return writing.tree(self._found(_ref(plural, request)), self._shown(request))
 
         async def written(request: web.Request) -> object:
             return await self._write(plural, request)
@@ -115,10 +117,10 @@ class Api:
     # reading
 
     async def _status(self, request: web.Request) -> web.Response:
-        return _json({"Status": "ok"})
+        return json({"Status": "ok"})
 
     async def _get_severity(self, request: web.Request) -> web.Response:
-        return _json({"severity": _severity_of(self._runtime)})
+        return json({"severity": _severity_of(self._runtime)})
 
     async def _put_severity(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -126,9 +128,98 @@ class Api:
         if name not in LEVELS:
             raise Refused(400, f'not a valid log level: "{name}"')
         _set_severity(self._runtime, LEVELS[name])
-        return _json({"message": f"Severity has been updated to {name}"})
+        return json({"message": f"Severity has been updated to {name}"})
 
-    def _list(self, plural: str, parent: str) -> object:
+    def _shown(self, request: web.Request) -> Callable[[Pair], object]:
+        """Return how key pairs are shown: the private key only to a caller who may and asks for it."""
+        asked = request.query.get("keys", "").lower()
+        if asked not in ("", "0", "1", "true", "false"):
+            raise Refused(400, "keys: true or false is wanted")
+        if asked in ("", "0", "false"):
+            return self._masked
+        if not self._access.guarded:
+            raise Refused(
+                403,
+                "private keys are shown only where the API asks for a token or a client certificate",
+            )
+        return self._whole
+
+    def _masked(self, pair: Pair) -> object:
+        try:
+            clear = opened(pair, self._box)
+        except Invalid as error:
+            return {"Key": "", "Cert": "", "Fault": str(error)}
+        cert = clear.tree()["Cert"]
+        return {"Key": "", "Cert": cert, "KeyFingerprint": clear.fingerprint}
+
+    def _whole(self, pair: Pair) -> object:
+        return opened(pair, self._box).tree()
+
+    async def _openapi(self, request: web.Request) -> object:
+        return openapi.description()
+
+    async def _top_frontends(self, request: web.Request) -> object:
+        limit, backend = _limit(request), request.query.get("backendId", "")
+        now = self._stats.now()
+        found = {
+            name: figures
+            for name, figures in self._stats.frontends.items()
+            if (record := self._catalog.frontends.get(name)) is not None
+            and (not backend or backend not in self._catalog.backends or record.backend == backend)
+            and figures.requests(now)
+        }
+        names = sorted(found, key=lambda name: (stats.rank(found[name], now), name))[:limit]
+        return {
+            "Frontends": [
+                {
+                    **writing.tree(self._catalog.frontends[name]),
+                    "Stats": stats.tree(found[name], now),
+                }
+                for name in names
+            ]
+        }
+
+    async def _top_servers(self, request: web.Request) -> object:
+        limit, backend = _limit(request), request.query.get("backendId", "")
+        one = backend if backend in self._catalog.servers else ""
+        now = self._stats.now()
+        found = {
+            place: figures
+            for place, figures in self._stats.servers.items()
+            if place[1] in self._catalog.servers.get(place[0], {})
+            and (not one or place[0] == one)
+            and figures.requests(now)
+        }
+        group = {name: figures for (_, name), figures in found.items()} if one else {}
+        odd = stats.anomalies(group, now)
+        places = sorted(found, key=lambda place: (stats.rank(found[place], now), place))[:limit]
+        return {
+            "Servers": [
+                {
+                    **writing.tree(self._catalog.servers[place[0]][place[1]]),
+                    "Stats": stats.tree(found[place], now, odd.get(place[1], ())),
+                }
+                for place in places
+            ]
+        }
+
+    async def _route(self, request: web.Request) -> object:
+        try:
+            asked = explain.query(
+                request.query.get("method") or "GET", request.query.get("url", ""), {}
+            )
+        except ValueError as error:
+            raise Refused(400, str(error)) from error
+        verdict = explain.explain(self._routes(), asked)
+        return {
+            "Frontend": verdict.winner.id if verdict.winner else None,
+            "Route": verdict.winner.route if verdict.winner else None,
+            "Backend": verdict.winner.pool if verdict.winner else None,
+            "Why": verdict.why,
+            "Shadowed": [{"Id": one.id, "Route": one.route} for one in verdict.shadowed],
+        }
+
+    def _list(self, plural: str, parent: str, pair: Callable[[Pair], object]) -> object:
         kind, _ = _NAMES[plural]
         objects: Mapping[str, Record]
         catalog = self._catalog
@@ -147,7 +238,9 @@ class Api:
             case Kind.MIDDLEWARE:
                 self._found(Ref(Kind.FRONTEND, parent))
                 objects = catalog.middlewares.get(parent, {})
-        return {plural.capitalize(): [writing.tree(objects[name]) for name in sorted(objects)]}
+        return {
+            plural.capitalize(): [writing.tree(objects[name], pair) for name in sorted(objects)]
+        }
 
     def _found(self, ref: Ref) -> Record:
         record = self._catalog.get(ref)
@@ -177,7 +270,10 @@ class Api:
         if "/" in name:
             raise Refused(400, f'{kind} id "{name}": no / may be in it')
         ref = Ref(kind, name, parent)
-        record = records.build(ref, tree)
+        record = self._sealed(records.build(ref, tree))
+        if isinstance(record, records.Middleware) and record.type == "cbreaker":
+            for trap in breaker.ambiguous(record.body):
+                self._runtime.log.warning("circuit breaker", middleware=str(ref), trap=trap)
         if isinstance(record, records.Frontend):
             self._backend(record.backend)
         elif kind is Kind.SERVER:
@@ -192,7 +288,28 @@ class Api:
         key = self._key(ref)
         done = await store.put(key, writing.encode(record), lease=lease, repeatable=True)
         await self._seen(done.header.revision, {self._root_of(key)})
-        return writing.tree(record)
+        return writing.tree(record, self._masked)
+
+    def _sealed(self, record: Record) -> Record:
+        """Return a record whose key pair is sealed; refuse one that does not load."""
+        if isinstance(record, records.Host):
+            return replace(record, pair=self._seal(record.pair))
+        if isinstance(record, records.Backend):
+            return replace(record, client=self._seal(record.client))
+        return record
+
+    def _seal(self, pair: Pair | None) -> Pair | None:
+        if pair is None:
+            return None
+        clear = opened(pair, self._box)
+        why = fault(clear)
+        if why:
+            raise Refused(400, why)
+        if isinstance(pair, Sealed):
+            return pair
+        if self._box is None:
+            raise Refused(400, "this backend does not support encryption: -sealKey is not given")
+        return self._box.seal(clear)
 
     async def _delete(self, ref: Ref) -> object:
         self._found(ref)
@@ -245,6 +362,17 @@ def _under(root: str, key: bytes) -> bool:
     return key.startswith(root.rstrip("/").encode() + b"/")
 
 
+def _limit(request: web.Request) -> int | None:
+    text = request.query.get("limit", "")
+    if not text:
+        return None
+    try:
+        limit = int(text)
+    except ValueError as error:
+        raise Refused(400, f"limit: {text!r} is no integer") from error
+    return limit if limit > 0 else None
+
+
 def _disjoint(ranges: list[KeyRange]) -> list[KeyRange]:
     """Return the ranges less the single keys that another holds: etcd refuses a key twice."""
     wide = {r for r in ranges if r.end}
@@ -280,40 +408,13 @@ def _seconds(value: object) -> float:
     return seconds
 
 
-def _json(value: object, status: int = 200) -> web.Response:
-    """Answer as Go's encoder prints it: compact, HTML-escaped."""
-    body = msgspec.json.encode(value)
-    for plain, escaped in ((b"&", rb"\u0026"), (b"<", rb"\u003c"), (b">", rb"\u003e")):
-        body = body.replace(plain, escaped)  # none of them occurs outside a JSON string
-    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
-
-
 def _as_handler(
     call: Callable[[web.Request], Awaitable[object]],
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return _json(await call(request))
+        return json(await call(request))
 
     return handler
-
-
-@web.middleware
-async def _answer(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Turn every failure into vulcand's error object."""
-    try:
-        return await handler(request)
-    except Refused as error:
-        return _json({"message": str(error)}, error.status)
-    except Invalid as error:
-        return _json({"message": str(error)}, 400)
-    except StoreError as error:
-        return _json({"message": f"etcd: {error}"}, 503)
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-        return _json({"message": "Object not found"}, 404)
-    except web.HTTPRequestEntityTooLarge:
-        return _json({"message": f"the body is larger than {_BODY_LIMIT} bytes"}, 413)
 
 
 def _severity_of(runtime: Runtime) -> str:
@@ -323,25 +424,3 @@ def _severity_of(runtime: Runtime) -> str:
 
 def _set_severity(runtime: Runtime, level: str) -> None:
     runtime.log.sink.level = NUMBERS[level]
-
-
-async def listen(runtime: Runtime, config: Config, api: Api) -> socket.socket:
-    """Serve the API until the daemon ends; return its socket, which may be handed over.
-
-    Raises:
-        ConfigErrors: the address cannot be opened.
-    """
-    runner = web.AppRunner(api.app(), access_log=None, handle_signals=False)
-    await runner.setup()
-    try:
-        sock = api.inherited.pop(("tcp", config.api), None)
-        if sock is None:
-            sock = server.open_socket(Listener("api", "tcp", config.api))
-        # the site owns a duplicate: ours outlives it, for a successor
-        await web.SockSite(runner, sock.dup(), shutdown_timeout=1.0).start()
-    except OSError as error:
-        await runner.cleanup()
-        reason = f"cannot listen: {error.strerror or error}"
-        raise ConfigErrors((ConfigError("-apiPort", config.api, "start", reason),)) from error
-    runtime.on_drain(runner.cleanup)
-    return sock

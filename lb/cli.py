@@ -23,9 +23,9 @@ async def _serve(config: Config, runtime: Runtime) -> int | None:
 
 
 def _render(config: Config) -> Render | None:
-    from fairlead.log import RENDERERS
+    from lb.logs import render
 
-    return RENDERERS["json" if config.log == "json" else "logfmt"]
+    return render(config.log)
 
 
 PROGRAM: Final = daemon.Program(

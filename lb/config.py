@@ -4,14 +4,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
 from lb.fields import Invalid
 from lb.keys import ROOTS
+from lb.records import split_address
 from lb.secret import Box
 from lb.settings import LEVELS
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask.
+
+    Attributes:
+        token: what a caller's `Authorization: Bearer` must say; "" for nothing.
+        cert, key: files of the API's own certificate; "" for plain HTTP.
+        client_ca: file of the CA whose certificates callers must show; "" for none.
+    """
+
+    token: str = ""
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether callers are told apart at all; if not, no private key is ever shown."""
+        return bool(self.token or self.client_ca)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +64,10 @@ class Config:
     trust_forward: bool = False
     seal_key: str = ""
     aliases: tuple[tuple[str, str], ...] = ()
+    access: Access = field(default_factory=Access)
+    access_log: str = ""
+    statsd: str = ""
+    statsd_prefix: str = ""
 
 
 def configure(values: Values) -> Config:
@@ -71,6 +98,15 @@ def configure(values: Values) -> Config:
             Box(values.text("sealKey"))
         except Invalid as error:
             faults.append(values.error("sealKey", str(error)))
+    if values.text("statsdAddr"):
+        try:
+            split_address(values.text("statsdAddr"))
+        except Invalid as error:
+            faults.append(values.error("statsdAddr", str(error)))
+    if bool(values.text("apiCert")) != bool(values.text("apiKey")):
+        faults.append(values.error("apiCert", "-apiCert and -apiKey go together"))
+    if values.text("apiClientCA") and not values.text("apiCert"):
+        faults.append(values.error("apiClientCA", "needs -apiCert and -apiKey"))
     aliases = []
     for one in filter(None, values.text("aliases").split(",")):
         old, equals, new = one.partition("=")
@@ -98,7 +134,26 @@ def configure(values: Values) -> Config:
         trust_forward=values.flag("trustForwardHeader"),
         seal_key=values.text("sealKey"),
         aliases=tuple(aliases),
+        access=_access(values),
+        access_log=values.text("accessLog"),
+        statsd=values.text("statsdAddr"),
+        statsd_prefix=values.text("statsdPrefix"),
     )
+
+
+def _access(values: Values) -> Access:
+    """Return who may use the admin API; raises ConfigErrors."""
+    path, token = values.text("apiTokenFile"), ""
+    if path:
+        try:
+            token = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = f"cannot be read: {error}"
+            raise ConfigErrors((values.error("apiTokenFile", reason),)) from error
+        if not token:
+            raise ConfigErrors((values.error("apiTokenFile", "the file is empty"),))
+    names = ("apiCert", "apiKey", "apiClientCA")
+    return Access(token, *(values.text(name) for name in names))
 
 
 def _address(values: Values, host: str, port: str) -> str:

@@ -24,18 +24,33 @@ from fairlead.etcd.mirror import Changes
 from fairlead.life import Runtime
 from fairlead.reconcile import Guard, Loop, one_by_one
 from fairlead.records import Records
-from lb import api, apply, desired, handover, keys, observe, plan, records, server
+from lb import (
+    apiserver,
+    apply,
+    desired,
+    handover,
+    keys,
+    logs,
+    observe,
+    plan,
+    records,
+    server,
+    statsd,
+)
+from lb.api import Api
 from lb.catalog import Catalog
 from lb.certificates import Certificates
 from lb.config import Config
 from lb.judge import Judge, state
 from lb.metrics import Counts
+from lb.middleware import access
 from lb.plan import Action
 from lb.plane import Limits, Plane
 from lb.probe import Prober
-from lb.records import Record
+from lb.records import Record, split_address
 from lb.secret import Box
 from lb.state import Traffic
+from lb.stats import Stats
 
 
 async def serve(config: Config, runtime: Runtime) -> None:
@@ -53,10 +68,15 @@ async def serve(config: Config, runtime: Runtime) -> None:
         config.listen,
         box,
         config.aliases,
+        config.access_log,
     )
+    if config.log == "syslog":
+        logs.to_syslog(runtime.log.sink)
     judge = Judge(runtime, catalog, box)
     certificates = Certificates(runtime.clock, judge.certificate)
     plane.contexts = certificates
+    stats = Stats(runtime.clock.monotonic)
+    plane.on_samples = stats.take
     loop: Loop[Traffic, Action] = Loop(
         name="traffic",
         desired=partial(desired.traffic, catalog, defaults),
@@ -83,21 +103,30 @@ async def serve(config: Config, runtime: Runtime) -> None:
     for mirror in mirrors.values():
         mirror.subscribe(take_in)
     runtime.records("vulcand", decoded)
-    runtime.metrics.registry.register(Counts(plane))
+    runtime.metrics.registry.register(Counts(plane, stats))
     runtime.state("lb", partial(state, plane, catalog, box))
     runtime.reconcile(loop, *mirrors.values())
     if not runtime.planning:
         runtime.tasks.start("sweep", plane.run())
         runtime.tasks.start("probe", Prober(plane).run())
         runtime.tasks.start("ocsp", certificates.run())
+        if config.statsd:
+            where = split_address(config.statsd)
+            runtime.tasks.start("statsd", statsd.run(where, config.statsd_prefix, plane, stats))
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
-        sock = await api.listen(
-            runtime, config, api.Api(runtime, mirrors, catalog, loop.caught_up, plane)
+        calls = Api(
+            runtime, mirrors, catalog, loop.caught_up, stats, box, config.access,
+            lambda: [live.spec for live in plane.frontends.values()],
+        )  # fmt: skip
+        sock = await apiserver.listen(
+            runtime, config.api, config.access, calls.app(), plane.inherited
         )
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR2, _usr2, runtime, plane, {("tcp", config.api): sock}
         )
         runtime.on_drain(partial(_drain, plane))
+        if config.access_log:
+            runtime.on_reload(lambda _: access.log(config.access_log).reopen())
         if config.pid_path:
             _write_pid(config.pid_path)
         await runtime.synced()

@@ -21,6 +21,7 @@ from lb.catalog import Catalog
 from lb.expr import ExpressionError
 from lb.fields import Invalid
 from lb.keys import Kind, Ref
+from lb.middleware import access
 from lb.route.parse import parse as parse_route
 from lb.secret import Box, KeyPair, opened
 from lb.state import ALIAS, Frontend, Host, Listener, Middleware, Pool, Server, Traffic
@@ -40,6 +41,7 @@ class Defaults:
     Attributes:
         listen: the built-in listener's address; None for no built-in listener.
         box: opens sealed key pairs; None where there is no seal key.
+        access_log: file that every frontend's requests are logged to; "" for none.
         aliases: (old, new): a route that holds `old` is served with `new` in its place too (§6.3).
     """
 
@@ -49,6 +51,7 @@ class Defaults:
     listen: str | None = ":8181"
     box: Box | None = None
     aliases: tuple[tuple[str, str], ...] = ()
+    access_log: str = ""
 
 
 def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffic:
@@ -179,6 +182,10 @@ def _frontends(
     written = sorted(
         catalog.middlewares.get(name, {}).values(), key=lambda one: (one.priority, one.ref.id)
     )
+    links = tuple(Middleware(m.ref.id, m.type, m.priority, m.body) for m in written)
+    if defaults.access_log:
+        logged = Middleware(access.NAME, access.NAME, 0, access.body(defaults.access_log))
+        links = (logged, *links)
     spec = Frontend(
         name,
         record.route,
@@ -191,7 +198,7 @@ def _frontends(
         record.pass_host,
         record.stream,
         f"a middleware cannot be used: {min(lacks.values())}" if lacks else "",
-        tuple(Middleware(m.ref.id, m.type, m.priority, m.body) for m in written),
+        links,
         record.policy,
     )
     yield spec

@@ -7,13 +7,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from lb.plane import Plane
+from lb.stats import Stats
+from lb.window import QUANTILES
 
 
 class Counts(Collector):
     """The data plane's counters, read when somebody asks."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, stats: Stats) -> None:
         self._plane = plane
+        self._stats = stats
 
     def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         """Return the families."""
@@ -50,4 +53,13 @@ class Counts(Collector):
         clients = GaugeMetricFamily(
             "lb_client_connections", "Client connections open.", plane.clients()
         )
-        return [requests, sent, active, idle, unrouted, refused, clients]
+        latency = GaugeMetricFamily(
+            "lb_frontend_latency_seconds",
+            "Time of the last minute's round trips at a quantile.",
+            labels=["frontend", "quantile"],
+        )
+        now = self._stats.now()
+        for name, figures in self._stats.frontends.items():
+            for quantile, value in zip(QUANTILES, figures.quantiles(now), strict=True):
+                latency.add_metric([name, f"{quantile / 100:g}"], value / 1e6)
+        return [latency, requests, sent, active, idle, unrouted, refused, clients]

@@ -398,6 +398,8 @@ def _valid_route(text: str, fault: str) -> None:
 def _middleware(ref: Ref, obj: Fields) -> Middleware:
     obj.text("Id")
     kind = obj.text("Type")
+    if "/" in kind:
+        raise Invalid(f"middleware of type {kind} is not supported")
     body: JSON = obj.get("Middleware", dict, {})
     try:
         types.make(kind, body)

@@ -38,10 +38,6 @@ def _v3(value: int) -> str | None:
     return None if value == 3 else "only etcd's v3 API is spoken; see `fairlead import-v2`"
 
 
-def _log(value: str) -> str | None:
-    return f'"{value}" {_SOON}; use console or json' if value in ("syslog", "logstash") else None
-
-
 def _engine(value: str) -> str | None:
     return (
         None if value == "etcd" else f'"{value}" {_SOON}; use -etcd-embedded for a store of our own'
@@ -72,7 +68,7 @@ SETTINGS: Final = Settings(
         Setting("default-listener", Kind.BOOL, True, "Open the built-in listener."),
         Setting("pidPath", help="File to write the process id to."),
         Setting("certPath", help="Had no effect in the original.", ignored="had no effect in the original either"),
-        Setting("log", Kind.STR, "console", "How log lines look: console, json.", check=_log),
+        Setting("log", Kind.STR, "console", "How log lines look: console, json, syslog (UDP 127.0.0.1:514) or logstash; another word counts as console."),
         Setting("logSeverity", Kind.STR, "WARN", "Least severity that is logged: panic, fatal, error, warn, info, debug, trace.", check=_severity),
         Setting("serverMaxHeaderBytes", Kind.INT, 1 << 20, "Longest head of a request.", unit="bytes", check=_positive),
         Setting("serverReadTimeout", Kind.DURATION, 60.0, "Longest wait for a client's next bytes, and for a server's first.", aliases=("readTimeout",), check=_positive),
@@ -80,13 +76,18 @@ SETTINGS: Final = Settings(
         Setting("endpointDialTimeout", Kind.DURATION, 5.0, "Longest time to connect to a server.", check=_positive),
         Setting("endpointReadTimeout", Kind.DURATION, 50.0, "Longest wait for a server's first byte; when not given, -serverReadTimeout.", check=_positive),
         Setting("sealKey", help="Key that opens and seals key pairs: 64 hexadecimal digits, as `vctl secret new_key` gives.", secret=True),
-        Setting("statsdAddr", help="Address of statsd.", refused=_SOON + "; metrics are on the admin socket"),
-        Setting("statsdPrefix", help="Prefix of statsd names.", refused=_SOON),
+        Setting("statsdAddr", help="host:port of statsd; empty: none."),
+        Setting("statsdPrefix", help="Prefix of statsd names."),
         Setting("trustForwardHeader", Kind.BOOL, False, "Keep the X-Forwarded-… fields that clients send."),
         Setting("memProfileRate", Kind.INT, 0, "Concerned Go's profiler.", ignored="concerns Go's profiler only"),
         Setting("enableJaegerTracing", Kind.BOOL, False, "Jaeger tracing.", refused=_SOON),
         Setting("debugJaegerTracing", Kind.BOOL, False, "Jaeger tracing.", refused=_SOON),
         Setting("aliases", help="OLD=NEW, separated by commas: a route that holds OLD is served with NEW in its place too."),
+        Setting("apiTokenFile", help="File with the token that callers of the admin API must give; empty: anybody may call.", ours=True),
+        Setting("apiCert", help="File of the admin API's certificate; empty: plain HTTP.", ours=True),
+        Setting("apiKey", help="File of that certificate's key.", ours=True),
+        Setting("apiClientCA", help="File of the CA that must have signed callers' certificates.", ours=True),
+        Setting("accessLog", help="File for a line of JSON for each request; -: stdout; empty: none.", ours=True),
         *common(drop=("log-level",)),
     ),
     summary="An HTTP load balancer configured by etcd keys or an API.",

@@ -30,6 +30,8 @@ _BUILT_IN: Final = {
     "trace": "lb.middleware.trace",
     "auth": "lb.middleware.auth",
 }
+_OWN: Final = {"/access": "lb.middleware.access"}
+"""What the daemon itself puts into chains; nobody can write it: the name is no field's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ def names() -> tuple[str, ...]:
 @cache
 def find(name: str) -> Type | None:
     """Return a type; None when there is none of this name."""
-    if name in _BUILT_IN:
-        built_in: Type = import_module(_BUILT_IN[name]).TYPE
+    module = _BUILT_IN.get(name) or _OWN.get(name)
+    if module:
+        built_in: Type = import_module(module).TYPE
         return built_in
     for point in entry_points(group=GROUP):
         if point.name == name:

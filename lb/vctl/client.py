@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 JSON = dict[str, Any]
 _TIMEOUT: Final = 30.0  # seconds
@@ -19,33 +22,50 @@ class ApiError(Exception):
 class Client:
     """Calls of one API."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, environ: Mapping[str, str] | None = None) -> None:
+        given = environ or {}
+        self._token = _token(given.get("VCTL_TOKEN_FILE", ""))
+        self._files = [given.get(name, "") for name in ("VCTL_CACERT", "VCTL_CERT", "VCTL_KEY")]
+        self.guarded = bool(self._token or self._files[1])
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiError(f'bad API address "{url}"')
         self._parts = parts
 
-    def call(self, method: str, *path: str, body: object = None) -> JSON:
+    def call(
+        self,
+        method: str,
+        *path: str,
+        body: object = None,
+        form: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> JSON:
         """Make a call and return its answer.
 
         Raises:
             ApiError: with the API's own message.
         """
         parts = self._parts
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
+        host = parts.hostname or ""
+        connection = http.client.HTTPConnection(host, parts.port, timeout=_TIMEOUT)
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(
+                host, parts.port, timeout=_TIMEOUT, context=self._context()
+            )
         target = "/".join(
             (parts.path.rstrip("/"), "v2", *(quote(piece, safe="") for piece in path))
         )
+        if query:
+            target += "?" + urlencode(query)
+        headers = {"Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body)
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            data = urlencode(form)
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
         try:
-            connection.request(
-                method,
-                target,
-                None if body is None else json.dumps(body),
-                {"Content-Type": "application/json"},
-            )
+            connection.request(method, target, data, headers)
             response = connection.getresponse()
             raw = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -60,3 +80,20 @@ class Client:
             message = answer.get("message") if isinstance(answer, dict) else None
             raise ApiError(str(message or f"status {response.status}"))
         return answer
+
+    def _context(self) -> ssl.SSLContext:
+        authority, cert, key = self._files
+        try:
+            context = ssl.create_default_context(cafile=authority or None)
+            if cert:
+                context.load_cert_chain(cert, key or None)
+        except OSError as error:
+            raise ApiError(f"VCTL_CACERT, VCTL_CERT, VCTL_KEY: {error}") from error
+        return context
+
+
+def _token(path: str) -> str:
+    try:
+        return Path(path).read_text().strip() if path else ""
+    except OSError as error:
+        raise ApiError(f"VCTL_TOKEN_FILE: {path}: {error.strerror}") from error

@@ -4,60 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from fairlead.duration import format_seconds
 from fairlead.flags import Kind, Setting, Values
 from lb.vctl import views
 from lb.vctl.client import JSON, Client
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a command leaves: a verdict, or tables (`text`); `raw` for --json."""
-
-    raw: object
-    message: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One verb of a noun."""
-
-    help: str
-    run: Callable[[Client, Values], Outcome]
-    flags: tuple[Setting, ...] = ()
-
+from lb.vctl.command import FORGIVE, TLS, TTL, Command, Outcome, listed, said, tell, tls, ttl
+from lb.vctl.host import HOST, SECRET
+from lb.vctl.middlewares import MIDDLEWARES
+from lb.vctl.service import DIFF, EXPORT, IMPORT, LOG, ROUTE, TOP, VALIDATE
 
 _ID: Final = Setting("id", help="Id of the object.")
 _BACKEND: Final = Setting("backend", help="Id of the backend.", aliases=("b",))
-_TTL: Final = Setting("ttl", Kind.DURATION, 0.0, "Time to live; 0: for ever.")
-_FORGIVE: Final = Setting("ignore-missing", Kind.BOOL, False, "Nothing to remove is no error.")
-
-
-def _tell(
-    call: Callable[[Client, Values], JSON], message: Callable[[Values], str]
-) -> Callable[[Client, Values], Outcome]:
-    def run(client: Client, values: Values) -> Outcome:
-        answer = call(client, values)
-        return Outcome(answer, message=message(values) or str(answer.get("message", "")))
-
-    return run
-
-
-def _ttl(values: Values) -> str:
-    return format_seconds(values.seconds("ttl"))
-
-
-def _list(title: str, *path: str, of: str = "") -> Callable[[Client, Values], Outcome]:
-    def run(client: Client, values: Values) -> Outcome:
-        where = (path[0], values.text(of), path[1]) if of else path
-        answer = client.call("GET", *where)
-        return Outcome(answer, text=views.section(title, answer.get(title)))
-
-    return run
 
 
 def _show(title: str, plural: str, flag: str = "id") -> Callable[[Client, Values], Outcome]:
@@ -93,6 +52,7 @@ def _backend(client: Client, values: Values) -> JSON:
             "Period": format_seconds(values.seconds("keepAlivePeriod")),
             "MaxIdleConnsPerHost": values.number("maxIdleConns"),
         },
+        "TLS": tls(values),
     }
     body = {"Id": values.text("id"), "Type": "http", "Settings": settings}
     return client.call("POST", "backends", body={"Backend": body})
@@ -103,7 +63,7 @@ def _server(client: Client, values: Values) -> JSON:
     if values.given("weight"):
         body["Weight"] = values.number("weight")
     where = "backends", values.text("backend"), "servers"
-    return client.call("POST", *where, body={"Server": body, "TTL": _ttl(values)})
+    return client.call("POST", *where, body={"Server": body, "TTL": ttl(values)})
 
 
 def _frontend(client: Client, values: Values) -> JSON:
@@ -117,6 +77,7 @@ def _frontend(client: Client, values: Values) -> JSON:
         "TrustForwardHeader": values.flag("trustForwardHeader"),
         "PassHostHeader": values.flag("passHostHeader"),
         "Stream": values.flag("stream"),
+        "StreamFlushIntervalNanoSecs": round(values.seconds("streamFlush") * 1e9),
     }
     body = {
         "Id": values.text("id"),
@@ -125,16 +86,19 @@ def _frontend(client: Client, values: Values) -> JSON:
         "Route": values.text("route"),
         "Settings": settings,
     }
-    return client.call("POST", "frontends", body={"Frontend": body, "TTL": _ttl(values)})
+    return client.call("POST", "frontends", body={"Frontend": body, "TTL": ttl(values)})
 
 
 def _listener(client: Client, values: Values) -> JSON:
-    body = {
+    body: JSON = {
         "Id": values.text("id"),
         "Protocol": values.text("proto"),
         "Address": {"Network": values.text("net"), "Address": values.text("addr")},
         "Scope": values.text("scope"),
+        "ProxyProtocol": values.text("proxy-header"),
     }
+    if body["Protocol"] == "https":
+        body["Settings"] = {"TLS": tls(values)}
     return client.call("POST", "listeners", body={"Listener": body})
 
 
@@ -142,17 +106,13 @@ def _remove(plural: str) -> Callable[[Client, Values], JSON]:
     return lambda client, values: client.call("DELETE", plural, values.text("id"))
 
 
-def _name(noun: str, verb: str) -> Callable[[Values], str]:
-    return lambda values: f"{noun} {verb}"
-
-
 COMMANDS: Final[dict[str, dict[str, Command]]] = {
     "backend": {
-        "ls": Command("List all backends.", _list("Backends", "backends")),
+        "ls": Command("List all backends.", listed("Backends", "backends")),
         "show": Command("Show a backend and its servers.", _show("Backends", "backends"), (_ID,)),
         "upsert": Command(
             "Write a backend.",
-            _tell(_backend, _name("backend", "upserted")),
+            tell(_backend, said("backend upserted")),
             (
                 _ID,
                 Setting("readTimeout", Kind.DURATION, 0.0, "Longest wait for a response's first byte."),
@@ -160,12 +120,13 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
                 Setting("handshakeTimeout", Kind.DURATION, 0.0, "Longest TLS handshake."),
                 Setting("keepAlivePeriod", Kind.DURATION, 0.0, "Period of TCP keep-alive probes."),
                 Setting("maxIdleConns", Kind.INT, 0, "Idle connections kept for each server."),
+                *TLS,
             ),
         ),
-        "rm": Command("Remove a backend.", _tell(_remove("backends"), _name("backend", "deleted")), (_ID, _FORGIVE)),
+        "rm": Command("Remove a backend.", tell(_remove("backends"), said("backend deleted")), (_ID, FORGIVE)),
     },
     "server": {
-        "ls": Command("List a backend's servers.", _list("Servers", "backends", "servers", of="backend"), (_BACKEND,)),
+        "ls": Command("List a backend's servers.", listed("Servers", "backends", "servers", of="backend"), (_BACKEND,)),
         "show": Command(
             "Show a server.",
             lambda client, values: _one_server(client, values),
@@ -173,35 +134,35 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
         ),
         "upsert": Command(
             "Write a server.",
-            _tell(_server, _name("server", "upserted")),
+            tell(_server, said("server upserted")),
             (
                 _ID,
                 _BACKEND,
                 Setting("url", help="URL of the server: http://host:port."),
                 Setting("weight", Kind.INT, 1, "Its share of the requests."),
-                _TTL,
+                TTL,
             ),
         ),
         "rm": Command(
             "Remove a server.",
-            _tell(
+            tell(
                 lambda c, v: c.call("DELETE", "backends", v.text("backend"), "servers", v.text("id")),
                 lambda v: f"Server {v.text('id')} deleted",
             ),
-            (_ID, _BACKEND, _FORGIVE),
+            (_ID, _BACKEND, FORGIVE),
         ),
     },
     "frontend": {
-        "ls": Command("List all frontends.", _list("Frontends", "frontends")),
+        "ls": Command("List all frontends.", listed("Frontends", "frontends")),
         "show": Command("Show a frontend and its middlewares.", _show("Frontends", "frontends"), (_ID,)),
         "upsert": Command(
             "Write a frontend.",
-            _tell(_frontend, _name("frontend", "upserted")),
+            tell(_frontend, said("frontend upserted")),
             (
                 _ID,
                 Setting("route", help="Route expression, e.g. Host(`a.example.org`) && Path(`/x`)."),
                 _BACKEND,
-                _TTL,
+                TTL,
                 Setting("maxMemBodyKB", Kind.INT, 0, "Body kept in memory for another try.", unit="KiB"),
                 Setting("maxBodyKB", Kind.INT, 0, "Largest body.", unit="KiB"),
                 Setting("failoverPredicate", help="When to try another server."),
@@ -209,42 +170,42 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
                 Setting("trustForwardHeader", Kind.BOOL, False, "Keep the client's X-Forwarded-… fields."),
                 Setting("passHostHeader", Kind.BOOL, False, "Pass on the client's Host."),
                 Setting("stream", Kind.BOOL, False, "Relay as it comes; no other try."),
+                Setting("streamFlush", Kind.DURATION, 0.0, "Longest wait before what came is passed on."),
             ),
         ),
-        "rm": Command("Remove a frontend.", _tell(_remove("frontends"), _name("frontend", "deleted")), (_ID, _FORGIVE)),
+        "rm": Command("Remove a frontend.", tell(_remove("frontends"), said("frontend deleted")), (_ID, FORGIVE)),
     },
     "listener": {
-        "ls": Command("List all listeners.", _list("Listeners", "listeners")),
+        "ls": Command("List all listeners.", listed("Listeners", "listeners")),
         "show": Command("Show a listener.", _show("Listeners", "listeners"), (_ID,)),
         "upsert": Command(
             "Write a listener.",
-            _tell(_listener, _name("listener", "upserted")),
+            tell(_listener, said("listener upserted")),
             (
                 _ID,
-                Setting("proto", help="Protocol: http."),
+                Setting("proto", help="Protocol: http or https."),
                 Setting("net", Kind.STR, "tcp", "Network: tcp or unix."),
                 Setting("addr", help="Address: host:port, or a path."),
                 Setting("scope", help="Route expression that requests must match too."),
+                Setting("proxy-header", Kind.STR, "none", "PROXY header that clients send: none, PROXY_V1, PROXY_V2, PROXY."),
+                *TLS,
             ),
         ),
-        "rm": Command("Remove a listener.", _tell(_remove("listeners"), _name("listener", "deleted")), (_ID, _FORGIVE)),
+        "rm": Command("Remove a listener.", tell(_remove("listeners"), said("listener deleted")), (_ID, FORGIVE)),
     },
+    "host": HOST,
+    "secret": SECRET,
+    "log": LOG,
+    "top": TOP,
+    **MIDDLEWARES,
     "status": {"": Command("Ask whether the load balancer serves.", _status)},
+    "route": ROUTE,
+    "export": EXPORT,
+    "import": IMPORT,
+    "diff": DIFF,
+    "validate": VALIDATE,
 }  # fmt: skip
 """What can be done; "" is the verb of a noun that has none."""
-
-NOT_BUILT: Final = (
-    "host",
-    "log",
-    "secret",
-    "top",
-    "ratelimit",
-    "connlimit",
-    "rewrite",
-    "cbreaker",
-    "trace",
-)
-"""Nouns of the original that are refused by name."""
 
 
 def _one_server(client: Client, values: Values) -> Outcome:

@@ -15,7 +15,8 @@ from typing import Final
 from fairlead.flags import Settings, UsageError, nearest
 from lb.vctl import views
 from lb.vctl.client import ApiError, Client
-from lb.vctl.commands import COMMANDS, NOT_BUILT, Command
+from lb.vctl.command import Command
+from lb.vctl.commands import COMMANDS
 
 DEFAULT_API: Final = "http://localhost:8182"
 
@@ -44,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         err.write("".join(f"{fault}\n" for fault in error.faults) + settings.usage())
         return 2
-    if values.args:
+    if values.args and not command.words:
         err.write(f'unexpected "{values.args[0]}"\n')
         return 2
     colour = out.isatty() and "NO_COLOR" not in os.environ
     try:
-        outcome = command.run(Client(api), values)
+        outcome = command.run(Client(api, os.environ), values)
     except ApiError as error:
         if (
             "ignore-missing" in values
@@ -60,13 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         out.write(views.verdict(str(error), good=False, colour=colour) + "\n")
         return 1
+    if outcome.done:
+        return 0
     if as_json:
         out.write(json.dumps(outcome.raw) + "\n")
     elif outcome.text:
         out.write(outcome.text)
     else:
-        out.write(views.verdict(outcome.message, good=True, colour=colour) + "\n")
-    return 0
+        out.write(views.verdict(outcome.message, good=outcome.good, colour=colour) + "\n")
+    return 0 if outcome.good else 1
 
 
 def _take(words: list[str], name: str, default: str) -> tuple[str, list[str]]:
@@ -96,8 +99,6 @@ def _command(words: list[str]) -> tuple[str, str, Command, list[str]]:
     if not words or words[0] in ("help", "-h", "-help", "--help"):
         raise _WrongLineError(_usage())
     noun, *rest = words
-    if noun in NOT_BUILT:
-        raise _WrongLineError(f"vctl {noun}: not built yet; built are {', '.join(COMMANDS)}")
     verbs = COMMANDS.get(noun)
     if verbs is None:
         near = nearest(noun, COMMANDS)
@@ -120,5 +121,5 @@ def _usage() -> str:
     return (
         "usage: vctl [--vulcan http://localhost:8182] [--json] noun verb [flags]\n\n"
         + views.table(rows)
-        + f"\n\nNot built yet: {', '.join(NOT_BUILT)}."
+        + "\n\nThe API's token and TLS: VCTL_TOKEN_FILE, VCTL_CACERT, VCTL_CERT, VCTL_KEY."
     )

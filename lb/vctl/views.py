@@ -49,6 +49,39 @@ def section(title: str, objects: Iterable[JSON] | None) -> str:
     return f"\n[{title}]\n\n{table([list(columns), *rows])}\n"
 
 
+def top(frontends: Sequence[JSON], servers: Sequence[JSON]) -> str:
+    """Return the two tables of `vctl top`."""
+    figures = ["50ile[ms]", "95ile[ms]", "99ile[ms]", "Status codes %", "Net. errors %"]
+    fronts = [["Id", "Route", "R/sec", *figures]]
+    fronts += [[_cell(one.get("Id")), _cell(one.get("Route")), *_figures(one)] for one in frontends]
+    rows = [["Id", "URL", "Reqs/sec", *figures, "Messages"]]
+    rows += [
+        [_cell(one.get("Id")), _cell(one.get("URL")), *_figures(one), _messages(one)]
+        for one in servers
+    ]
+    return f"\n[Frontends]\n\n{table(fronts)}\n\n[Servers]\n\n{table(rows)}\n"
+
+
+def _figures(one: JSON) -> list[str]:
+    counters = one["Stats"]["Counters"]
+    total = counters["Total"]
+    brackets = {b["Quantile"]: b["Value"] / 1e6 for b in one["Stats"]["LatencyBrackets"] or ()}
+    codes = ", ".join(
+        f"{c['Code']}: {100 * c['Count'] / total:.2f}"
+        for c in counters["StatusCodes"] or ()
+        if total
+    )
+    errors = 100 * counters["NetErrors"] / total if total else 0.0
+    rate = total * 1e9 / counters["Period"] if counters["Period"] else 0.0
+    times = [f"{brackets.get(quantile, 0.0):.2f}" for quantile in (50, 95, 99)]
+    return [f"{rate:.1f}", *times, codes, f"{errors:.2f}"]
+
+
+def _messages(one: JSON) -> str:
+    found = one["Stats"]["Verdict"]["Anomalies"] or ()
+    return _cell(", ".join(str(anomaly["Message"]) for anomaly in found))
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as padded columns; no space at a line's end."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

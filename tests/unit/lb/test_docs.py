@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lb import predicate, settings
 from lb.route.parse import parse
-from lb.vctl.commands import COMMANDS, NOT_BUILT
+from lb.vctl.commands import COMMANDS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "lb.md").read_text()
 OPTIONS = TEXT.partition("## Options")[2].partition("## Commands")[0]
@@ -42,12 +42,6 @@ def test_verbs_and_their_flags() -> None:
             for flag in command.flags:
                 names = (flag.name, *flag.aliases)
                 assert any(f"-{name}" in section for name in names), (noun, verb, flag.name)
-    for noun in NOT_BUILT:
-        assert noun in TEXT.partition("## Not built yet")[2] or noun in (
-            "rewrite",
-            "cbreaker",
-            "trace",
-        )
 
 
 def test_routes_and_predicates_in_the_text_parse() -> None:

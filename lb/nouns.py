@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fairlead lb`: explain a request, lint what stands in etcd."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fairlead.noun import OUTPUT, etcd_flags, etcd_options
+
+if TYPE_CHECKING:
+    from fairlead.errors import RecordError
+    from lb.catalog import Catalog
+    from lb.state import Frontend
+
+_ROOT = click.option("--etcd-key", default="", help="Root of the keys; default: both roots.")
+
+
+@click.group()
+def lb() -> None:
+    """Look at what the load balancer is told by etcd."""
+
+
+async def _load(options: Any, root: str) -> tuple[Catalog, dict[bytes, RecordError]]:
+    """Return the objects that stand in etcd, and the values that cannot be used."""
+    from fairlead.etcd.client import connect
+    from fairlead.records import Records
+    from lb import keys, records
+    from lb.catalog import Catalog
+    from lb.records import Record
+
+    roots = (root,) if root else keys.ROOTS
+    decoded: Records[Record] = Records(lambda kv: records.decode(kv, roots))
+    catalog = Catalog(roots, decoded.good, decoded.rejected)
+    async with connect(options) as store:
+        for one in roots:
+            found = (await store.range(keys.range_of(one))).kvs
+            changed = decoded.apply((kv.key, kv) for kv in found)
+            catalog.update(changed, [kv.key for kv in found])
+    return catalog, dict(decoded.rejected)
+
+
+def _read(root: str, flags: dict[str, str]) -> tuple[Catalog, dict[bytes, RecordError]]:
+    from fairlead.errors import FairleadError
+
+    try:
+        return asyncio.run(_load(etcd_options(**flags), root))
+    except FairleadError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _frontends(catalog: Catalog) -> list[Frontend]:
+    from lb import desired
+
+    return list(desired.traffic(catalog, desired.Defaults()).frontends.values())
+
+
+@lb.command()
+@click.argument("method")
+@click.argument("url")
+@click.option("-H", "--header", multiple=True, help="A field of the request: NAME: VALUE.")
+@_ROOT
+@etcd_flags
+@OUTPUT
+def explain(
+    method: str, url: str, header: tuple[str, ...], etcd_key: str, output: str, **flags: str
+) -> None:
+    """Tell which frontend METHOD URL goes to, why, and which were shadowed; exit 1 for none."""
+    from lb import explain as explaining
+
+    catalog, _ = _read(etcd_key, flags)
+    headers = {name.strip(): value.strip() for name, _, value in (h.partition(":") for h in header)}
+    try:
+        asked = explaining.query(method.upper(), url, headers)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    verdict = explaining.explain(_frontends(catalog), asked)
+    winner = verdict.winner
+    if output == "json":
+        told = {
+            "frontend": winner.id if winner else None,
+            "route": winner.route if winner else None,
+            "backend": winner.pool if winner else None,
+            "servers": sorted(catalog.servers.get(winner.pool, {})) if winner else [],
+            "refused": winner.refuse if winner else "",
+            "why": verdict.why,
+            "shadowed": [{"id": one.id, "route": one.route} for one in verdict.shadowed],
+        }
+        click.echo(json.dumps(told, indent=2))
+    elif winner is None:
+        click.echo(verdict.why)
+    else:
+        click.echo(f"frontend {winner.id}: {verdict.why}")
+        click.echo(f"  route    {winner.route}")
+        servers = catalog.servers.get(winner.pool, {})
+        urls = ", ".join(f"{name} {server.url}" for name, server in sorted(servers.items()))
+        click.echo(f"  backend  {winner.pool}: {urls or 'no servers: 503'}")
+        for link in winner.middlewares:
+            click.echo(f"  passes   {link.type} {link.id}, priority {link.priority}")
+        if winner.refuse:
+            click.echo(f"  closed   503: {winner.refuse}")
+        for one in verdict.shadowed:
+            click.echo(f"  shadows  {one.id}: {one.route}")
+    sys.exit(0 if winner else 1)
+
+
+@lb.command()
+@_ROOT
+@etcd_flags
+@OUTPUT
+def lint(etcd_key: str, output: str, **flags: str) -> None:
+    """Tell what is wrong with the objects in etcd; exit 1 where anything is."""
+    from lb import desired, tls
+
+    catalog, rejected = _read(etcd_key, flags)
+    found = [
+        (key.decode("utf-8", "backslashreplace"), error.reason) for key, error in rejected.items()
+    ]
+    found += [
+        (str(ref), why)
+        for ref, why in desired.problems(catalog).items()
+        if why != "its certificate is not offered: need secretbox to open sealed data"
+    ]
+    for name, backend in catalog.backends.items():
+        if not catalog.servers.get(name):
+            found.append((str(backend.ref), "has no servers: 503"))
+        found += [
+            (str(backend.ref), f"{suite}: OpenSSL lacks it") for suite in tls.left_out(backend.tls)
+        ]
+    used = {frontend.backend for frontend in catalog.frontends.values()}
+    used |= {name for f in catalog.frontends.values() for name, _ in f.policy.split}
+    found += [
+        (str(b.ref), "no frontend uses it") for n, b in catalog.backends.items() if n not in used
+    ]
+    found.sort()
+    if output == "json":
+        click.echo(json.dumps([{"what": what, "why": why} for what, why in found], indent=2))
+    else:
+        for what, why in found:
+            click.echo(f"{what}: {why}")
+        if not found:
+            click.echo("nothing to complain of")
+    sys.exit(1 if found else 0)
