@@ -38,9 +38,9 @@ async def _load(options: Any, root: str) -> tuple[Catalog, dict[bytes, RecordErr
     catalog = Catalog(roots, decoded.good, decoded.rejected)
     async with connect(options) as store:
         for one in roots:
-            found = (await store.range(keys.range_of(one))).kvs
-            changed = decoded.apply((kv.key, kv) for kv in found)
-            catalog.update(changed, [kv.key for kv in found])
+            async for page in store.pages(keys.range_of(one)):
+                changed = decoded.apply((kv.key, kv) for kv in page.kvs)
+                catalog.update(changed, [kv.key for kv in page.kvs])
     return catalog, dict(decoded.rejected)
 
 

@@ -22,7 +22,7 @@ _BACKEND: Final = Setting("backend", help="Id of the backend.", aliases=("b",))
 def _show(title: str, plural: str, flag: str = "id") -> Callable[[Client, Values], Outcome]:
     def run(client: Client, values: Values) -> Outcome:
         answer = client.call("GET", plural, values.text(flag))
-        text = views.section(title, [answer])
+        text = views.section(title if title == "Listeners" else title.removesuffix("s"), [answer])
         if title == "Backends":
             servers = client.call("GET", plural, values.text(flag), "servers").get("Servers")
             text += views.section("Servers", servers)
@@ -112,7 +112,7 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
         "show": Command("Show a backend and its servers.", _show("Backends", "backends"), (_ID,)),
         "upsert": Command(
             "Write a backend.",
-            tell(_backend, said("backend upserted")),
+            tell(_backend, lambda values: f"Backend(id={values.text('id')}) upserted"),
             (
                 _ID,
                 Setting("readTimeout", Kind.DURATION, 0.0, "Longest wait for a response's first byte."),
@@ -210,4 +210,4 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
 
 def _one_server(client: Client, values: Values) -> Outcome:
     answer = client.call("GET", "backends", values.text("backend"), "servers", values.text("id"))
-    return Outcome(answer, text=views.section("Servers", [answer]))
+    return Outcome(answer, text=views.section("Server", [answer]))

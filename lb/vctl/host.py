@@ -50,7 +50,7 @@ def _upsert(client: Client, values: Values) -> JSON:
 
 def _show(client: Client, values: Values) -> Outcome:
     answer = client.call("GET", "hosts", values.text("name"))
-    return Outcome(answer, text=views.section("Hosts", [answer]))
+    return Outcome(answer, text=views.section("Host", [answer]))
 
 
 def _write(path: str, text: str) -> str:

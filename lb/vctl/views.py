@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from fairlead.duration import format_ns
+
 JSON = dict[str, Any]
 _GAP: Final = 5
 
@@ -32,7 +34,7 @@ COLUMNS: Final[dict[str, dict[str, Callable[[JSON], object]]]] = {
         "Id": lambda o: o.get("Id"),
         "Priority": lambda o: o.get("Priority"),
         "Type": lambda o: o.get("Type"),
-        "Settings": lambda o: o.get("Middleware"),
+        "Settings": lambda o: _settings(str(o.get("Type")), o.get("Middleware") or {}),
     },
 }
 
@@ -42,11 +44,44 @@ def _of(obj: JSON, outer: str, inner: str) -> object:
     return value.get(inner) if isinstance(value, dict) else None
 
 
+_SHOWN: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "connlimit": (("connections", "Connections"), ("variable", "Variable")),
+    "rewrite": (("regexp", "Regexp"), ("replacement", "Replacement"), ("rewriteBody", "RewriteBody"), ("redirect", "Redirect")),
+    "trace": (("addr", "Addr"), ("reqHeaders", "ReqHeaders"), ("respHeaders", "RespHeaders")),
+    "cbreaker": (("condition", "Condition"), ("fallback", "FallbackDuration"), ("recovery", "RecoveryDuration"), ("period", "CheckPeriod")),
+}  # fmt: skip
+
+
+def _settings(kind: str, body: JSON) -> str:
+    """Return a middleware's settings in the original's words; of ours, name=value for each."""
+    if kind == "ratelimit":
+        rest = (("burst", "Burst"), ("var", "Variable"), ("rateVar", "RateVar"))
+        first = f"reqs/{body.get('PeriodSeconds')}s={body.get('Requests')}"
+        return ", ".join((first, *(f"{name}={_word(body.get(field))}" for name, field in rest)))
+    shown = _SHOWN.get(kind) or tuple((name, name) for name in body if kind not in ("auth", "basicauth"))  # fmt: skip
+    words = {name: _word(body.get(field)) for name, field in shown}
+    if kind == "cbreaker":
+        words |= {n: _duration(body.get(field)) for n, field in shown if n != "condition"}
+    if kind == "trace":
+        words |= {n: f"[{' '.join(body.get(field) or ())}]" for n, field in shown if n != "addr"}
+    return ", ".join(f"{name}={word}" for name, word in words.items())
+
+
+def _duration(value: object) -> str:
+    return format_ns(value) if isinstance(value, int) else str(value or "0s")
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
 def section(title: str, objects: Iterable[JSON] | None) -> str:
     """Return a titled table of objects, in the columns of their kind."""
-    columns = COLUMNS[title]
+    columns = COLUMNS.get(title) or COLUMNS[f"{title}s"]
     rows = [[_cell(look(obj)) for look in columns.values()] for obj in objects or ()]
-    return f"\n[{title}]\n\n{table([list(columns), *rows])}\n"
+    return f"\n[{title}]\n{table([list(columns), *rows])}\n"
 
 
 def top(frontends: Sequence[JSON], servers: Sequence[JSON]) -> str:
@@ -59,7 +94,7 @@ def top(frontends: Sequence[JSON], servers: Sequence[JSON]) -> str:
         [_cell(one.get("Id")), _cell(one.get("URL")), *_figures(one), _messages(one)]
         for one in servers
     ]
-    return f"\n[Frontends]\n\n{table(fronts)}\n\n[Servers]\n\n{table(rows)}\n"
+    return f"\n[Frontend]\n{table(fronts)}\n\n[Servers]\n{table(rows)}\n"
 
 
 def _figures(one: JSON) -> list[str]:
@@ -79,7 +114,8 @@ def _figures(one: JSON) -> list[str]:
 
 def _messages(one: JSON) -> str:
     found = one["Stats"]["Verdict"]["Anomalies"] or ()
-    return _cell(", ".join(str(anomaly["Message"]) for anomaly in found))
+    words = " ".join(f"({anomaly['Code']}) {anomaly['Message']}" for anomaly in found)
+    return _cell(f"[{words}]") if words else ""
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -59,7 +59,7 @@ def test_table() -> None:
     text = views.section(
         "Servers", [{"Id": "s1", "URL": "http://a"}, {"Id": "longer", "URL": "\x1b[2J"}]
     )
-    assert text == "\n[Servers]\n\nId         URL\ns1         http://a\nlonger     \\x1b[2J\n"
+    assert text == "\n[Servers]\nId         URL\ns1         http://a\nlonger     \\x1b[2J\n"
 
 
 def test_verdict_has_colour_on_a_terminal_only() -> None:
