@@ -35,7 +35,7 @@ from lb.state import Host, Listener, Ocsp, Pool
 _RETRY: Final = 60.0  # seconds after a fetch that failed
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=20, sock_connect=10)
 _ANSWER: Final = 1 << 20  # bytes of an OCSP answer that are read at most
-ALPN: Final = ("http/1.1",)
+ALPN: Final = ("h2", "http/1.1")
 
 
 class _Live:

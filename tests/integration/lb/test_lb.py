@@ -312,7 +312,7 @@ async def test_vctl_changes_what_the_next_request_sees(world: World) -> None:
     web = await world.web("s")
     vctl = world.lb.vctl
     assert await vctl("status") == (0, "OK: status: ok\n")
-    assert await vctl("backend", "upsert", "-id", "b1") == (0, "OK: backend upserted\n")
+    assert await vctl("backend", "upsert", "-id", "b1") == (0, "OK: Backend(id=b1) upserted\n")
     assert await vctl(
         "server", "upsert", "-id", "s1", "-b", "b1", "-url", web.url, "-ttl", "1h"
     ) == (0, "OK: server upserted\n")

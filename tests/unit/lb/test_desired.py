@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.etcd.types import KeyValue, Revision
@@ -88,6 +88,7 @@ def test_problems_name_what_is_not_served_as_written() -> None:
     assert "no backend key" in found['backend "b10"']
 
 
+@settings(deadline=None)
 @given(st.permutations(list(KEYS)))
 def test_any_order_of_keys_gives_the_same(order: list[str]) -> None:
     assert desired.traffic(load(order)[0], desired.Defaults()) == desired.traffic(
@@ -95,6 +96,7 @@ def test_any_order_of_keys_gives_the_same(order: list[str]) -> None:
     )
 
 
+@settings(deadline=None)  # the first middleware loads its modules
 @given(st.permutations(list(KEYS)), st.integers(0, len(KEYS)))
 def test_scoped_passes_lead_where_a_whole_one_does(order: list[str], gone: int) -> None:
     decoded: Records[Record] = Records(lambda kv: records.decode(kv, ROOTS))
