@@ -336,7 +336,7 @@ async def _keys(lb: Balancer, where: Path, token: str, key: str, cluster: Cluste
     assert line["first_byte_ms"] >= 0
 
 
-async def test_openapi_description_holds(world: World) -> None:
+async def test_openapi_description_holds(world: World, tmp_path: Path) -> None:
     """Bounded; a long run: `schemathesis run URL/v2/openapi.json --max-examples 1000`."""
     _, described = await call(world.lb.api, "GET", "/v2/openapi.json")
     assert described["openapi"] == "3.1.0"
@@ -346,7 +346,7 @@ async def test_openapi_description_holds(world: World) -> None:
     process = await asyncio.create_subprocess_exec(
         program, "run", f"{world.lb.api}/v2/openapi.json", "--max-examples", "8", "--seed", "7",
         "--phases", "examples,fuzzing", "--no-color", "--exclude-checks", "unsupported_method,positive_data_acceptance,missing_required_header",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=tmp_path,
     )  # fmt: skip
     async with asyncio.timeout(100):
         out, _ = await process.communicate()
