@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from confd.keys import effective_prefix, fetch_key
-from fairlead.duration import parse_seconds
+from confd.reader import Reader, read_mode
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.flags import nearest
 
@@ -171,63 +171,6 @@ _COMMANDS: Final = (
 _KNOWN: Final = (*_STRINGS, *_NUMBERS, *_BOOLS, "keys", "wait")
 
 
-@dataclass(slots=True)
-class _Reader:
-    file: str
-    table: Mapping[str, Any]
-    errors: list[ConfigError]
-
-    def fault(self, name: str, value: object, reason: str) -> None:
-        shown = "" if value is None else str(value)
-        self.errors.append(ConfigError(f'key "{name}"', shown, self.file, reason))
-
-    def get(self, name: str) -> Any:
-        """Return a key's value, its exact name preferred, any letter case taken."""
-        if name in self.table:
-            return self.table[name]
-        return next((v for key, v in self.table.items() if key.lower() == name), None)
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if value is None or isinstance(value, str):
-            return value or ""
-        self.fault(name, value, "must be a string")
-        return ""
-
-    def number(self, name: str) -> int | None:
-        value = self.get(name)
-        if value is None or (type(value) is int and value >= 0):
-            return value
-        self.fault(name, value, "must be a whole number, not negative")
-        return None
-
-    def strings(self, name: str) -> tuple[str, ...]:
-        value = self.get(name)
-        if value is None:
-            return ()
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        self.fault(name, value, "must be a list of strings")
-        return ()
-
-    def flag(self, name: str) -> bool:
-        value = self.get(name)
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        self.fault(name, value, "must be true or false")
-        return False
-
-    def seconds(self, name: str, default: float) -> float:
-        text = self.text(name)
-        if not text:
-            return default
-        try:
-            return parse_seconds(text)
-        except ValueError as error:
-            self.fault(name, text, str(error))
-            return default
-
-
 def decode_resource(file: str, text: str, defaults: Defaults = Defaults()) -> TemplateResource:
     """Return the resource a file describes.
 
@@ -250,7 +193,7 @@ def decode_resource(file: str, text: str, defaults: Defaults = Defaults()) -> Te
     if isinstance(table, list) and all(isinstance(item, dict) for item in table):
         found = _group(file, tables.get("group"), table, backend, defaults, errors)
     elif isinstance(table, dict):
-        reader = _Reader(file, table, errors)
+        reader = Reader(file, table, errors)
         found = _resource(reader, file, _KNOWN, backend, defaults)
         if "group" in tables:
             reader.fault("group", None, "a group is made of [[template]] tables")
@@ -281,11 +224,11 @@ def _group(
 ) -> TemplateResource:
     """Return a resource of several templates that are installed together."""
     own = table if isinstance(table, dict) else {}
-    reader = _Reader(file, own, errors)
+    reader = Reader(file, own, errors)
     warnings = _unknown(reader, (*_COMMANDS, "name"))
     found: list[TemplateResource] = []
     for number, member in enumerate(members, 1):
-        part = _Reader(f"{file}#{number}", member, errors)
+        part = Reader(f"{file}#{number}", member, errors)
         known = tuple(name for name in _KNOWN if name not in _COMMANDS)
         for name in _COMMANDS:
             if part.get(name) is not None:
@@ -306,7 +249,7 @@ def _group(
     )
 
 
-def _commands(reader: _Reader, defaults: Defaults, resource: TemplateResource) -> TemplateResource:
+def _commands(reader: Reader, defaults: Defaults, resource: TemplateResource) -> TemplateResource:
     """Return a resource with what it runs, and when."""
     return replace(
         resource,
@@ -319,13 +262,13 @@ def _commands(reader: _Reader, defaults: Defaults, resource: TemplateResource) -
     )
 
 
-def _wait(reader: _Reader, defaults: Defaults) -> Wait:
+def _wait(reader: Reader, defaults: Defaults) -> Wait:
     """Return `wait = {min = "2s", max = "10s"}`, or the fork's `debounce`, and `splay`."""
     quiet = reader.seconds("debounce", defaults.debounce)
     most = quiet
     table = reader.get("wait")
     if isinstance(table, dict) and table.keys() <= {"min", "max"}:
-        inner = _Reader(reader.file, table, reader.errors)
+        inner = Reader(reader.file, table, reader.errors)
         quiet = inner.seconds("min", quiet)
         most = inner.seconds("max", 4 * quiet)
         if most < quiet:
@@ -335,7 +278,7 @@ def _wait(reader: _Reader, defaults: Defaults) -> Wait:
     return Wait(quiet, most, reader.seconds("splay", 0.0))
 
 
-def _unknown(reader: _Reader, known: Sequence[str]) -> tuple[str, ...]:
+def _unknown(reader: Reader, known: Sequence[str]) -> tuple[str, ...]:
     """Return a warning for each key that is not known."""
     warnings: list[str] = []
     for key in reader.table:
@@ -347,7 +290,7 @@ def _unknown(reader: _Reader, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _resource(
-    reader: _Reader, file: str, known: Sequence[str], backend: str, defaults: Defaults
+    reader: Reader, file: str, known: Sequence[str], backend: str, defaults: Defaults
 ) -> TemplateResource:
     src, dest = reader.text("src"), reader.text("dest")
     if not src:
@@ -355,7 +298,7 @@ def _resource(
     if not dest or dest.endswith("/"):
         reader.fault("dest", dest, "must name a file")
     warnings: list[str] = []
-    mode = _mode(reader, warnings)
+    mode = read_mode(reader, warnings)
     effective = effective_prefix(defaults.prefix, reader.text("prefix"), defaults.prefix_mode)
     keys = reader.strings("keys")
     for key in keys:
@@ -400,23 +343,3 @@ def _key(prefix: str, key: str, sources: Collection[str]) -> str:
     if colon and name in sources:
         return f"{name}:{fetch_key('/', rest)}"
     return fetch_key(prefix, key)
-
-
-def _mode(reader: _Reader, warnings: list[str]) -> int | None:
-    text = reader.text("mode")
-    if not text:
-        return None
-    plain = text.replace("_", "") if "_" in text else text
-    try:
-        octal = plain[:1] == "0" and plain[1:].isdigit()
-        value = int(plain, 8 if octal else 0)
-    except ValueError:
-        reader.fault("mode", text, 'not a number; octal is written "0644"')
-        return None
-    if value < 0 or value >= 1 << 32:
-        reader.fault("mode", text, "out of range")
-        return None
-    if plain.isdigit() and plain[0] != "0" and set(plain) <= set("01234567"):
-        # the original reads it as decimal, and so do we (trap 3)
-        warnings.append(f'mode "{text}" is decimal, so {value & 0o777:04o}; octal is "0{text}"')
-    return value & 0o777

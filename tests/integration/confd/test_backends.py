@@ -83,7 +83,7 @@ async def test_redis(tmp_path: Path, confd: Confd) -> None:
             await asyncio.sleep(0.2)
             assert not waiting.done(), "only its own keys wake it"
             await client.set("/app/b", "2")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(10):
                 await waiting
             assert dict(await backend.read(["/app"]))["/app/b"] == b"2"
         async with opened("redis", f"127.0.0.1:{port}/0", password="pw", separator=":") as backend:
@@ -95,7 +95,7 @@ async def test_redis(tmp_path: Path, confd: Confd) -> None:
         dest = confd.resource("r", '{{range gets "/app/*"}}{{base .Key}} {{end}}', ["/app"])
         flags = ("-backend", "redis", "-client-key", "pw")
         async with confd.running((f"127.0.0.1:{port}",), *flags, "-watch"):
-            await eventually(lambda: text(dest) == "a b ")
+            await eventually(lambda: text(dest) == "a b ", 20)
             await client.set("/app/c", "3")
             took = await eventually(lambda: text(dest) == "a b c ")
             assert took < 2
@@ -276,6 +276,22 @@ async def test_a_table_backend_is_a_source_of_the_resource_alone(confd: Confd) -
     async with real_etcd() as etcd:
         assert await confd.run(etcd.endpoints, "-onetime") == 0, text(confd.log)
     assert text(dest) == "true"
+
+
+async def test_two_etcds_in_one_resource(confd: Confd) -> None:
+    template = '{{getv "/k"}} {{getv "other:/k"}}'
+    dest = confd.resource("a", template, ["/k", "other:/k"])
+    async with real_etcd() as one, real_etcd() as two:
+        (confd.conf / "sources.toml").write_text(
+            f'[other]\nbackend = "etcd"\nnodes = ["{two.endpoints[0]}"]\n'
+        )
+        await one.etcdctl("put", "/k", "one")
+        await two.etcdctl("put", "/k", "two")
+        assert await confd.run(one.endpoints, "-onetime") == 0, text(confd.log)
+        assert text(dest) == "one two"
+        async with confd.running(one.endpoints, "-watch"):
+            await two.etcdctl("put", "/k", "three")
+            await eventually(lambda: text(dest) == "one three")
 
 
 def test_a_backend_nobody_has() -> None:

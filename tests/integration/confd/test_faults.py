@@ -351,6 +351,21 @@ async def test_quiet_time_and_batches(confd: Confd) -> None:
             await eventually(lambda: text(dest) == "19" and text(marks) == "x\nx\n")
 
 
+async def test_a_batch_is_one_pass_and_splay_delays(confd: Confd) -> None:
+    marks = confd.root / "n"
+    dest = confd.resource("a", VALUE, ["/k"], reload_cmd=f"echo x >> {marks}")
+    late = confd.resource("b", VALUE, ["/k"], splay="200ms")
+    async with real_etcd() as etcd, connect(Options(endpoints=etcd.endpoints)) as store:
+        await store.put(b"/k", b"start")
+        async with confd.running(etcd.endpoints, "-watch", "-batch-interval", "500ms"):
+            await eventually(lambda: text(marks) == "x\n" and text(late) == "start")
+            for number in range(20):
+                await store.put(b"/k", b"%d" % number)
+            await eventually(lambda: text(dest) == text(late) == "19" and text(marks) == "x\nx\n")
+            await store.put(b"/k", b"last")  # pending ones are processed at the end
+        assert text(dest) == "last"
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_pages_and_state(confd: Confd) -> None:
     confd.resource("a", '{{getv "/db/password"}}', ["/db"], reload_cmd="false")

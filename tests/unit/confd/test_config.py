@@ -10,6 +10,7 @@ import pytest
 from confd.check import run_checks
 from confd.config import Config, configure
 from confd.settings import SETTINGS, both_syntaxes
+from confd.world import Machine
 from fairlead.configfile import parse
 from fairlead.errors import ConfigErrors
 from fairlead.etcd.options import Options
@@ -93,6 +94,36 @@ def test_onetime_beats_watch() -> None:
 def test_refused_values(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(ConfigErrors, match=said):
         config(*words)
+
+
+def test_srv_records_name_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def services(self: Machine, name: str) -> list[tuple[str, int, int, int]]:
+        asked.append(name)
+        return [("b.", 2, 2, 1), ("a.", 1, 1, 1)] if "none" not in name else []
+
+    monkeypatch.setattr(Machine, "services", services)
+    assert etcd("-srv-record", "_e._tcp.x.").endpoints == ("http://a:1", "http://b:2")
+    found = config("-backend", "redis", "-srv-domain", "d.example")
+    assert found.sources[""].backend.nodes == ("a:1", "b:2")
+    assert asked == ["_e._tcp.x", "_redis._tcp.d.example"]
+    with pytest.raises(ConfigErrors, match="Cannot get nodes from SRV records"):
+        config("-srv-record", "none")
+
+
+def test_named_sources(tmp_path: Path) -> None:
+    file = tmp_path / "sources.toml"
+    file.write_text('[one]\nbackend = "env"\n[two]\nbackend = "etcd"\nnodes = ["h:1"]\n')
+    found = config("-confdir", str(tmp_path))
+    assert set(found.sources) == {"", "one", "two"}
+    assert found.defaults.sources == {"one", "two"}
+    assert (found.sources["two"].etcd or Options()).endpoints == ("h:1",)
+    assert found.loose_sources == {"one"}
+    file.write_text('[one]\nbackend = "nonsense"\n["a b"]\nx = 1\n')
+    with pytest.raises(ConfigErrors) as caught:
+        config("-confdir", str(tmp_path))
+    assert len(caught.value.errors) == 2
 
 
 @pytest.mark.parametrize("flag", ["-secret-keyring=x", "-table=x"])
