@@ -33,7 +33,8 @@ async def two(config):
                 await it.start(name)
             yield it
         finally:
-            for name in "ab":  # wireguard-go lives as long as its device
+            for name in "ab":  # wireguard-go lives as long as its device, which flanneld mends
+                await it.daemons[name].stop()
                 for dev in ("flannel-wg", "flannel-wg-v6"):
                     await it.site[name].run("ip", "link", "del", dev, check=False)
 
