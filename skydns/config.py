@@ -84,6 +84,7 @@ class Config:
         binds: addresses to answer on beside `address`.
         pages: `health` and `ready` of a Corefile: kind, host, port.
         lameduck: seconds to go on answering after SIGTERM.
+        warnings: what the Corefile says without effect.
         corefile, reload: the file to look at anew, and every how many seconds; 0: never.
         metrics: where they are served, under which names.
         peers: who may have our zones, who is told of changes.
@@ -110,6 +111,7 @@ class Config:
     binds: tuple[Server, ...] = ()
     pages: tuple[tuple[str, str, int], ...] = ()
     lameduck: float = 0.0
+    warnings: tuple[str, ...] = ()
     corefile: str = ""
     reload: float = 0.0
     rate: int = 0
@@ -275,6 +277,7 @@ def configure(given: Values) -> Config:
         binds=tuple(Server(host, address[1]) for host in said.binds),
         pages=tuple(said.pages),
         lameduck=said.lameduck,
+        warnings=tuple(f"{values.text('conf')}: {each}" for each in said.idle),
         corefile=values.text("conf"),
         reload=said.reload,
         metrics=Exported(

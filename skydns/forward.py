@@ -38,7 +38,7 @@ from skydns.exchange import Habits, Sent, exchange
 from skydns.health import Health
 from skydns.message import Query
 from skydns.rrs import RR, Question
-from skydns.upstream import Routes, Upstream
+from skydns.upstream import Probe, Routes, Upstream
 
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
 PATIENCE: Final = 1.8  # seconds to try before what has run out is served (RFC 8767 §5)
@@ -236,7 +236,7 @@ class Forwarder:
             for task, (server, begun) in running.items():
                 task.cancel()
                 if loop.time() - begun >= upstream.hedge:  # others were faster, again
-                    self.health.failed(server, upstream.fails)
+                    self.health.failed(server, upstream.fails, upstream.probe)
         return unwell
 
     async def _ask_one(
@@ -250,14 +250,15 @@ class Forwarder:
                     server, sent, self._habit(server), tcp=upstream.tcp, context=self._tls(server)
                 )
         except _FAILURES:
-            self.health.failed(server, upstream.fails)
+            self.health.failed(server, upstream.fails, upstream.probe)
             return None
         self.health.well(server)
         return found
 
-    async def _alive(self, server: Server) -> bool:
+    async def _alive(self, server: Server, probe: Probe) -> bool:
         """Say whether a server answers anything at all."""
-        sent = Sent(names.ROOT, rrs.NS, rrs.IN, message.RD, do=False)
+        flags = message.RD if probe.recursive else 0
+        sent = Sent(probe.name, rrs.NS, rrs.IN, flags, do=False)
         try:
             async with asyncio.timeout(2.0):
                 await exchange(server, sent, self._habit(server), context=self._tls(server))

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from skydns.addresses import Server
+from skydns.upstream import USUAL, Probe
 
-_FIRST: Final = 0.5  # seconds to the first probe, growing
-_LAST: Final = 5.0
+_LONGEST: Final = 10  # times the first pause between two probes
 
 
 class Health:
@@ -28,7 +28,7 @@ class Health:
     """
 
     def __init__(
-        self, alive: Callable[[Server], Awaitable[bool]], said: Callable[[str, Server], None]
+        self, alive: Callable[[Server, Probe], Awaitable[bool]], said: Callable[[str, Server], None]
     ) -> None:
         self.down: dict[Server, asyncio.Task[None]] = {}
         self.failures: Counter[Server] = Counter()
@@ -37,13 +37,13 @@ class Health:
         self._alive = alive
         self._said = said
 
-    def failed(self, server: Server, most: int) -> None:
+    def failed(self, server: Server, most: int, probe: Probe = USUAL) -> None:
         """Note that a server did not answer; 0 as `most`: it never counts as down."""
         self.failures[server] += 1
         self._row[server] += 1
         if most and self._row[server] >= most and server not in self.down:
             self._said("down", server)
-            self.down[server] = asyncio.ensure_future(self._probe(server))
+            self.down[server] = asyncio.ensure_future(self._probe(server, probe))
 
     def well(self, server: Server) -> None:
         """Note that a server answered."""
@@ -72,14 +72,14 @@ class Health:
         self.forget(tuple(self.down))
         await asyncio.gather(*probes, return_exceptions=True)
 
-    async def _probe(self, server: Server) -> None:
-        pause = _FIRST
+    async def _probe(self, server: Server, probe: Probe) -> None:
+        pause = probe.first
         while True:
             await asyncio.sleep(pause)
-            if await self._alive(server):
+            if await self._alive(server, probe):
                 self._row.pop(server, None)
                 del self.down[server]
                 self._said("answers again", server)
                 return
             self.failures[server] += 1
-            pause = min(pause * 1.5, _LAST)
+            pause = min(pause * 1.5, probe.first * _LONGEST)

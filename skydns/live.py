@@ -63,6 +63,7 @@ class Live:
         """Fix what only a restart changes; return the forwarder."""
         stored = self.stored or Stored()
         self._started = self.stored
+        self._warn()
         if stored.dns_addr:
             host, _, port = stored.dns_addr.rpartition(":")
             self.address = (host.strip("[]"), int(port))
@@ -72,6 +73,11 @@ class Live:
         shown = ",".join(map(str, self.forwarder.upstream.servers))
         self._runtime.log.info("name servers", servers=shown or "none")
         return self.forwarder
+
+    def _warn(self) -> None:
+        """Log what the Corefile says in vain."""
+        for each in self._given.warnings:
+            self._runtime.log.warning("without effect", place=each)
 
     def _said(self, event: str, server: Server) -> None:
         """Log what happens to a name server."""
@@ -184,7 +190,9 @@ class Live:
             stub_records=given.stub_records,
             signing=given.signing,
             signatures=given.signatures,
+            warnings=given.warnings,
         )
+        self._warn()
         self.changed()
 
 

@@ -19,6 +19,7 @@ from skydns import keys, names
 from skydns.addresses import Server, parse_server, resolv_conf
 from skydns.cache import Bounds
 from skydns.corefile import Block, CorefileError, Directive
+from skydns.upstream import Probe
 
 _NOTHING: Final = frozenset(
     ("stubzones", "upstream", "debug")
@@ -38,6 +39,7 @@ class Translated:
         metrics: of `prometheus`: host, port.
         lameduck: seconds to go on answering after SIGTERM.
         reload: seconds between two looks at the file; 0: none.
+        idle: what is accepted without effect, with line and reason.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class Translated:
     metrics: list[tuple[str, int, str]] = field(default_factory=list)
     lameduck: float = 0.0
     reload: float = 0.0
+    idle: list[str] = field(default_factory=list)
 
 
 class Overlaid:
@@ -211,7 +214,9 @@ def _etcd(plugin: Directive, block: Block, found: Translated) -> None:
             case "no_apex_fallback":
                 found.apex_fallback = False
             case name if name in _NOTHING:
-                continue
+                found.idle.append(
+                    f"line {each.line}: etcd: {name} has no effect, as in the original"
+                )
             case name:
                 raise CorefileError(f"line {each.line}: etcd: unknown property '{name}'")
     for name, value in said.items():
@@ -290,7 +295,8 @@ def _forward(plugin: Directive, block: Block, found: Translated) -> None:
             case "force_tcp":
                 more["tcp"] = True
             case "prefer_udp":
-                continue  # it is what we do
+                if not more.get("tcp"):  # else force_tcp wins, as in the original
+                    more["tcp"] = False
             case "read_timeout":
                 more["timeout"] = _seconds(_one(each), each.line)
             case "max_fails":
@@ -299,8 +305,16 @@ def _forward(plugin: Directive, block: Block, found: Translated) -> None:
                 more["rotate"] = each.args[0] != "sequential"
             case "tls_servername":
                 servers = [server._replace(name=_one(each)) for server in servers]
-            case "expire" | "health_check" | "max_idle_conns" if each.args:
-                continue  # connections are not kept; probes go every half to five seconds
+            case "health_check":
+                more["probe"] = _probe(each)
+            case "expire" | "max_idle_conns":
+                if each.name == "expire":
+                    _seconds(_one(each), each.line)
+                elif not _one(each).isdecimal():
+                    raise CorefileError(f"line {each.line}: max_idle_conns takes a number")
+                found.idle.append(
+                    f"line {each.line}: forward: {each.name} has no effect: connections are not kept"
+                )
             case _:
                 raise _refused(plugin, each)
     for zone_text in block.zones:
@@ -312,6 +326,28 @@ def _forward(plugin: Directive, block: Block, found: Translated) -> None:
                     f"line {plugin.line}: forward: {names.to_text(longer)} is there twice"
                 )
             found.routes[longer] = tuple(servers), more
+
+
+def _probe(each: Directive) -> Probe:
+    """Return what `health_check DURATION [no_rec] [domain NAME]` says."""
+    if not each.args:
+        raise CorefileError(f"line {each.line}: health_check takes a time")
+    first = _seconds(each.args[0], each.line)
+    if not first:
+        raise CorefileError(f"line {each.line}: health_check: the time must be more than 0")
+    probe, rest = Probe(first), list(each.args[1:])
+    while rest:
+        match rest:
+            case ["no_rec", *rest]:
+                probe = probe._replace(recursive=False)
+            case ["domain", name, *rest]:
+                try:
+                    probe = probe._replace(name=names.from_text(name).lower())
+                except ValueError as error:
+                    raise CorefileError(f"line {each.line}: health_check: {error}") from error
+            case _:
+                raise CorefileError(f'line {each.line}: health_check: "{rest[0]}" is not supported')
+    return probe
 
 
 def _loadbalance(plugin: Directive, block: Block, found: Translated) -> None:

@@ -6,10 +6,28 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from skydns import names
 from skydns.addresses import Server
 from skydns.cache import Bounds
+
+
+class Probe(NamedTuple):
+    """How a server that is down is asked whether it answers again.
+
+    Attributes:
+        first: seconds until the first probe; the pauses grow to ten times as much.
+        recursive: RD is set.
+        name: of the NS records that are asked for, folded.
+    """
+
+    first: float = 0.5
+    recursive: bool = True
+    name: bytes = names.ROOT
+
+
+USUAL: Final = Probe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,7 @@ class Upstream:
         ndots: names with fewer labels are not asked for.
         clients: networks whose queries are passed on.
         fails: failures in a row after which a server is asked last until a probe reaches it.
+        probe: how it is found out that one answers again.
         tcp: begin with TCP.
         excepted: folded names that are not asked for, with all below.
         stub: queries carry the mark by which a loop is seen.
@@ -37,6 +56,7 @@ class Upstream:
     clients: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     hedge: float = 0.4
     fails: int = 2
+    probe: Probe = USUAL
     tcp: bool = False
     excepted: frozenset[bytes] = frozenset()
     stub: bool = False

@@ -128,6 +128,8 @@ def test_every_property_of_etcd(tmp_path):
     ("a.test {\n forward . 192.0.2.1\n}", "no block has the plugin etcd"),
     ("a.test {\n etcd\n forward . dns.example\n}", 'forward: "dns.example" is neither'),
     ("a.test {\n etcd\n forward . 192.0.2.1 {\n  next NXDOMAIN\n }\n}", 'property "next"'),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  health_check 1s twice\n }\n}", '"twice" is not supported'),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  max_idle_conns some\n }\n}", "max_idle_conns takes a number"),
     ("quic://a.test {\n etcd\n}", "scheme quic"),
     ("a.test {\n etcd\n import nothing\n}", 'import "nothing": no such'),
     ('a.test {\n chaos "x\n}', "line 2: a quoted string does not end"),
@@ -176,6 +178,25 @@ def test_imports_that_go_round_end(tmp_path):
     (tmp_path / "round").write_text("import round\n")
     with pytest.raises(CorefileError, match="ends somewhere"):
         corefile.parse("a.test {\n import round\n}", {}, tmp_path)
+
+
+def test_properties_of_forward_work_or_are_named(tmp_path):
+    found = configured(tmp_path, """
+        . {
+            etcd a.test
+            forward . 192.0.2.1 {
+                health_check 2s no_rec domain Probe.test
+                prefer_udp
+                expire 10s
+                max_idle_conns 5
+            }
+        }
+        """)  # fmt: skip
+    assert found.routes.default.probe == (2.0, False, names.from_text("probe.test"))
+    assert [warning.partition(": ")[2] for warning in found.warnings] == [
+        "line 7: forward: expire has no effect: connections are not kept",
+        "line 8: forward: max_idle_conns has no effect: connections are not kept",
+    ]
 
 
 def test_cache_and_stale():

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skydns import exchange, forward, message, names, rrs
+from skydns import exchange, forward, health, message, names, rrs
+from skydns.addresses import Server
 from skydns.answer import Reply
+from skydns.upstream import Probe
 
 
 def query(name="Www.example.org.", rtype="A", **options):
@@ -113,3 +115,20 @@ def test_nothing_a_server_says_raises(data):
         reply = forward.relayed(asked, found, 1232)
         assert reply[:2] == b"\0\x63"
         forward.completed(Reply(rrs.NOERROR), found)
+
+
+async def test_a_server_that_is_down_is_probed_as_the_route_says():
+    asked = []
+
+    async def alive(server, probe):
+        asked.append((server, probe))
+        return len(asked) == 2
+
+    said = []
+    watched = health.Health(alive, lambda event, server: said.append(event))
+    server, probe = Server("192.0.2.1", 53), Probe(0.001, recursive=False, name=b"\4test\0")
+    watched.failed(server, 1, probe)
+    await watched.down[server]
+    assert asked == [(server, probe)] * 2
+    assert said == ["down", "answers again"]
+    assert not watched.down
