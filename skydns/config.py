@@ -16,6 +16,7 @@ from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
 from skydns import corefile, keys, names, stub
+from skydns.acl import Acl
 from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
 from skydns.corefile import CorefileError
@@ -84,6 +85,7 @@ class Config:
         binds: addresses to answer on beside `address`.
         pages: `health` and `ready` of a Corefile: kind, host, port.
         lameduck: seconds to go on answering after SIGTERM.
+        acl: who may ask what, as a Corefile says.
         warnings: what the Corefile says without effect.
         corefile, reload: the file to look at anew, and every how many seconds; 0: never.
         metrics: where they are served, under which names.
@@ -111,6 +113,7 @@ class Config:
     binds: tuple[Server, ...] = ()
     pages: tuple[tuple[str, str, int], ...] = ()
     lameduck: float = 0.0
+    acl: Acl = field(default_factory=Acl)
     warnings: tuple[str, ...] = ()
     corefile: str = ""
     reload: float = 0.0
@@ -277,6 +280,7 @@ def configure(given: Values) -> Config:
         binds=tuple(Server(host, address[1]) for host in said.binds),
         pages=tuple(said.pages),
         lameduck=said.lameduck,
+        acl=Acl(next(iter(said.acls.values()), {})),
         warnings=tuple(f"{values.text('conf')}: {each}" for each in said.idle),
         corefile=values.text("conf"),
         reload=said.reload,

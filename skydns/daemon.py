@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Never
@@ -21,7 +22,7 @@ from fairlead.admin import Listener
 from fairlead.etcd.types import KeyRange
 from fairlead.reconcile import Guard, Loop
 from fairlead.records import Records
-from skydns import apply, desired, keys, listening, names, observe, plan, records, stored
+from skydns import acl, apply, desired, keys, listening, names, observe, plan, records, stored
 from skydns.compiled import Answers
 from skydns.config import Config
 from skydns.cookies import Cookies
@@ -89,7 +90,9 @@ async def serve(config: Config, runtime: Runtime) -> None:
     sockets.transfers = transfers = Transfers(answers, config.peers, runtime.clock.monotonic)
     if config.log_every:
         sockets.log = QueryLog(runtime.log.info, config.log_every)
+    sockets.screen = acl.screen(config.acl, answers.count)
     others: list[Sockets | Listener] = [*await listening.start(config, runtime, sockets, live)]
+    runtime.on_reload(partial(_screen, answers, (sockets, *others)))
     others += await listening.metrics(config, runtime)
     try:
         runtime.metrics.registry.register(
@@ -118,6 +121,13 @@ async def serve(config: Config, runtime: Runtime) -> None:
         for each in (sockets, *others):
             await each.aclose()
         await sockets.forwarder.aclose()
+
+
+def _screen(answers: Answers, opened: Iterable[Sockets | Listener], given: Config) -> None:
+    """Put another access list in force."""
+    for each in opened:
+        if isinstance(each, Sockets):
+            each.use(acl.screen(given.acl, answers.count))
 
 
 def _state(answers: Answers, sockets: Sockets, live: Live) -> dict[str, object]:

@@ -40,6 +40,7 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
             one = Server(server.answers, server.forwarder, server.limits) if at else server
             if at:
                 one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
+                one.screen = server.screen
             await one.adopt(udp, tcp)
             others += [one] if at else []
     else:
@@ -47,6 +48,7 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
         for address in config.binds:
             one = Server(server.answers, server.forwarder, server.limits)
             one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
+            one.screen = server.screen
             await one.listen(address.host, address.port)
             others.append(one)
     encrypted = config.encrypted

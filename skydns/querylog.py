@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The query log: a line of CoreDNS's form (specs/skydns.md §14.4) for one query of so many.
 
-The hot loop writes none: with the log on, `Logged` stands in its place, which answers in the same
+The hot loop writes none: with the log on, `Attentive` stands in its place, which answers in the same
 way, one datagram at a time.
 """
 
@@ -13,9 +13,10 @@ from time import perf_counter
 from typing import Any, Final
 
 from skydns import message, names, rrs
+from skydns.acl import Screen
 from skydns.batch import QUERY
 from skydns.compiled import Answers
-from skydns.fastpath import BATCH, Loop, Started, back
+from skydns.fastpath import BATCH, NO_CLIENTS, Loop, Started, back, packed
 from skydns.limit import Limiter
 
 _FLAGS: Final = (
@@ -64,37 +65,50 @@ def line(data: bytes, reply: bytes, client: str, proto: str, seconds: float) -> 
     return f"{client} - {number} {asked} {rcode} {flags} {len(reply)} {seconds:.9f}s"
 
 
-class Logged(Loop):
-    """The loop with a log."""
+class Attentive(Loop):
+    """The loop that looks at every query: with a log, with an access list, or both."""
 
     def __init__(
         self,
         sock: socket.socket,
         answers: Answers,
         forward: Started,
-        log: QueryLog,
+        log: QueryLog | None,
+        screen: Screen | None,
         limiter: Limiter | None = None,
         *,
         wildcard: bool = False,
     ) -> None:
         super().__init__(sock, answers, forward, limiter, wildcard=wildcard)
         self._log = log
-        self.drain = self._drain_logged
+        self._screen = screen
+        self.drain = self._drain_attentively
 
-    def _drain_logged(self) -> None:
-        """Answer what is queued, and write it down."""
+    def _drain_attentively(self) -> None:
+        """Answer what may be answered of what is queued, and write it down."""
         try:
             for _ in range(BATCH):
                 data, control, _, peer = self.sock.recvmsg(QUERY, 64)
                 begun = perf_counter()
                 way = [back(*item) for item in control]
                 sender: Any = (peer, way) if self.wildcard else peer
-                reply = self._answer(data, sender)
+                reply = self._screened(data, peer)
+                if reply is None:
+                    reply = self._answer(data, sender)
                 if reply and (reply := self._limited(data, reply, peer)):
                     self.send(reply, sender)
                     host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
+                    if self._log is None:
+                        continue
                     self._log.note(data, reply, f"{host}:{peer[1]}", "udp", perf_counter() - begun)
         except BlockingIOError:
             return
         except OSError:
             self._unsent += 1
+
+    def _screened(self, data: bytes, peer: Any) -> bytes | None:
+        """Return what is sent instead of an answer, b"" for nothing; None: the query may pass."""
+        if self._screen is None:
+            return None
+        found = self._screen.verdict(data, packed(peer[0]), udp=True)
+        return b"" if found and peer[1] in NO_CLIENTS else found

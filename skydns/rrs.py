@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import dnslib
+
 IN: Final = 1
 CHAOS: Final = 3
 ANY_CLASS: Final = 255
@@ -41,6 +43,15 @@ RCODES: Final = {
     NOERROR: "NOERROR", FORMERR: "FORMERR", SERVFAIL: "SERVFAIL", NXDOMAIN: "NXDOMAIN",
     NOTIMP: "NOTIMP", REFUSED: "REFUSED", BADVERS: "BADVERS",
 }  # fmt: skip
+
+
+def number(text: str) -> int | None:
+    """Return the number of a type: `AAAA`, `TYPE28`; None: there is no such type."""
+    upper = text.upper()
+    if upper.startswith("TYPE") and upper[4:].isdecimal():
+        return int(upper[4:]) if int(upper[4:]) < 65536 else None
+    found: int | None = dnslib.QTYPE.reverse.get(upper)
+    return found
 
 
 class RR(NamedTuple):

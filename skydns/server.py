@@ -19,11 +19,12 @@ from typing import Any, Final
 
 from fairlead.errors import ConfigError
 from skydns import doh, message, names, rrs
+from skydns.acl import Screen
 from skydns.compiled import Answers, Ask, Seen, bucket
 from skydns.fastpath import Loop, packed
 from skydns.forward import Forwarder
 from skydns.limit import Limiter
-from skydns.querylog import Logged, QueryLog
+from skydns.querylog import Attentive, QueryLog
 from skydns.transfer import Transfers, is_transfer
 
 _BUFFER: Final = (
@@ -59,6 +60,7 @@ class Server:
     transfers: Transfers | None = None
     log: QueryLog | None = None
     limiter: Limiter | None = None
+    screen: Screen | None = None
     tcp_refused: int = 0
     host: str = ""
     port: int = 0
@@ -66,6 +68,7 @@ class Server:
     _tcp: asyncio.Server | None = None
     _encrypted: list[asyncio.Server] = field(default_factory=list)
     _clients: Counter[str] = field(default_factory=Counter)
+    _unsent_before: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def listen(self, host: str, port: int) -> None:
@@ -94,10 +97,11 @@ class Server:
     def _serve_udp(self, sock: socket.socket, host: str) -> None:
         """Begin to answer on a bound UDP socket."""
         wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
-        if self.log is not None:
-            self._udp = Logged(
-                sock, self.answers, self._forward_udp, self.log, self.limiter, wildcard=wildcard
-            )
+        if self.log is not None or self.screen is not None:
+            self._udp = Attentive(
+                sock, self.answers, self._forward_udp, self.log, self.screen, self.limiter,
+                wildcard=wildcard,
+            )  # fmt: skip
         else:
             self._udp = Loop(sock, self.answers, self._forward_udp, self.limiter, wildcard=wildcard)
         asyncio.get_running_loop().add_reader(sock, self._udp.drain)
@@ -113,6 +117,16 @@ class Server:
             )
         if udp is not None:
             self._serve_udp(udp, self.host)
+
+    def use(self, screen: Screen | None) -> None:
+        """Let through what an access list allows from now on; None: all."""
+        if screen is None and self.screen is None:
+            return
+        self.screen = screen
+        if self._udp is not None:
+            self._unsent_before += self._udp.unsent
+            asyncio.get_running_loop().remove_reader(self._udp.sock)
+            self._serve_udp(self._udp.sock, self.host)
 
     async def listen_encrypted(
         self, host: str, port: int, context: ssl.SSLContext, *, https: bool
@@ -137,11 +151,21 @@ class Server:
 
     async def respond(self, data: bytes, host: str) -> bytes | None:
         """Return the reply to a query that came over a stream; None: it is none."""
+        if (verdict := self._screened(data, host)) is not None:
+            return verdict or None
         made = self.answers.reply(data, udp=False)
         if isinstance(made, Ask):
             return await self._asked(made, data, host, udp=False)
         self._note(data, made, host)
         return self._baked(data, made, host) if made else made
+
+    def _screened(self, data: bytes, host: str) -> bytes | None:
+        """Return what is sent instead of an answer, b"" for nothing; None: the query may pass."""
+        if self.screen is None:
+            return None
+        verdict = self.screen.verdict(data, packed(host), udp=False)
+        self._note(data, verdict or None, host)
+        return verdict
 
     def _note(self, data: bytes, reply: bytes | None, host: str) -> None:
         if self.log is not None and reply is not None:
@@ -150,7 +174,7 @@ class Server:
     @property
     def unsent(self) -> int:
         """Replies the kernel refused to take."""
-        return self._udp.unsent if self._udp else 0
+        return self._unsent_before + (self._udp.unsent if self._udp else 0)
 
     @property
     def connections(self) -> int:
@@ -265,6 +289,10 @@ class Server:
                         data = await reader.readexactly(size)
                 except (OSError, TimeoutError, asyncio.IncompleteReadError):
                     return  # leaving the group waits for what is under way
+                if (verdict := self._screened(data, host)) is not None:
+                    if verdict:
+                        await _write(writer, verdict, limits.write)
+                    continue
                 if self.transfers is not None and is_transfer(data):
                     async for part in self.transfers.messages(data, host):
                         await _write(writer, part, limits.write)

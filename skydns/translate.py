@@ -15,8 +15,10 @@ from typing import Any, Final
 from fairlead import duration
 from fairlead.errors import ConfigError
 from fairlead.flags import Values
-from skydns import keys, names
-from skydns.addresses import Server, parse_server, resolv_conf
+from skydns import keys, names, rrs
+from skydns.acl import Action, Line
+from skydns.acl import Directive as Listed
+from skydns.addresses import Server, network, parse_server, resolv_conf
 from skydns.cache import Bounds
 from skydns.corefile import Block, CorefileError, Directive
 from skydns.upstream import Probe
@@ -39,6 +41,7 @@ class Translated:
         metrics: of `prometheus`: host, port.
         lameduck: seconds to go on answering after SIGTERM.
         reload: seconds between two looks at the file; 0: none.
+        acls: of each server block, by scheme and zone.
         idle: what is accepted without effect, with line and reason.
     """
 
@@ -56,6 +59,7 @@ class Translated:
     metrics: list[tuple[str, int, str]] = field(default_factory=list)
     lameduck: float = 0.0
     reload: float = 0.0
+    acls: dict[str, dict[bytes, tuple[Listed, ...]]] = field(default_factory=dict)
     idle: list[str] = field(default_factory=list)
 
 
@@ -114,12 +118,17 @@ def translate(blocks: Sequence[Block]) -> Translated:
             seen.add(place)
         if block.scheme == "dns":
             ports.add(block.port or 53)
+        places = [folded for zone in block.zones for folded in _zones(zone, block.line)]
+        found.acls.setdefault(block.scheme, {}).update(dict.fromkeys(places, ()))
         for plugin in block.plugins:
             _plugin(plugin, block, found, zones)
     if len(ports) > 1:
         raise CorefileError(
             f"blocks on several ports ({', '.join(map(str, sorted(ports)))}): run a skydns for each"
         )
+    first, *others = found.acls.values() or ({},)
+    if any(listed != first for listed in others) and any(map(_any, found.acls.values())):
+        raise CorefileError("acl: blocks of another scheme have other zones or another list")
     if not zones:
         raise CorefileError("no block has the plugin etcd")
     port = ports.pop() if ports else 53
@@ -135,12 +144,16 @@ def translate(blocks: Sequence[Block]) -> Translated:
     return found
 
 
+def _any(listed: Mapping[bytes, tuple[Listed, ...]]) -> bool:
+    return any(listed.values())
+
+
 def _plugin(plugin: Directive, block: Block, found: Translated, zones: list[str]) -> None:
     """Take one plugin over."""
     known = {
         "etcd": _etcd, "cache": _cache, "forward": _forward, "loadbalance": _loadbalance, "log": _log, "health": _page,
         "ready": _page, "prometheus": _prometheus, "reload": _reload, "bind": _bind, "bufsize": _bufsize, "chaos": _chaos,
-        "transfer": _transfer, "tls": _tls,
+        "transfer": _transfer, "tls": _tls, "acl": _acl,
     }  # fmt: skip
     if plugin.name == "etcd":
         _etcd(plugin, block, found)
@@ -425,6 +438,50 @@ def _chaos(plugin: Directive, block: Block, found: Translated) -> None:
     if len(plugin.args) > 1:
         raise CorefileError(f"line {plugin.line}: chaos: authors are not supported")
     found.version = plugin.args[0] if plugin.args else "Fairlead"
+
+
+def _acl(plugin: Directive, block: Block, found: Translated) -> None:
+    lines = []
+    for each in plugin.properties:
+        try:
+            action = Action(each.name)
+        except ValueError:
+            raise _refused(plugin, each) from None
+        said: dict[str, list[str]] = {}
+        kind = ""
+        for word in each.args:
+            if word in {"type", "net"} and kind != word:
+                kind, said[word] = word, said.get(word, [])
+            elif kind:
+                said[kind].append(word)
+            else:
+                raise CorefileError(f'line {each.line}: acl: "{word}": type or net is expected')
+        for kind, words in said.items():
+            if not words:
+                raise CorefileError(f"line {each.line}: acl: {kind} takes at least one argument")
+        types = [_type(word, each.line) for word in said.get("type", ()) if word != "*"]
+        try:
+            networks = tuple(network(word) for word in said.get("net", ()) if word != "*")
+        except ValueError as error:
+            raise CorefileError(f"line {each.line}: acl: {error}") from error
+        lines.append(Line(
+            action, frozenset() if "*" in said.get("type", ()) else frozenset(types),
+            () if "*" in said.get("net", ()) else networks,
+        ))  # fmt: skip
+    zones = frozenset(
+        folded for zone in plugin.args or block.zones for folded in _zones(zone, plugin.line)
+    )
+    for zone in block.zones:
+        for folded in _zones(zone, block.line):
+            found.acls[block.scheme][folded] += (Listed(zones, tuple(lines)),)
+
+
+def _type(text: str, line: int) -> int:
+    """Return a type's number."""
+    number = rrs.number(text)
+    if number is None:
+        raise CorefileError(f'line {line}: "{text}" is no type of records')
+    return number
 
 
 def _transfer(plugin: Directive, block: Block, found: Translated) -> None:

@@ -4,7 +4,9 @@
 import asyncio
 import sys
 import urllib.request
+from functools import partial
 
+import dns.exception
 import pytest
 
 from fairlead.testing.etcd import free_ports, real_etcd
@@ -24,6 +26,11 @@ skydns.test 10.0.0.0/24 {{
     errors
     log
     bind 127.0.0.1
+    acl blocked.skydns.test {{
+        block type TXT
+        drop type A
+        filter
+    }}
 }}
 . {{
     forward . 127.0.0.1:{nobody}
@@ -63,6 +70,12 @@ async def test_a_corefile(tmp_path):
                 "NOERROR",
                 ["web.skydns.test."],
             )
+            for way in ({}, {"tcp": True}):
+                found = partial(program.rdata, "x.blocked.skydns.test", **way)
+                assert found("TXT")[0] == "REFUSED"
+                assert found("MX") == ("NOERROR", [])
+                with pytest.raises(dns.exception.Timeout):
+                    found("A", timeout=0.3)
             assert program.rdata("www.example.org")[0] == "SERVFAIL"
             assert await asyncio.to_thread(get, health, "/health") == "OK\n"
             assert await asyncio.to_thread(get, ready, "/ready") == "OK\n"
@@ -70,8 +83,10 @@ async def test_a_corefile(tmp_path):
             assert 'coredns_dns_requests_total{family="1",proto="udp"' in page
             wanted = '\\"A IN web.skydns.test. udp 33 false 512\\" NOERROR qr,aa,rd,ra 49'
             await program.until(lambda: wanted in program.log)
-            file.write_text(text.replace("skydns.test 10", "skydns.test other.test 10"))
+            text = text.replace("skydns.test 10", "skydns.test other.test 10")
+            file.write_text(text.replace("acl blocked", "acl unheard"))
             await program.until(lambda: program.rdata("other.test", "SOA")[1], 10)
+            assert program.rdata("x.blocked.skydns.test", "TXT") == ("NXDOMAIN", [])
             assert await program.end() == 0
         finally:
             if process.returncode is None:
