@@ -153,6 +153,9 @@ class Answers:
 
     Args:
         clock: monotonic seconds, for leases.
+
+    Attributes:
+        before: answers names ahead of the store; None: nobody does.
     """
 
     def __init__(self, served: Served, policy: Policy, clock: Callable[[], float]) -> None:
@@ -160,6 +163,7 @@ class Answers:
         self.policy = policy
         self.loaded = False
         self.signing: Signing | None = None
+        self.before: Callable[[Question], Reply | None] | None = None
         self._clock = clock
         self.ready: dict[bytes, tuple[Payload, Cell]] = {}
         self.near: dict[bytes, _Near] = {}
@@ -232,6 +236,10 @@ class Answers:
         kind = query.rclass | (query.do + query.co) << 16 if self.signing else query.rclass
         key = (query.name, query.rtype, kind)
         entry = self._kept.get(key) or self._brief.get(key) or self._absent.get(key)
+        if entry is None:
+            question = Question(query.name, query.rtype, query.rclass)
+            if (local := self.before and self.before(question)) is not None:
+                entry = self._keep(key, local, query)
         if entry is None:
             question = Question(query.name, query.rtype, query.rclass)
             made = answer(question, self.served, self.policy, self._clock())
@@ -363,6 +371,7 @@ class Answers:
         policy = self.policy
         if (
             policy.profile.catch_all
+            or self.before is not None  # may know a brother
             or not entry.zone
             or not entry.body.serial
             or keys.wildcard_base(query.name) is not None

@@ -20,6 +20,7 @@ from skydns.acl import Acl
 from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
 from skydns.corefile import CorefileError
+from skydns.hosts import Spec
 from skydns.limit import Network
 from skydns.policy import PROFILES, Apex, Own, Policy
 from skydns.translate import Overlaid, Translated, translate
@@ -86,6 +87,7 @@ class Config:
         pages: `health` and `ready` of a Corefile: kind, host, port.
         lameduck: seconds to go on answering after SIGTERM.
         acl: who may ask what, as a Corefile says.
+        hosts: the plugin of each server block, by folded zone.
         warnings: what the Corefile says without effect.
         corefile, reload: the file to look at anew, and every how many seconds; 0: never.
         metrics: where they are served, under which names.
@@ -114,6 +116,7 @@ class Config:
     pages: tuple[tuple[str, str, int], ...] = ()
     lameduck: float = 0.0
     acl: Acl = field(default_factory=Acl)
+    hosts: Mapping[bytes, Spec | None] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     corefile: str = ""
     reload: float = 0.0
@@ -281,6 +284,7 @@ def configure(given: Values) -> Config:
         pages=tuple(said.pages),
         lameduck=said.lameduck,
         acl=Acl(next(iter(said.acls.values()), {})),
+        hosts=next(iter(said.hosts.values()), {}),
         warnings=tuple(f"{values.text('conf')}: {each}" for each in said.idle),
         corefile=values.text("conf"),
         reload=said.reload,

@@ -22,7 +22,19 @@ from fairlead.admin import Listener
 from fairlead.etcd.types import KeyRange
 from fairlead.reconcile import Guard, Loop
 from fairlead.records import Records
-from skydns import acl, apply, desired, keys, listening, names, observe, plan, records, stored
+from skydns import (
+    acl,
+    apply,
+    desired,
+    hosts,
+    keys,
+    listening,
+    names,
+    observe,
+    plan,
+    records,
+    stored,
+)
 from skydns.compiled import Answers
 from skydns.config import Config
 from skydns.cookies import Cookies
@@ -73,8 +85,11 @@ async def serve(config: Config, runtime: Runtime) -> None:
         if stored_changed or any(live.concerns(key) for key, _ in values):
             live.changed()
 
+    local = hosts.Hosts(answers, live.unreadable)
+    local.use(config.hosts)
     mirror.subscribe(changed)
     runtime.on_reload(live.reload)
+    runtime.on_reload(lambda given: local.use(given.hosts))
     if runtime.planning:
         runtime.reconcile(loop, mirror)
         await runtime.ready()
@@ -112,6 +127,8 @@ async def serve(config: Config, runtime: Runtime) -> None:
             runtime.on_drain(partial(asyncio.sleep, config.lameduck))
         if config.reload and config.corefile:
             runtime.tasks.start("reload", listening.watch_file(config))
+        if config.corefile:
+            runtime.tasks.start("hosts", local.run())
         if config.peers.notified:
             runtime.tasks.start("notify", Notifier(answers, transfers).run())
         runtime.tasks.start("leases", apply.follow_leases(publisher, runtime.store, runtime.clock))

@@ -79,6 +79,10 @@ class Live:
         for each in self._given.warnings:
             self._runtime.log.warning("without effect", place=each)
 
+    def unreadable(self, path: str, reason: str) -> None:
+        """Log that a file cannot be used."""
+        self._runtime.log.warning("file not read", path=path, reason=reason)
+
     def _said(self, event: str, server: Server) -> None:
         """Log what happens to a name server."""
         self._runtime.log.warning("name server", server=str(server), now=event)

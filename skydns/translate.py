@@ -21,6 +21,7 @@ from skydns.acl import Directive as Listed
 from skydns.addresses import Server, network, parse_server, resolv_conf
 from skydns.cache import Bounds
 from skydns.corefile import Block, CorefileError, Directive
+from skydns.hosts import Spec, Table
 from skydns.upstream import Probe
 
 _NOTHING: Final = frozenset(
@@ -42,6 +43,7 @@ class Translated:
         lameduck: seconds to go on answering after SIGTERM.
         reload: seconds between two looks at the file; 0: none.
         acls: of each server block, by scheme and zone.
+        hosts: of each server block, by scheme and zone.
         idle: what is accepted without effect, with line and reason.
     """
 
@@ -60,6 +62,7 @@ class Translated:
     lameduck: float = 0.0
     reload: float = 0.0
     acls: dict[str, dict[bytes, tuple[Listed, ...]]] = field(default_factory=dict)
+    hosts: dict[str, dict[bytes, Spec | None]] = field(default_factory=dict)
     idle: list[str] = field(default_factory=list)
 
 
@@ -120,15 +123,15 @@ def translate(blocks: Sequence[Block]) -> Translated:
             ports.add(block.port or 53)
         places = [folded for zone in block.zones for folded in _zones(zone, block.line)]
         found.acls.setdefault(block.scheme, {}).update(dict.fromkeys(places, ()))
+        found.hosts.setdefault(block.scheme, {}).update(dict.fromkeys(places))
         for plugin in block.plugins:
             _plugin(plugin, block, found, zones)
     if len(ports) > 1:
         raise CorefileError(
             f"blocks on several ports ({', '.join(map(str, sorted(ports)))}): run a skydns for each"
         )
-    first, *others = found.acls.values() or ({},)
-    if any(listed != first for listed in others) and any(map(_any, found.acls.values())):
-        raise CorefileError("acl: blocks of another scheme have other zones or another list")
+    _same(found.acls, "acl")
+    _same(found.hosts, "hosts")
     if not zones:
         raise CorefileError("no block has the plugin etcd")
     port = ports.pop() if ports else 53
@@ -144,7 +147,14 @@ def translate(blocks: Sequence[Block]) -> Translated:
     return found
 
 
-def _any(listed: Mapping[bytes, tuple[Listed, ...]]) -> bool:
+def _same(found: Mapping[str, Mapping[bytes, object]], name: str) -> None:
+    """Refuse blocks of several schemes that say different things: which is asked is not looked at."""
+    first, *others = found.values() or ({},)
+    if any(said != first for said in others) and any(map(_any, found.values())):
+        raise CorefileError(f"{name}: blocks of another scheme have other zones or another list")
+
+
+def _any(listed: Mapping[bytes, object]) -> bool:
     return any(listed.values())
 
 
@@ -153,7 +163,7 @@ def _plugin(plugin: Directive, block: Block, found: Translated, zones: list[str]
     known = {
         "etcd": _etcd, "cache": _cache, "forward": _forward, "loadbalance": _loadbalance, "log": _log, "health": _page,
         "ready": _page, "prometheus": _prometheus, "reload": _reload, "bind": _bind, "bufsize": _bufsize, "chaos": _chaos,
-        "transfer": _transfer, "tls": _tls, "acl": _acl,
+        "transfer": _transfer, "tls": _tls, "acl": _acl, "hosts": _hosts,
     }  # fmt: skip
     if plugin.name == "etcd":
         _etcd(plugin, block, found)
@@ -474,6 +484,39 @@ def _acl(plugin: Directive, block: Block, found: Translated) -> None:
     for zone in block.zones:
         for folded in _zones(zone, block.line):
             found.acls[block.scheme][folded] += (Listed(zones, tuple(lines)),)
+
+
+def _hosts(plugin: Directive, block: Block, found: Translated) -> None:
+    path, *given = plugin.args or ("/etc/hosts",)
+    zones = frozenset(
+        folded for zone in given or block.zones for folded in _zones(zone, plugin.line)
+    )
+    spec = Spec(path, zones)
+    for each in plugin.properties:
+        match each.name:
+            case "ttl":
+                text = _one(each)
+                if not text.isdecimal() or not 0 < int(text) <= 65535:
+                    raise CorefileError(f'line {each.line}: hosts: ttl "{text}" is not 1 to 65535')
+                spec = replace(spec, ttl=int(text))
+            case "no_reverse":
+                if each.args:
+                    raise CorefileError(f"line {each.line}: no_reverse takes no argument")
+                spec = replace(spec, reverse=False)
+            case "reload":
+                spec = replace(spec, reload=_seconds(_one(each), each.line))
+            case "fallthrough":
+                below = [folded for zone in each.args for folded in _zones(zone, each.line)]
+                spec = replace(spec, fallthrough=frozenset(below) or frozenset((names.ROOT,)))
+            case _:
+                line = " ".join((each.name, *each.args))
+                if not Table().add(line, zones):
+                    raise _refused(plugin, each)
+                spec = replace(spec, inline=(*spec.inline, line))
+    for folded in (folded for zone in block.zones for folded in _zones(zone, block.line)):
+        if found.hosts[block.scheme][folded] is not None:
+            raise CorefileError(f"line {plugin.line}: hosts is in this block already")
+        found.hosts[block.scheme][folded] = spec
 
 
 def _type(text: str, line: int) -> int:

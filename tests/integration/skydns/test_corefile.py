@@ -33,6 +33,11 @@ skydns.test 10.0.0.0/24 {{
     }}
 }}
 . {{
+    hosts {hosts} {{
+        reload 1s
+        10.7.7.7 inline.lan
+        fallthrough
+    }}
     forward . 127.0.0.1:{nobody}
     cache
     health 127.0.0.1:{health} {{
@@ -56,6 +61,8 @@ async def test_a_corefile(tmp_path):
         await put(cluster, "web", host="10.0.0.1")
         file = tmp_path / "Corefile"
         fields = {"metrics": metrics, "health": health, "ready": ready, "nobody": nobody}
+        fields["hosts"] = tmp_path / "hosts"
+        (tmp_path / "hosts").write_text("10.7.7.8 printer.lan\n")
         text = FILE.format(endpoint=cluster.endpoints[0], **fields)
         file.write_text(text)
         process = await asyncio.create_subprocess_exec(
@@ -76,6 +83,10 @@ async def test_a_corefile(tmp_path):
                 assert found("MX") == ("NOERROR", [])
                 with pytest.raises(dns.exception.Timeout):
                     found("A", timeout=0.3)
+            assert program.rdata("inline.lan") == ("NOERROR", ["10.7.7.7"])
+            assert program.rdata("printer.lan", tcp=True) == ("NOERROR", ["10.7.7.8"])
+            (tmp_path / "hosts").write_text("10.7.7.10 printer.lan\n")
+            await program.until(lambda: program.rdata("printer.lan")[1] == ["10.7.7.10"])
             assert program.rdata("www.example.org")[0] == "SERVFAIL"
             assert await asyncio.to_thread(get, health, "/health") == "OK\n"
             assert await asyncio.to_thread(get, ready, "/ready") == "OK\n"
