@@ -72,10 +72,10 @@ class Table:
         for name in found:
             if zones.isdisjoint(names.ancestors(name)):
                 continue
-            for place, value in (
-                (self.addresses.setdefault(name, []), packed),
-                (self.names.setdefault(packed, []), name),
-            ):
+            places = [(self.addresses.setdefault(name, []), packed)]
+            if not name.startswith(b"\1*"):  # PTR of a pattern would name nobody
+                places.append((self.names.setdefault(packed, []), name))
+            for place, value in places:
                 if value not in place:
                     place.append(value)
         return bool(found)

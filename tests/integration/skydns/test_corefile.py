@@ -98,6 +98,15 @@ async def test_a_corefile(tmp_path):
             file.write_text(text.replace("acl blocked", "acl unheard"))
             await program.until(lambda: program.rdata("other.test", "SOA")[1], 10)
             assert program.rdata("x.blocked.skydns.test", "TXT") == ("NXDOMAIN", [])
+            start, end = text.index("    acl"), text.index("}\n. {")
+            listed = partial(program.rdata, "x.blocked.skydns.test", "TXT")
+            for given, rcode in (
+                (text, "REFUSED"),
+                (text[:start] + text[end:], "NXDOMAIN"),
+                (text, "REFUSED"),
+            ):
+                file.write_text(given)  # the list goes, and comes back
+                await program.until(lambda rcode=rcode: listed()[0] == rcode)
             assert await program.end() == 0
         finally:
             if process.returncode is None:

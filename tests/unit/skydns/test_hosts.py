@@ -80,6 +80,7 @@ def test_what_is_not_its_own_is_the_next_plugins(served):
     answers, _, _ = served()
     assert ask(answers, "other.test")[0] == "REFUSED"
     assert ask(answers, "9.2.0.192.in-addr.arpa", "PTR")[0] == "REFUSED"
+    assert ask(answers, "1.0.0.127.in-addr.arpa", "PTR")[0] == "REFUSED"  # the name is a pattern
     answers, _, _ = served("fallthrough sub.example.test")
     assert ask(answers, "none.example.test")[0] == "SERVFAIL"
     assert ask(answers, "none.sub.example.test")[0] == "REFUSED"
