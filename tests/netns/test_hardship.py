@@ -239,7 +239,12 @@ async def test_a_network_of_ipv6_alone():
         async def both():
             return len(await subnets()) == 2
 
+        async def written():  # a moment after the lease
+            file = "/run/flannel/subnet.env"
+            return "FLANNEL_MTU" in await it.site["b"].run("cat", file, check=False)
+
         await until(both)
+        await until(written)
         env = await it.site["b"].run("cat", "/run/flannel/subnet.env")
         assert "FLANNEL_SUBNET" not in env
         six = subnet_env.values(env)["FLANNEL_IPV6_SUBNET"].partition("/")[0]
