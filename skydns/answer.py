@@ -549,7 +549,8 @@ class _Making:
         rname = self.policy.hostmaster or b"\x0ahostmaster" + zone
         numbers = (self.served.serial(zone), 7200, 1800, 86400, self.policy.min_ttl)
         tail = b"".join(number.to_bytes(4, "big") for number in numbers)
-        return RR(zone, rrs.SOA, self.policy.min_ttl, names=(_NS + zone, rname), tail=tail)
+        mname = self.policy.mname or _NS + zone
+        return RR(zone, rrs.SOA, self.policy.min_ttl, names=(mname, rname), tail=tail)
 
     # ── what a record shows
 

@@ -280,7 +280,7 @@ class Answers:
 
     def _finish(self, body: Body, query: Query, udp: bool) -> bytes:
         limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
-        return message.finish(body, query, limit, recursion=self._recursion)
+        return message.finish(body, query, limit, recursion=self._recursion, nsid=self.policy.nsid)
 
     @property
     def _recursion(self) -> bool:

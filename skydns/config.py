@@ -44,17 +44,35 @@ class Encrypted:
     cert: str
     key: str
 
-    def context(self, *protocols: str) -> ssl.SSLContext:
+    def context(
+        self, *protocols: str, failed: Callable[[ConfigError], None] = lambda error: None
+    ) -> ssl.SSLContext:
         """Return what TLS needs; `protocols` are those of ALPN.
+
+        Each handshake looks whether the files have changed, and takes the new certificate.
+
+        Args:
+            failed: told of new files that cannot be used; the old certificate stays.
 
         Raises:
             ConfigError: a file cannot be used.
         """
         from fairlead import tls
 
-        made = tls.server_context(self.cert, self.key)
-        made.set_alpn_protocols(list(protocols))
-        return made
+        def make() -> ssl.SSLContext:
+            made = tls.server_context(self.cert, self.key)
+            made.set_alpn_protocols(list(protocols))
+            return made
+
+        present = tls.Reread((self.cert, self.key), make, failed)
+
+        def chosen(sock: ssl.SSLObject, name: str | None, old: ssl.SSLContext) -> None:
+            del name, old
+            sock.context = present.get()
+
+        first = make()
+        first.sni_callback = chosen  # called for clients without SNI too
+        return first
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +214,10 @@ def configure(given: Values) -> Config:
         depth=values.number("depth") if values.number("depth") >= 0 else None,
         minimal=said.minimal,
         fallthrough=frozenset(said.fallthrough),
-        version="Fairlead" if said.version is None else said.version,
+        version=values.text("version-bind"),
+        host=values.text("nsid"),
+        nsid=values.text("nsid").encode(),
+        mname=take("mname", lambda text: names.from_text(text).lower() if text else b"", b""),
     )
     upstream = Upstream(
         servers=take("nameservers", lambda many: tuple(map(parse_server, many)), ()),

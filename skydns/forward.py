@@ -141,7 +141,8 @@ class Forwarder:
         if found.octets is None:
             return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=NO_SERVER)
         limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
-        return relayed(query, found.octets, limit, trouble=STALE if found.stale else None)
+        trouble = STALE if found.stale else None
+        return relayed(query, found.octets, limit, trouble=trouble, nsid=answers.policy.nsid)
 
     async def _resolve(self, sent: Sent, upstream: Upstream, host: str) -> Found:
         """Return the answer from the cache or the servers."""
@@ -330,13 +331,16 @@ def _sent(ask: Ask, query: Query, upstream: Upstream) -> Sent:
     return Sent(ask.name.lower(), query.rtype, rclass, flags, query.do, upstream.stub)
 
 
-def relayed(query: Query, found: bytes, limit: int, *, trouble: int | None = None) -> bytes:
+def relayed(
+    query: Query, found: bytes, limit: int, *, trouble: int | None = None, nsid: bytes = b""
+) -> bytes:
     """Return a server's answer as ours: the client's id, letter case and EDNS; RA set, AD not."""
     body = _without_opt(found, message.HEADER + len(query.question))
     if body is None:
         return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
     records, counts = body
-    opt = message.opt(query.do, trouble=trouble) if query.edns else b""
+    name = nsid if query.nsid else b""
+    opt = message.opt(query.do, trouble=trouble, nsid=name) if query.edns else b""
     bits = int.from_bytes(found[2:4], "big")
     flags = message.QR | (query.flags & (message.RD | message.CD)) | message.RA
     flags |= bits & (message.AA | message.TC | 0xF)

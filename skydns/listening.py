@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
 
@@ -54,15 +55,21 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
     encrypted = config.encrypted
     if encrypted is not None:
         runtime.certificates(encrypted.cert)
+        failed = partial(_refused, runtime)
         if encrypted.tls is not None:
-            context = encrypted.context("dot")
+            context = encrypted.context("dot", failed=failed)
             port = await server.listen_encrypted(*encrypted.tls[:2], context, https=False)
             runtime.log.info("listening for TLS", address=f"{encrypted.tls.host}:{port}")
         if encrypted.https is not None:
-            context = encrypted.context("h2", "http/1.1")
+            context = encrypted.context("h2", "http/1.1", failed=failed)
             port = await server.listen_encrypted(*encrypted.https[:2], context, https=True)
             runtime.log.info("listening for HTTPS", address=f"{encrypted.https.host}:{port}")
     return others
+
+
+def _refused(runtime: Runtime, error: ConfigError) -> None:
+    """Log that new certificate files cannot be used."""
+    runtime.log.warning("new certificate not used, the old one stays", reason=str(error))
 
 
 async def metrics(config: Config, runtime: Runtime) -> list[admin.Listener]:

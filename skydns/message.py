@@ -42,6 +42,7 @@ _MARK: Final = b"\xfd\xf3\0\1\1"
 COOKIE: Final = 10
 COOKIE_ROOM: Final = 28  # octets that our cookie takes in a reply
 _EDE: Final = 15  # RFC 8914
+_NSID: Final = 3  # RFC 5001
 _DO: Final = 0x8000
 _CO: Final = 0x4000  # RFC 9824 §5.1
 
@@ -58,6 +59,7 @@ class Query:
         do: it wants DNSSEC records.
         looped: it carries the mark of a stub zone's query (specs/skydns.md §9.2).
         co: it takes NXDOMAIN together with a compact denial.
+        nsid: it asks which server answers (RFC 5001).
         plain: nothing in it but the question and an OPT without options, so that a reply may be
             kept under its octets.
     """
@@ -72,6 +74,7 @@ class Query:
     edns: bool = False
     do: bool = False
     co: bool = False
+    nsid: bool = False
     looped: bool = False
     plain: bool = True
 
@@ -126,6 +129,7 @@ def parse(data: bytes) -> Query | bytes | None:
             if len(held) != 8 and not 16 <= len(held) <= 40:  # RFC 7873 §5.2.2
                 return _error(data, flags, rrs.FORMERR, question)
             query.size = min(query.size, UDP_SIZE) - COOKIE_ROOM
+        query.nsid = start != at and _option(data, start, at, _NSID) is not None
         query.looped = start != at and _MARK in data[start:at]
         if ttl >> 16 & 0xFF:  # EDNS version: only 0 is known
             return _error(data, flags, rrs.BADVERS, question)
@@ -178,19 +182,21 @@ def encode(name: bytes, reply: Reply) -> Body:
     )  # fmt: skip
 
 
-def finish(body: Body, query: Query, limit: int, *, recursion: bool) -> bytes:
+def finish(body: Body, query: Query, limit: int, *, recursion: bool, nsid: bytes = b"") -> bytes:
     """Return a whole reply of at most `limit` octets.
 
     Args:
         limit: what the transport and the client take.
         recursion: set RA.
+        nsid: what this server is called, for queries that ask.
     """
     flags = QR | (query.flags & (RD | CD)) | (body.rcode & 0xF)
     if body.authoritative:
         flags |= AA
     if recursion:
         flags |= RA
-    tail = opt(query.do, body.rcode, body.trouble) if query.edns else b""
+    name = nsid if query.nsid else b""
+    tail = opt(query.do, body.rcode, body.trouble, name) if query.edns else b""
     room = limit - HEADER - len(query.question) - len(tail)
     octets, counts = body.octets, (body.answers, body.authorities, _additional(body))
     if len(octets) > room:
@@ -342,11 +348,13 @@ def _options_sound(data: bytes, at: int, end: int) -> bool:
     return at == end
 
 
-def opt(do: bool, rcode: int = 0, trouble: int | None = None) -> bytes:
+def opt(do: bool, rcode: int = 0, trouble: int | None = None, nsid: bytes = b"") -> bytes:
     """Return our OPT record."""
     option = b""
     if trouble is not None:
         option = _EDE.to_bytes(2, "big") + b"\0\x02" + trouble.to_bytes(2, "big")
+    if nsid:
+        option += _NSID.to_bytes(2, "big") + len(nsid).to_bytes(2, "big") + nsid
     return b"".join((
         b"\0\0\x29", UDP_SIZE.to_bytes(2, "big"), (rcode >> 4).to_bytes(1, "big"), b"\0",
         b"\x80\0" if do else b"\0\0", len(option).to_bytes(2, "big"), option,

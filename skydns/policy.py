@@ -94,6 +94,8 @@ class Policy:
         addresses: ours, packed, for the NS record of a zone that has none in the store.
         version: the text answered for `version.bind`; "": refused.
         host: the text answered for `hostname.bind` and `id.server`; "": refused.
+        nsid: what queries with NSID are answered (RFC 5001); b"": nothing.
+        mname: MNAME of every SOA; b"": `ns.dns.` and the zone.
     """
 
     zones: frozenset[bytes]
@@ -114,3 +116,5 @@ class Policy:
     addresses: tuple[bytes, ...] = ()
     version: str = "Fairlead"
     host: str = ""
+    nsid: bytes = b""
+    mname: bytes = b""

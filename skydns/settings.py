@@ -50,6 +50,12 @@ def _secret(text: str) -> bytes:
     return found
 
 
+def _short(text: str) -> object:
+    if len(text.encode()) > 255:
+        raise ValueError("is longer than 255 octets")
+    return text
+
+
 SETTINGS: Final = Settings(
     "skydns",
     (
@@ -92,6 +98,12 @@ SETTINGS: Final = Settings(
             help="Networks that -rrl does not limit, comma separated CIDRs."),
         Setting("cookie-secret", env="SKYDNS_COOKIE_SECRET", ours=True, secret=True, check=_checked(_secret),
             help="32 hex digits that DNS cookies are made with, the same on all servers of one address; empty: made up at start."),
+        Setting("mname", ours=True, env="", check=_checked(names.from_text),
+            help="Name server in the SOA; empty: ns.dns of the zone."),
+        Setting("nsid", ours=True, env="", check=_checked(_short),
+            help="What this server is called to who asks: NSID, hostname.bind, id.server; empty: nobody is told."),
+        Setting("version-bind", default="Fairlead", ours=True, env="", check=_checked(_short),
+            help="Text for version.bind and version.server; empty: nobody is told."),
         Setting("etcd3", Kind.BOOL, False, "The store's v3 API.", env="", ignored=_V3),
         Setting("discover", Kind.BOOL, False, "Follow the members of etcd.", env="", ignored="name the members with -machines"),
         Setting("dnssec", Kind.COMMA, env="",

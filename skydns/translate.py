@@ -55,7 +55,6 @@ class Translated:
     most_lease: int | None = None
     apex_fallback: bool = True
     minimal: bool = False
-    version: str | None = None
     binds: list[str] = field(default_factory=list)
     pages: list[tuple[str, str, int]] = field(default_factory=list)
     metrics: list[tuple[str, int, str]] = field(default_factory=list)
@@ -447,7 +446,7 @@ def _chaos(plugin: Directive, block: Block, found: Translated) -> None:
     del block
     if len(plugin.args) > 1:
         raise CorefileError(f"line {plugin.line}: chaos: authors are not supported")
-    found.version = plugin.args[0] if plugin.args else "Fairlead"
+    found.settings["version-bind"] = plugin.args[0] if plugin.args else "Fairlead"
 
 
 def _acl(plugin: Directive, block: Block, found: Translated) -> None:

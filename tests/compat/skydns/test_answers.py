@@ -368,6 +368,8 @@ def test_soa(server):
     s.served.serials[b"\x06skydns\x04test\0"] = 2**32 + 9
     s.put({"y": rec("10.0.0.2")})
     assert " 9 7200" in s.ask("skydns.test. SOA")[1][0]
+    named = server(mname=names.from_text("ns1.example.org"))
+    assert "SOA ns1.example.org. hostmaster" in named.ask("skydns.test. SOA")[1][0]
 
 
 def test_trap_18_hostmaster(server, name):

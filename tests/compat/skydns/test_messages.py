@@ -82,6 +82,22 @@ def test_edns(server):
     assert (reply.rcode(), reply.edns, reply.payload) == (16, 0, 1232)
 
 
+def test_nsid_is_told_to_who_asks(server):
+    """RFC 5001; §8: hostname.bind and id.server say the same."""
+    asking = dns.edns.GenericOption(dns.edns.NSID, b"")
+    s = server(pool(1), nsid=b"ns-a", host="ns-a", version="")
+    reply = s.message("n A", use_edns=0, options=[asking])
+    assert [(option.otype, option.to_wire()) for option in reply.options] == [(3, b"ns-a")]
+    assert not s.message("n A", use_edns=0).options
+    for name in ("hostname.bind.", "id.server."):
+        assert s.answer(f"{name} TXT CH") == [f'{name} TXT "ns-a"']
+    for name in ("version.bind.", "version.server.", "authors.bind."):
+        assert s.answer(f"{name} TXT CH") == "REFUSED"
+    secret = server(pool(1))
+    assert not secret.message("n A", use_edns=0, options=[asking]).options
+    assert secret.answer("id.server. TXT CH") == "REFUSED"
+
+
 def test_flags(server):
     s = server(pool(1))
     reply = s.message("n A")

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 
 import dns.message
@@ -43,6 +44,11 @@ async def certificate(home):
     return str(home / "cert.pem"), str(home / "key.pem")
 
 
+async def served(port):
+    """Return the certificate that a TLS server shows, without looking at it."""
+    return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+
 async def test_tls_and_https(tmp_path):
     cert, key = await certificate(tmp_path)
     tls, https = free_ports(2)
@@ -51,7 +57,7 @@ async def test_tls_and_https(tmp_path):
             await put(cluster, f"pool/x{at:02}", host=f"10.0.0.{at}")
         async with skydns(
             tmp_path, cluster.endpoints[0], "-no-rec", f"-tls-addr=127.0.0.1:{tls}", f"-https-addr=127.0.0.1:{https}",
-            f"-serve-cert={cert}", f"-serve-key={key}",
+            f"-serve-cert={cert}", f"-serve-key={key}", "-nsid=ns-a",
         ) as program:  # fmt: skip
             await program.ready()
             name = "pool.skydns.test"
@@ -94,6 +100,28 @@ async def test_tls_and_https(tmp_path):
                     assert status in (await run(*base, url + path)).splitlines()[0]
                 out = await run(*base, "-X", "PUT", f"{url}/dns-query")
                 assert "405" in out.splitlines()[0]
+            # the next handshake has what the files hold by then, as soon as it can be used
+            (tmp_path / "cert.pem").write_text("half")
+            first = await served(tls)
+            await program.until(lambda: "new certificate not used" in program.log)
+            await certificate(tmp_path)
+            second = await served(tls)
+            assert second != first
+            assert second.strip() == (tmp_path / "cert.pem").read_text().strip()
+            assert await served(https) == second
+            command = (
+                "kdig",
+                "@127.0.0.1",
+                "-p",
+                str(tls),
+                "+tls",
+                f"+tls-ca={cert}",
+                "+nsid",
+                name,
+            )
+            out = await run(*command)
+            assert out.count("10.0.0.") == 80
+            assert "ns-a" in out
 
 
 async def test_transfers_and_notify(tmp_path):
