@@ -22,7 +22,7 @@ from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
 from fairlead.life import Runtime
 from fairlead.log import LEVELS as NUMBERS
-from lb import explain, keys, openapi, records, state, stats, writing
+from lb import desired, explain, keys, openapi, records, state, stats, writing
 from lb.apiserver import BODY_LIMIT, Refused, json, middlewares
 from lb.catalog import Catalog
 from lb.certificates import fault
@@ -313,11 +313,10 @@ class Api:
 
     async def _delete(self, ref: Ref) -> object:
         self._found(ref)
-        if ref.kind is Kind.BACKEND:
-            users = sorted(n for n, f in self._catalog.frontends.items() if f.backend == ref.id)
-            if users:
-                names = ", ".join(users)
-                raise Refused(409, f"can not delete backend '{ref.id}', it is in use by {names}")
+        users = self._users(ref)
+        if users:
+            names = ", ".join(sorted(users))
+            raise Refused(409, f"can not delete {ref.kind} '{ref.id}', it is in use by {names}")
         ranges = []
         spelt = self._catalog.spellings(ref)
         for key in spelt:
@@ -334,6 +333,23 @@ class Api:
         return {
             "message": f"Host '{ref.id}' deleted" if ref.kind is Kind.HOST else f"{what} deleted"
         }
+
+    def _users(self, ref: Ref) -> set[str]:
+        """Return the frontends that would lose what they name by a delete."""
+        catalog = self._catalog
+        match ref.kind:
+            case Kind.BACKEND:
+                return {
+                    name
+                    for name, frontend in catalog.frontends.items()
+                    if ref.id in desired.used_by(frontend)
+                }
+            case Kind.MIDDLEWARE:
+                return set(catalog.sharers(ref))
+            case Kind.FRONTEND:
+                own = (Ref(Kind.MIDDLEWARE, m, ref.id) for m in catalog.middlewares.get(ref.id, {}))
+                return {name for one in own for name in catalog.sharers(one)}
+        return set()
 
     async def _seen(self, revision: Revision, roots: Iterable[str]) -> None:
         try:

@@ -41,6 +41,7 @@ class Catalog:
         self.servers: dict[str, dict[str, Server]] = {}
         self.middlewares: dict[str, dict[str, Middleware]] = {}
         self.unguarded: dict[str, dict[bytes, str]] = {}  # frontend → key → what it lacks
+        self._shared: dict[str, set[str]] = {}  # "frontend/id" of a middleware → who shares it
 
     def update(self, changed: Iterable[bytes], seen: Iterable[bytes] = ()) -> frozenset[Ref]:
         """Take in keys whose record changed; return the scope that a pass has to look at.
@@ -52,6 +53,10 @@ class Catalog:
         """
         closed = {scope_of(ref) for key in seen if (ref := self._guarded(key)) is not None}
         return self._update(changed) | closed
+
+    def sharers(self, middleware: Ref) -> frozenset[str]:
+        """Return the other frontends whose requests pass a middleware."""
+        return frozenset(self._shared.get(f"{middleware.parent}/{middleware.id}", ()))
 
     def _guarded(self, key: bytes) -> Ref | None:
         """Note whether a middleware that must not be left out is missing."""
@@ -89,7 +94,11 @@ class Catalog:
             touched.add(ref)
         for ref in touched:
             self._settle(ref)
-        return frozenset(scope_of(ref) for ref in touched)
+        scope = {scope_of(ref) for ref in touched}
+        for ref in touched:
+            if ref.kind is Kind.MIDDLEWARE:
+                scope.update(Ref(Kind.FRONTEND, name) for name in self.sharers(ref))
+        return frozenset(scope)
 
     def _settle(self, ref: Ref) -> None:
         spelt = self._spelt[ref]
@@ -125,11 +134,22 @@ class Catalog:
             case Backend():
                 self.backends[ref.id] = record
             case Frontend():
+                self._share(ref.id, record)
                 self.frontends[ref.id] = record
             case Server():
                 self.servers.setdefault(ref.parent, {})[ref.id] = record
             case Middleware():
                 self.middlewares.setdefault(ref.parent, {})[ref.id] = record
+
+    def _share(self, name: str, record: Frontend | None) -> None:
+        """Note whose middlewares a frontend shares."""
+        before = self.frontends.get(name)
+        for shared in before.policy.shared if before is not None else ():
+            self._shared[shared].discard(name)
+            if not self._shared[shared]:
+                del self._shared[shared]
+        for shared in record.policy.shared if record is not None else ():
+            self._shared.setdefault(shared, set()).add(name)
 
     def _drop(self, ref: Ref) -> None:
         match ref.kind:
@@ -140,6 +160,7 @@ class Catalog:
             case Kind.BACKEND:
                 self.backends.pop(ref.id, None)
             case Kind.FRONTEND:
+                self._share(ref.id, None)
                 self.frontends.pop(ref.id, None)
             case Kind.SERVER:
                 _drop_child(self.servers, ref)

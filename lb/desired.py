@@ -30,6 +30,7 @@ DEFAULT_LISTENER = "DefaultListener"
 _REPLAY = 1 << 20  # MaxMemBodyBytes' default (§3.3)
 _GO_KEEPALIVE = 15.0  # Go's default period of TCP probes (§3.1)
 _GO_MAX_IDLE = 2
+_HEADERS = "/headers"  # the link of a frontend's Headers; no id of a user's holds a `/`
 
 Object = TypeVar("Object")
 
@@ -178,14 +179,6 @@ def _frontends(
 ) -> Iterator[Frontend]:
     """Give a frontend, and its twin under another route where an alias asks for one."""
     name = record.ref.id
-    lacks = catalog.unguarded.get(name, {})
-    written = sorted(
-        catalog.middlewares.get(name, {}).values(), key=lambda one: (one.priority, one.ref.id)
-    )
-    links = tuple(Middleware(m.ref.id, m.type, m.priority, m.body) for m in written)
-    if defaults.access_log:
-        logged = Middleware(access.NAME, access.NAME, 0, access.body(defaults.access_log))
-        links = (logged, *links)
     spec = Frontend(
         name,
         record.route,
@@ -197,8 +190,8 @@ def _frontends(
         record.trust_forward or defaults.trust_forward,
         record.pass_host,
         record.stream,
-        f"a middleware cannot be used: {min(lacks.values())}" if lacks else "",
-        links,
+        _closed(record, catalog),
+        _links(record, catalog, defaults),
         record.policy,
     )
     yield spec
@@ -209,6 +202,40 @@ def _frontends(
         yield replace(spec, id=name + ALIAS, route=route)
 
 
+def _links(
+    record: records.Frontend, catalog: Catalog, defaults: Defaults
+) -> tuple[Middleware, ...]:
+    """Return what a frontend's requests pass: the log, its headers, its own and shared middlewares."""
+    around = []
+    if defaults.access_log:
+        body = access.body(defaults.access_log)
+        around.append(Middleware(access.NAME, access.NAME, 0, body))
+    if record.policy.headers:
+        around.append(Middleware(_HEADERS, "header", 0, record.policy.headers))
+    written = [(m, m.ref.id) for m in catalog.middlewares.get(record.ref.id, {}).values()]
+    for shared in record.policy.shared:
+        middleware = _shared(catalog, shared)
+        if middleware is not None:
+            written.append((middleware, shared))
+    written.sort(key=lambda pair: (pair[0].priority, pair[1]))
+    return (*around, *(Middleware(name, m.type, m.priority, m.body) for m, name in written))
+
+
+def _shared(catalog: Catalog, name: str) -> records.Middleware | None:
+    """Return the middleware of another frontend; `name` is "frontend/id"."""
+    parent, _, middleware = name.partition("/")
+    return catalog.middlewares.get(parent, {}).get(middleware)
+
+
+def _closed(record: records.Frontend, catalog: Catalog) -> str:
+    """Return why a frontend must not be open, "" where it may: what it lacks might keep people out."""
+    lacks = catalog.unguarded.get(record.ref.id)
+    if lacks:
+        return f"a middleware cannot be used: {min(lacks.values())}"
+    missing = [name for name in record.policy.shared if _shared(catalog, name) is None]
+    return f'the middleware "{missing[0]}" that it shares is missing' if missing else ""
+
+
 def _is_route(text: str) -> bool:
     try:
         parse_route(text)
@@ -217,23 +244,33 @@ def _is_route(text: str) -> bool:
     return True
 
 
+def backends_of(record: records.Frontend) -> tuple[str, ...]:
+    """Return the backends that answer a frontend's requests; its own comes last."""
+    return (*(name for name, _ in record.policy.split), record.backend)
+
+
+def used_by(record: records.Frontend) -> frozenset[str]:
+    """Return every backend that a frontend names."""
+    mirror = record.policy.mirror
+    return frozenset((*backends_of(record), *([mirror.backend] if mirror is not None else ())))
+
+
 def problems(catalog: Catalog, box: Box | None = None) -> dict[Ref, str]:
     """Return what is served otherwise than its keys say, and why; for status and log."""
     found: dict[Ref, str] = {}
-    for name, record in catalog.frontends.items():
-        if record.backend not in catalog.backends and record.backend not in catalog.servers:
-            found[record.ref] = (
-                f'backend "{record.backend}" is missing: every request is answered 503'
-            )
-        lacks = catalog.unguarded.get(name)
-        if lacks:
-            found[record.ref] = (
-                f"every request is answered 503: a middleware cannot be used: {min(lacks.values())}"
-            )
+    for record in catalog.frontends.values():
+        for name in backends_of(record):
+            if name not in catalog.backends and name not in catalog.servers:
+                what = "every request is" if name == record.backend else "its share of requests is"
+                found[record.ref] = f'backend "{name}" is missing: {what} answered 503'
+        closed = _closed(record, catalog)
+        if closed:
+            found[record.ref] = f"every request is answered 503: {closed}"
     for parent, siblings in catalog.middlewares.items():
         if parent not in catalog.frontends:
             for middleware in siblings.values():
-                found[middleware.ref] = f'frontend "{parent}" is missing'
+                if not catalog.sharers(middleware.ref):
+                    found[middleware.ref] = f'frontend "{parent}" is missing'
     for parent in catalog.servers:
         if parent not in catalog.backends:
             found[Ref(Kind.BACKEND, parent)] = "has servers but no backend key: default settings"

@@ -131,8 +131,7 @@ def lint(etcd_key: str, output: str, **flags: str) -> None:
         found += [
             (str(backend.ref), f"{suite}: OpenSSL lacks it") for suite in tls.left_out(backend.tls)
         ]
-    used = {frontend.backend for frontend in catalog.frontends.values()}
-    used |= {name for f in catalog.frontends.values() for name, _ in f.policy.split}
+    used = {name for f in catalog.frontends.values() for name in desired.used_by(f)}
     found += [
         (str(b.ref), "no frontend uses it") for n, b in catalog.backends.items() if n not in used
     ]

@@ -23,7 +23,7 @@ from fairlead.clock import SYSTEM, Clock
 from lb import predicate
 from lb.balance import RoundRobin
 from lb.middleware import Chain
-from lb.middleware.build import Links, build
+from lb.middleware.build import Links
 from lb.pool import LivePool, LiveServer
 from lb.predicate import Predicate
 from lb.route.match import Check, Index, check
@@ -67,7 +67,6 @@ class LiveFrontend:
         "chain",
         "codes",
         "hostname",
-        "links",
         "on_any",
         "pool",
         "predicate",
@@ -75,16 +74,18 @@ class LiveFrontend:
         "spec",
     )
 
-    def __init__(self, spec: Frontend, pool: LivePool, before: LiveFrontend | None = None) -> None:
+    def __init__(
+        self,
+        spec: Frontend,
+        pool: LivePool,
+        chain: Chain | None = None,
+        before: LiveFrontend | None = None,
+    ) -> None:
         self.spec = spec
         self.pool = pool
         self.codes: dict[int, int] = before.codes if before else {}
         self.shares: RoundRobin[LivePool] | None = None  # of a frontend with a Split
-        self.chain: Chain | None
-        self.links: Links
-        self.chain, self.links = build(
-            spec.id, spec.middlewares, before.links if before is not None else {}
-        )
+        self.chain = chain
         self.hostname = spec.hostname.encode("ascii", "replace")
         self.predicate: Predicate | None = None
         if spec.failover is not None:
@@ -134,6 +135,7 @@ class Plane:
         self.loop = asyncio.get_running_loop()
         self.index: Index[LiveFrontend] = Index()
         self.frontends: dict[str, LiveFrontend] = {}
+        self.links = Links()
         self.pools: dict[str, LivePool] = {}
         self.listeners: dict[str, LiveListener] = {}
         self.retired: set[LiveListener] = set()
@@ -172,7 +174,8 @@ class Plane:
     def put_frontend(self, spec: Frontend) -> None:
         """Route by `spec` from the next request on; counters go on."""
         before = self.frontends.get(spec.id)
-        live = LiveFrontend(spec, self.pool(spec.pool), before)
+        chain = self.links.take(spec.id, spec.middlewares)
+        live = LiveFrontend(spec, self.pool(spec.pool), chain, before)
         if spec.policy.split:
             own = 100 - sum(weight for _, weight in spec.policy.split)
             pools = [live.pool, *(self.pool(name) for name, _ in spec.policy.split)]
@@ -188,7 +191,7 @@ class Plane:
         live = self.frontends.pop(name)
         self.version += 1
         self.index.remove(name)
-        build(name, (), live.links)
+        self.links.take(name, ())
         self._forget(live)
 
     def drop_pool(self, name: str) -> None:

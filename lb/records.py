@@ -22,12 +22,12 @@ import msgspec
 from fairlead.duration import parse_seconds
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue
-from lb import policy, predicate, secret, tls
+from lb import extension, policy, predicate, secret, tls
 from lb.expr import ExpressionError
 from lb.fields import JSON, Fields, Invalid
 from lb.keys import Kind, Ref, parse
 from lb.middleware import types
-from lb.policy import BackendPolicy, FrontendPolicy, ServerPolicy
+from lb.policy import BackendPolicy, FrontendPolicy, ListenerPolicy, ServerPolicy
 from lb.route import parse as route
 from lb.secret import Pair
 from lb.state import Ocsp
@@ -55,6 +55,7 @@ class Listener:
         proxy: PROXY_V1, PROXY_V2, PROXY (either) or "".
         trusted: networks whose PROXY header is believed; empty for all.
         tls: checked TLS settings (§3.6) as stored, and our `ClientAuth`.
+        ours: the extension fields of Settings as stored, which `policy` was read from.
     """
 
     ref: Ref
@@ -65,6 +66,8 @@ class Listener:
     proxy: str = ""
     trusted: tuple[str, ...] = ()
     tls: JSON = field(default_factory=dict)
+    ours: JSON = field(default_factory=dict)
+    policy: ListenerPolicy = policy.LISTENER
     extra: JSON = field(default_factory=dict)
 
 
@@ -122,7 +125,12 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """A route and what becomes of its requests (§3.3)."""
+    """A route and what becomes of its requests (§3.3).
+
+    Attributes:
+        own, ours: the extension fields of the object and of its Settings as stored, which
+            `policy` was read from.
+    """
 
     ref: Ref
     backend: str
@@ -136,7 +144,7 @@ class Frontend:
     pass_host: bool = False
     stream: bool = False
     flush_ns: int = 0
-    priority: int = 0
+    own: JSON = field(default_factory=dict)
     ours: JSON = field(default_factory=dict)
     policy: FrontendPolicy = policy.FRONTEND
     extra: JSON = field(default_factory=dict)
@@ -155,11 +163,11 @@ class Middleware:
 
 Record = Host | Listener | Backend | Server | Frontend | Middleware
 
+_SOON: Final = "is not built yet"
 _NOT_BUILT: Final = {
-    Kind.FRONTEND: ("Middlewares", "Headers", "Timeouts", "Mirror", "MaxResponseBodyBytes"),
+    Kind.FRONTEND: ("Timeouts", "Mirror", "MaxResponseBodyBytes"),
     Kind.LISTENER: ("MaxConns", "Timeouts"),
 }
-_SOON: Final = "is not built yet"
 
 
 class Unguarded(RecordError):
@@ -250,6 +258,7 @@ def _listener(ref: Ref, obj: Fields) -> Listener:
         )
     settings = obj.object("Settings")
     settings.refuse(_SOON, *_NOT_BUILT[Kind.LISTENER])
+    ours = settings.pick(extension.IN_LISTENER)
     trusted = settings.texts("TrustedProxies")
     try:
         trusted = tuple(str(ip_network(item)) for item in trusted)
@@ -259,7 +268,10 @@ def _listener(ref: Ref, obj: Fields) -> Listener:
     if settings.given("ClientAuth"):
         secure["ClientAuth"] = tls.client_auth(settings.object("ClientAuth"))
     proxy = "" if proxy == "NONE" else proxy
-    return Listener(ref, protocol, network, address, scope, proxy, trusted, secure, obj.rest())
+    return Listener(
+        ref, protocol, network, address, scope, proxy, trusted, secure, ours,
+        _policy(extension.listener, ours), obj.rest(),
+    )  # fmt: skip
 
 
 def _policy(read: Callable[..., Any], *arguments: object) -> Any:
@@ -291,8 +303,7 @@ def _backend(ref: Ref, obj: Fields) -> Backend:
     if kind != "http":
         raise Invalid(f"Unsupported backend type {kind}")
     settings = obj.object("Settings")
-    settings.refuse(_SOON, *_NOT_BUILT.get(Kind.BACKEND, ()))
-    ours = settings.pick(policy.IN_BACKEND)
+    ours = settings.pick(extension.IN_BACKEND)
     timeouts, keepalive = settings.object("Timeouts"), settings.object("KeepAlive")
     record = Backend(
         ref,
@@ -305,7 +316,7 @@ def _backend(ref: Ref, obj: Fields) -> Backend:
         tls.read(settings.object("TLS")) if settings.given("TLS") else {},
         secret.read(settings.any("ClientCert")),
         ours,
-        _policy(policy.backend, ours),
+        _policy(extension.backend, ours),
         obj.rest(),
     )
     if record.max_idle < 0:
@@ -326,7 +337,7 @@ def _duration(text: str, fault: str) -> str:
 
 def _server(ref: Ref, obj: Fields) -> Server:
     obj.text("Id")
-    ours = obj.pick(policy.IN_SERVER)
+    ours = obj.pick(extension.IN_SERVER)
     url = obj.text("URL")
     try:
         parts = urlsplit(url)
@@ -340,7 +351,7 @@ def _server(ref: Ref, obj: Fields) -> Server:
     weight = obj.number("Weight") if obj.given("Weight") else 1
     if not 0 <= weight <= 4096:
         raise Invalid(f"Weight: {weight} is not between 0 and 4096")
-    return Server(ref, url, weight, ours, _policy(policy.server, ours), obj.rest())
+    return Server(ref, url, weight, ours, _policy(extension.server, ours), obj.rest())
 
 
 def _frontend(ref: Ref, obj: Fields) -> Frontend:
@@ -348,15 +359,14 @@ def _frontend(ref: Ref, obj: Fields) -> Frontend:
     kind = obj.text("Type")
     if kind != "http":
         raise Invalid(f"Unsupported frontend type: {kind}")
-    obj.refuse(_SOON, *_NOT_BUILT[Kind.FRONTEND])
     backend, text = obj.text("BackendId"), obj.text("Route")
     if not backend:
         raise Invalid("supply valid  route, id, and backendId")
     _valid_route(text, f"route should be a valid route expression: {text}")
     settings = obj.object("Settings")
     settings.refuse(_SOON, *_NOT_BUILT[Kind.FRONTEND])
-    priority = obj.number("Priority")
-    ours = settings.pick(policy.IN_SETTINGS)
+    own = obj.pick(extension.IN_FRONTEND)
+    ours = settings.pick(extension.IN_SETTINGS)
     limits = settings.object("Limits")
     record = Frontend(
         ref,
@@ -371,15 +381,19 @@ def _frontend(ref: Ref, obj: Fields) -> Frontend:
         settings.flag("PassHostHeader"),
         settings.flag("Stream"),
         settings.number("StreamFlushIntervalNanoSecs"),
-        priority,
+        own,
         ours,
-        _policy(policy.frontend, priority, ours),
+        _policy(extension.frontend, own, ours),
         obj.rest(),
     )
     if record.max_body < 0 or record.max_mem_body < 0:
         raise Invalid("Settings.Limits: a limit must not be negative")
     if not re.fullmatch(r"[\t -~]*", record.hostname):
         raise Invalid("Settings.Hostname: a control or non-ASCII character")
+    if record.policy.headers:
+        _made("header", record.policy.headers, "Settings.Headers: ")
+    if any(shared.partition("/")[0] == ref.id for shared in record.policy.shared):
+        raise Invalid("Middlewares: names of other frontends are wanted; its own pass anyway")
     if record.failover and not record.stream:
         try:
             predicate.parse(record.failover)
@@ -395,16 +409,21 @@ def _valid_route(text: str, fault: str) -> None:
         raise Invalid(f"{fault}: {error}") from error
 
 
+def _made(kind: str, body: Mapping[str, Any], where: str = "") -> None:
+    """Refuse an object that no middleware can be made of."""
+    try:
+        types.make(kind, body).retire()
+    except ValueError as error:
+        raise Invalid(f"{where}{error}") from error
+
+
 def _middleware(ref: Ref, obj: Fields) -> Middleware:
     obj.text("Id")
     kind = obj.text("Type")
     if "/" in kind:
         raise Invalid(f"middleware of type {kind} is not supported")
     body: JSON = obj.get("Middleware", dict, {})
-    try:
-        types.make(kind, body)
-    except ValueError as error:
-        raise Invalid(str(error)) from error
+    _made(kind, body)
     return Middleware(ref, kind, obj.number("Priority"), body, obj.rest())
 
 

@@ -26,7 +26,7 @@ def _listener_settings(record: Listener) -> JSON:
         settings["ClientAuth"] = record.tls["ClientAuth"]
     if record.trusted:
         settings["TrustedProxies"] = list(record.trusted)
-    return settings
+    return {**settings, **record.ours}
 
 
 def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
@@ -107,8 +107,7 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                     **record.ours,
                 },
             }
-            if record.priority:
-                out["Priority"] = record.priority
+            out.update(record.own)
         case Middleware():
             out = {
                 "Id": ref.id,

@@ -1,31 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The middlewares of a frontend → its chain."""
+"""The middlewares of frontends → their chains, and the links in use.
+
+::
+
+    f1 ─ rl ──┐                       a link for each middleware, whoever passes it: what it counts
+              ├─► Links "f1/rl"       survives every change but one of its own settings (V15), and
+    f2 ─ f1/rl┘                       frontends that share it are counted together
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lb.middleware import Chain, Link, types
-from lb.state import Middleware
-
-Links = Mapping[str, tuple[Middleware, Link]]
-"""A frontend's links by the middleware's id, with the settings each was made of."""
+from lb.state import ALIAS, Middleware
 
 
-def build(frontend: str, wanted: Sequence[Middleware], before: Links) -> tuple[Chain | None, Links]:
-    """Return the chain of a frontend and its links; those of `before` are kept where they agree.
+class _Live:
+    """A link in use: the settings it was made of, and the frontends it stands in."""
 
-    A change of the priority alone keeps what a link has counted (V15). The links that are not
-    kept have been retired. Settings were checked when the record was read.
-    """
-    links: dict[str, tuple[Middleware, Link]] = {}
-    for spec in wanted:
-        old = before.get(spec.id)
-        if old is not None and (old[0].type, old[0].body) == (spec.type, spec.body):
-            links[spec.id] = spec, old[1]
-        else:
-            links[spec.id] = spec, types.make(spec.type, spec.body)
-    for name, (_, link) in before.items():
-        if name not in links or links[name][1] is not link:
-            link.retire()
-    return (Chain([link for _, link in links.values()]) if links else None), links
+    __slots__ = ("link", "spec", "users")
+
+    def __init__(self, spec: Middleware, users: set[str]) -> None:
+        self.spec = spec
+        self.users = users
+        self.link: Link = types.make(spec.type, spec.body)
+
+
+def _key(frontend: str, spec: Middleware) -> str:
+    """Return whose link it is, "frontend/id"; a frontend's twin under an alias has its links."""
+    shared = "/" in spec.id[1:]
+    return spec.id if shared else f"{frontend.removesuffix(ALIAS)}/{spec.id}"
+
+
+class Links:
+    """Every link in use."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, _Live] = {}
+        self._of: dict[str, tuple[str, ...]] = {}  # frontend → the keys of its links
+
+    def take(self, frontend: str, wanted: Sequence[Middleware]) -> Chain | None:
+        """Return the chain of a frontend from now on; None for no links.
+
+        Links stay where type and settings agree. What nobody passes any more is retired, and so
+        is a link whose settings changed. Settings were checked when the record was read.
+        """
+        chain: list[Link] = []
+        keys = tuple(dict.fromkeys(_key(frontend, spec) for spec in wanted))
+        for spec in wanted:
+            key = _key(frontend, spec)
+            live = self._live.get(key)
+            if live is None or (live.spec.type, live.spec.body) != (spec.type, spec.body):
+                if live is not None:
+                    live.link.retire()
+                live = self._live[key] = _Live(spec, live.users if live is not None else set())
+            live.users.add(frontend)
+            chain.append(live.link)
+        for key in set(self._of.get(frontend, ())).difference(keys):
+            self._leave(frontend, key)
+        self._of[frontend] = keys
+        if not keys:
+            del self._of[frontend]
+        return Chain(chain) if chain else None
+
+    def _leave(self, frontend: str, key: str) -> None:
+        live = self._live[key]
+        live.users.discard(frontend)
+        if not live.users:
+            del self._live[key]
+            live.link.retire()

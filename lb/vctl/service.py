@@ -108,7 +108,9 @@ def _gather(client: Client) -> JSON:
         if plural in _INNER:
             inner, path = _INNER[plural]
             for one in found:
-                one[inner] = client.call("GET", plural.lower(), one["Id"], path).get(inner) or []
+                found_inside = client.call("GET", plural.lower(), one["Id"], path).get(inner) or []
+                # a frontend's field of this name lists the middlewares of others that it shares
+                one[inner] = [*(one.get(inner) or ()), *found_inside]
         whole[plural] = found
     return whole
 
@@ -140,8 +142,11 @@ def _flat(whole: JSON) -> dict[Ref, JSON]:
         for one in whole.get(plural) or []:
             name = str(one.get("Name" if plural == "Hosts" else "Id"))
             children = _INNER.get(plural, ("", ""))[0]
-            found[Ref(kinds[plural], name)] = {n: v for n, v in one.items() if n != children}
-            for child in one.get(children) or []:
+            inside = one.get(children) or []
+            whole_one = {n: v for n, v in one.items() if n != children}
+            shared = [child for child in inside if isinstance(child, str)]
+            found[Ref(kinds[plural], name)] = whole_one | ({children: shared} if shared else {})
+            for child in (child for child in inside if isinstance(child, dict)):
                 found[Ref(inner[children], str(child.get("Id")), name)] = child
     return found
 

@@ -15,7 +15,7 @@ from lb.expr import ExpressionError
 from lb.fields import Invalid
 from lb.middleware import Answer, Chain, Exchange, Link, Reply, types
 from lb.middleware.breaker import ambiguous
-from lb.middleware.build import build
+from lb.middleware.build import Links
 from lb.state import Middleware
 from lb.window import Figures, bucket, microseconds
 
@@ -434,16 +434,30 @@ def test_v15_what_a_link_counted_survives_other_changes() -> None:
         given = {"PeriodSeconds": 1, "Requests": 1, "Variable": "client.ip", **body}
         return Middleware(name, "ratelimit", priority, given)
 
-    chain, links = build("f", [spec("a", 1), spec("b", 2)], {})
+    links = Links()
+    chain = links.take("f", [spec("a", 1), spec("b", 2)])
     assert chain is not None
     first, second = chain.links
-    chain, links = build("f", [spec("b", 0), spec("a", 1), spec("c", 2)], links)
+    chain = links.take("f", [spec("b", 0), spec("a", 1), spec("c", 2)])
     assert chain is not None
     assert chain.links[:2] == (second, first)
-    chain, links = build("f", [spec("a", 1, Requests=2)], links)
+    other = links.take("g", [spec("f/a", 1), spec("a", 2)])  # shared, and one of its own
+    assert other is not None
+    assert other.links[0] is first
+    assert other.links[1] is not first
+    twin = links.take("f/alias", [spec("a", 1)])  # under an alias: counted together (§6.3)
+    assert twin is not None
+    assert twin.links == (first,)
+    chain = links.take("f", [spec("a", 1, Requests=2)])
     assert chain is not None
     assert chain.links[0] is not first
-    assert build("f", [], links)[0] is None
+    other = links.take("g", [spec("f/a", 1, Requests=2)])
+    assert other is not None
+    assert other.links == chain.links
+    assert links.take("f", []) is None
+    kept = links.take("g", [spec("f/a", 5, Requests=2)])  # whoever shared it keeps what it counted
+    assert kept is not None
+    assert kept.links == other.links
 
 
 def test_histogram_has_two_significant_digits() -> None:  # §10.1

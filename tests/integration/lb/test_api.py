@@ -270,6 +270,17 @@ async def test_v6_bad_input_is_400_and_use_is_409(world: World) -> None:
         assert (status, reason in answer["message"]) == (400, True), (path, body, answer)
     status, answer = await call(world.lb.api, "DELETE", "/v2/backends/b")
     assert (status, answer["message"]) == (409, "can not delete backend 'b', it is in use by b")
+    limit = {"Id": "rl", "Type": "ratelimit", "Middleware": {"PeriodSeconds": 60, "Requests": 2, "Variable": "client.ip"}}  # fmt: skip
+    await call(world.lb.api, "POST", "/v2/frontends/b/middlewares", {"Middleware": limit})
+    shares = {"Id": "f", "Type": "http", "BackendId": "b", "Route": "Path(`/f`)", "Middlewares": ["b/rl"]}  # fmt: skip
+    shares["Settings"] = {"Headers": {"Response": {"Set": {"X-Edge": "1"}}}}
+    await call(world.lb.api, "POST", "/v2/frontends", {"Frontend": shares})
+    async with world.session.get(f"{world.lb.url}/f") as response:
+        assert (response.status, response.headers["X-Edge"]) == (200, "1")
+    assert [(await world.get(path))[0] for path in ("/", "/f", "/")] == [200, 429, 429]
+    for path, what in (("", "frontend 'b'"), ("/middlewares/rl", "middleware 'rl'")):
+        status, answer = await call(world.lb.api, "DELETE", f"/v2/frontends/b{path}")
+        assert (status, answer["message"]) == (409, f"can not delete {what}, it is in use by f")
     async with aiohttp.ClientSession() as session:  # curl -d without a JSON type
         body = json.dumps({"Backend": {"Id": "c", "Type": "http"}})
         headers = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -32,6 +32,11 @@ KEYS = {
     "/vulcand/frontends/f3/frontend": '{"Type":"http","BackendId":"b1","Route":"Path(`/`)"}',
     "/vulcand/frontends/f3/middlewares/bad": '{"Type":"ratelimit"}',
     "/vulcand/frontends/f4/middlewares/t": '{"Type":"trace","Middleware":{"Addr":"syslog://"}}',
+    "/vulcand/frontends/f5/frontend": '{"Type":"http","BackendId":"b1","Route":"Path(`/5`)","Middlewares":["f6/t","f7/h"]}',
+    "/vulcand/frontends/f7/middlewares/h": '{"Type":"trace","Middleware":{"Addr":"syslog://"}}',
+    "/vulcand/frontends/f6/frontend": '{"Type":"http","BackendId":"b1","Route":"Path(`/6`)","Settings":{"Headers":{"Response":{"Set":{"X":"1"}}}}}',
+    "/vulcand/frontends/f6/middlewares/t": '{"Type":"trace","Middleware":{"Addr":"syslog://"}}',
+    "/vulcand/frontends/f8/frontend": '{"Type":"http","BackendId":"b1","Route":"Path(`/8`)","Middlewares":["f9/none"]}',
     "/vulcand/listeners/l1": '{"Protocol":"HTTP","Address":{"Network":"tcp","Address":":80"}}',
     "/vulcand/hosts/a/host": '{"Settings":{}}',
     "/vulcand/backends/bad/backend": '{"Type":"zip"}',
@@ -71,6 +76,12 @@ def test_traffic() -> None:
     assert want.frontends["f1"].pool == "b1"  # /vulcand wins over vulcand
     assert want.frontends["f2"].pool == "none"  # pending, V3
     assert "period should be > 0" in want.frontends["f3"].refuse  # fails closed
+    assert [m.id for m in want.frontends["f5"].middlewares] == ["f6/t", "f7/h"]  # shared
+    assert [(m.id, m.type) for m in want.frontends["f6"].middlewares] == [
+        ("/headers", "header"),
+        ("t", "trace"),
+    ]
+    assert '"f9/none" that it shares is missing' in want.frontends["f8"].refuse
     assert want.listeners == {
         "l1": Listener("l1", "tcp", ":80"),
         "DefaultListener": Listener("DefaultListener", "tcp", ":8181"),
@@ -85,6 +96,8 @@ def test_problems_name_what_is_not_served_as_written() -> None:
     assert "503" in found['frontend "f3"']
     assert found['middleware "f4/t"'] == 'frontend "f4" is missing'
     assert "/vulcand/frontends/f1/frontend is in force" in found['frontend "f1"']
+    assert "f9/none" in found['frontend "f8"']
+    assert 'middleware "f7/h"' not in found  # f5 shares it: it needs no frontend of its own
     assert "no backend key" in found['backend "b10"']
 
 

@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
+
 import pytest
 
-from lb import policy
-from lb.policy import BackendPolicy, FrontendPolicy, HealthCheck, Outliers, Retry, Sticky
+from lb import extension, policy
+from lb.policy import (
+    BackendPolicy,
+    FrontendPolicy,
+    HealthCheck,
+    ListenerPolicy,
+    Mirror,
+    Outliers,
+    Patience,
+    Retry,
+    Sticky,
+)
 
 
 def test_nothing_said_is_the_default() -> None:
-    assert policy.backend({}) is policy.BACKEND
-    assert policy.server({}) is policy.SERVER
-    assert policy.frontend(0, {}) is policy.FRONTEND
+    assert extension.backend({}) is policy.BACKEND
+    assert extension.server({}) is policy.SERVER
+    assert extension.frontend({}, {}) is policy.FRONTEND
 
 
 def test_all_of_a_backend_in_any_case() -> None:
-    read = policy.backend(
+    read = extension.backend(
         {
             "balance": "hash",
             "HASHON": "request.header.X-User",
@@ -56,13 +68,60 @@ def test_all_of_a_backend_in_any_case() -> None:
 )
 def test_refused_by_name(settings: dict[str, object], reason: str) -> None:
     with pytest.raises(ValueError, match=reason.replace(".", r"\.").replace("(", r"\(")):
-        policy.backend(settings)
+        extension.backend(settings)
+
+
+def test_all_of_a_frontend() -> None:
+    read = extension.frontend(
+        {"priority": 2, "Middlewares": ["f0/rl", "f1/x"]},
+        {
+            "Split": [{"BackendId": "c", "Weight": 10}],
+            "Headers": {"Request": {"Set": {"X": "1"}}},
+            "Timeouts": {"Read": "5s", "Write": "6s", "Request": "1m", "Idle": "1h"},
+            "Mirror": {"BackendId": "m", "Percent": 5, "MaxBodyBytes": 9},
+            "MaxResponseBodyBytes": 7,
+        },
+    )
+    assert read == FrontendPolicy(
+        2,
+        (("c", 10),),
+        {"Request": {"Set": {"X": "1"}}},
+        Patience(5.0, 6.0, 60.0, 3600.0),
+        Mirror("m", 5, 9),
+        7,
+        ("f0/rl", "f1/x"),
+    )
+    assert extension.listener({}) is policy.LISTENER
+    said = {"MaxConns": 5, "Timeouts": {"Read": "1s", "Write": "2s", "Idle": "3s"}}
+    assert extension.listener(said) == ListenerPolicy(5, 1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "reason"),
+    [
+        ({"Middlewares": ["rl"]}, {}, 'no "FRONTEND/ID"'),
+        ({"Middlewares": [{"Id": "rl"}]}, {}, 'no "FRONTEND/ID"'),
+        ({"Middlewares": ["f/a", "f/a"]}, {}, "stands there twice"),
+        ({"Priority": "1"}, {}, "not of the right type"),
+        ({}, {"Mirror": {}}, "Settings.Mirror.BackendId: a backend's id"),
+        ({}, {"Mirror": {"BackendId": "b", "Percent": 101}}, "not between 0 and 100"),
+        ({}, {"Timeouts": {"Total": "1s"}}, "Settings.Timeouts.total: unknown field"),
+        ({}, {"Timeouts": {"Read": 5}}, "not of the right type"),
+        ({}, {"MaxResponseBodyBytes": -1}, "MaxResponseBodyBytes"),
+        ({}, {"Headers": []}, "Settings.Headers"),
+    ],
+)
+def test_frontends_refused_by_name(
+    own: dict[str, object], settings: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        extension.frontend(own, settings)
 
 
 def test_a_split_is_at_most_the_whole() -> None:
-    read = policy.frontend(3, {"Split": [{"BackendId": "c", "Weight": 10}]})
+    read = extension.frontend({"Priority": 3}, {"Split": [{"BackendId": "c", "Weight": 10}]})
     assert read == FrontendPolicy(3, (("c", 10),))
     with pytest.raises(ValueError, match="together at most 100"):
-        policy.frontend(
-            0, {"Split": [{"BackendId": "c", "Weight": 60}, {"BackendId": "d", "Weight": 60}]}
+        extension.frontend(
+            {}, {"Split": [{"BackendId": "c", "Weight": 60}, {"BackendId": "d", "Weight": 60}]}
         )
