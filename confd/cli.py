@@ -18,8 +18,8 @@ from fairlead.daemon import main as run
 from fairlead.flags import Values
 
 if TYPE_CHECKING:
-    from fairlead.life import Runtime
     from fairlead.log import Line, Render
+    from fairlead.runtime import Runtime
 
 _LEVELS: Final = {"warning": "WARNING", "error": "ERROR", "info": "INFO", "debug": "DEBUG"}
 

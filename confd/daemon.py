@@ -23,7 +23,7 @@ from confd.secrets import Mask
 from confd.sources import Sources
 from confd.units import Parts, Units
 from confd.views import Views
-from fairlead.life import Runtime, state_dir
+from fairlead.runtime import Runtime, state_dir
 
 WATCH_RESYNC: Final = 30.0  # seconds; finds files and resources changed behind our back
 

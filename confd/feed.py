@@ -13,7 +13,7 @@ from confd.views import Pair
 from fairlead.backoff import Backoff
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.gotemplate.values import to_bytes
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 
 Changed = Callable[[str, Sequence[Pair], bool], None]
 """Told of a source's changed keys, and whether it is the first or a new list."""

@@ -12,8 +12,8 @@ from confd.sources import Sources
 from confd.units import Parts, in_order
 from fairlead.backoff import Backoff
 from fairlead.errors import ConfigError, StoreError
-from fairlead.life import Runtime
 from fairlead.reconcile import EVERYTHING
+from fairlead.runtime import Runtime
 
 
 async def once(

@@ -7,7 +7,7 @@ from typing import Any
 
 from confd.confdir import Confdir
 from fairlead import admin
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 
 
 def add(runtime: Runtime, confdir: Confdir) -> None:

@@ -25,7 +25,7 @@ from fairlead.etcd.mirror import Changes, Mirror
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import KeyRange, Range, RangeResult, Revision
 from fairlead.gotemplate.values import to_bytes
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 
 
 class Sources:

@@ -21,8 +21,8 @@ from confd.records import TemplateResource
 from confd.renderer import Renderer
 from confd.state import Desired, Present, State, Waiting, Wanted
 from fairlead.backoff import Backoff
-from fairlead.life import Runtime
 from fairlead.reconcile import Guard, Loop, Pass, Scope
+from fairlead.runtime import Runtime
 
 _spread: Final = random.Random()  # noqa: S311  (spreads load; guards nothing)
 

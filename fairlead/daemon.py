@@ -25,8 +25,8 @@ from fairlead.flags import Settings, UsageError, Values, common
 
 if TYPE_CHECKING:
     from fairlead.etcd.options import Options
-    from fairlead.life import Runtime
     from fairlead.log import Render
+    from fairlead.runtime import Runtime
 
 C = TypeVar("C")
 

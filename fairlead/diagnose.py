@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fairlead import __version__, admin
@@ -14,7 +15,7 @@ from fairlead.errors import ActionError
 
 if TYPE_CHECKING:
     from fairlead.etcd.mirror import Mirror
-    from fairlead.life import Runtime
+    from fairlead.runtime import Runtime
 
 _MOST_REJECTED = 100  # in /status; /debug/state has all
 
@@ -86,6 +87,9 @@ def status(runtime: Runtime, most_rejected: int | None = _MOST_REJECTED) -> dict
             }
             for name, loop in runtime.loops.items()
         ],
+        "workers": []
+        if runtime.team is None
+        else [asdict(each) for each in runtime.team.running()],
     }
 
 

@@ -8,9 +8,9 @@ mirrors are computed when asked, so an idle daemon does no work for them.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,12 +20,15 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fairlead import __version__
 from fairlead.health import Condition
 from fairlead.reconcile import Pass
+
+if TYPE_CHECKING:
+    from fairlead.workers.parent import Running
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -70,6 +73,27 @@ class _Views(Collector):
         for view in views:
             keys.add_metric([view.name], view.keys)
         yield keys
+
+
+class _Team(Collector):
+    """What there is to say of workers, computed at each scrape."""
+
+    def __init__(self, running: Callable[[], Sequence[Running]]) -> None:
+        self._running = running
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families."""
+        running = self._running()
+        yield GaugeMetricFamily(
+            "fairlead_workers_serving",
+            "Worker processes that serve.",
+            value=float(sum(each.state == "serving" for each in running)),
+        )
+        yield CounterMetricFamily(
+            "fairlead_worker_restarts",
+            "Worker processes that ended and were started again.",
+            value=float(sum(each.restarts for each in running)),
+        )
 
 
 class Metrics:
@@ -154,6 +178,10 @@ class Metrics:
         build.labels(program, __version__, platform.python_version()).set(1)
         registry.register(_Views(views))
         ProcessCollector(registry=registry)
+
+    def watch_workers(self, running: Callable[[], Sequence[Running]]) -> None:
+        """Count workers from now on."""
+        self.registry.register(_Team(running))
 
     def note_condition(self, condition: Condition) -> None:
         """Count a condition's turn."""

@@ -15,7 +15,7 @@ from flannelpy.config import Config, configure
 from flannelpy.settings import LIVE, SETTINGS
 
 if TYPE_CHECKING:
-    from fairlead.life import Runtime
+    from fairlead.runtime import Runtime
 
 
 def _early(values: Values) -> int | None:

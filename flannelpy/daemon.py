@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from flannelpy import bridges, forwarding, health, identity, kernel, metrics, views
 from flannelpy.blackhole import Blackholes
 from flannelpy.config import Config

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from fairlead import admin
 from fairlead.errors import ConfigError
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from flannelpy.config import Config
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.life import Runtime, state_dir
+from fairlead.runtime import Runtime, state_dir
 from flannelpy.allocate import Mark
 from flannelpy.apply import replace_file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from flannelpy.node import Node
 from flannelpy.tenure import Tenure
 

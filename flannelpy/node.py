@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fairlead.errors import ActionError
-from fairlead.life import Runtime
 from fairlead.reconcile import Guard, Loop, Pass, Scope
+from fairlead.runtime import Runtime
 from flannelpy import apply, identity, observe, plan, subnet_env
 from flannelpy.allocate import same_subnet
 from flannelpy.backends import Backend, Host

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from fairlead.errors import FairleadError
 from fairlead.etcd.mirror import Changes
 from fairlead.etcd.types import KeyRange, KeyValue, Revision
-from fairlead.life import Runtime
 from fairlead.records import Records
+from fairlead.runtime import Runtime
 from flannelpy import keys
 from flannelpy.records import Lease, NetworkConfig, decode_config, decode_lease
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 
 from fairlead.etcd.types import NO_LEASE, KeyValue, Revision
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from flannelpy import identity, keys
 from flannelpy.allocate import Exhausted, Reuse, choose
 from flannelpy.backends import Host

@@ -6,7 +6,7 @@ from __future__ import annotations
 from math import inf
 
 from fairlead import admin
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from flannelpy import identity
 from flannelpy.node import Node
 from flannelpy.tenure import Tenure

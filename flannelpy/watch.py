@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from flannelpy import backends, changes, identity, kernel, observe, rtnetlink
 from flannelpy.backends import Uplink
 from flannelpy.config import Config

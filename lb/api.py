@@ -20,8 +20,8 @@ from aiohttp import web
 from fairlead.duration import parse_seconds
 from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
-from fairlead.life import Runtime
 from fairlead.log import LEVELS as NUMBERS
+from fairlead.runtime import Runtime
 from lb import desired, explain, keys, openapi, records, state, stats, writing
 from lb.apiserver import BODY_LIMIT, Refused, json, middlewares
 from lb.catalog import Catalog

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from fairlead import tls
 from fairlead.errors import ConfigError, ConfigErrors, StoreError
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from lb import server
 from lb.config import Access
 from lb.fields import Invalid

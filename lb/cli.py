@@ -11,8 +11,8 @@ from lb.config import Config, configure
 from lb.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from fairlead.life import Runtime
     from fairlead.log import Render
+    from fairlead.runtime import Runtime
 
 
 async def _serve(config: Config, runtime: Runtime) -> int | None:

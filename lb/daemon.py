@@ -21,9 +21,9 @@ from pathlib import Path
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.mirror import Changes
-from fairlead.life import Runtime
 from fairlead.reconcile import Guard, Loop, one_by_one
 from fairlead.records import Records
+from fairlead.runtime import Runtime
 from lb import (
     apiserver,
     apply,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fairlead.life import Runtime
+from fairlead.runtime import Runtime
 from lb import desired
 from lb.catalog import Catalog
 from lb.plane import Plane

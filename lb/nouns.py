@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,8 @@ def _read(root: str, flags: dict[str, str]) -> tuple[Catalog, dict[bytes, Record
     from fairlead.errors import FairleadError
 
     try:
+        import asyncio  # late: `fairlead --help` needs none
+
         return asyncio.run(_load(etcd_options(**flags), root))
     except FairleadError as error:
         raise click.ClickException(str(error)) from error

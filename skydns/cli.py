@@ -16,7 +16,7 @@ from skydns.config import Config, configure
 from skydns.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from fairlead.life import Runtime
+    from fairlead.runtime import Runtime
 
 
 async def _serve(config: Config, runtime: Runtime) -> None:

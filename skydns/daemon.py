@@ -49,7 +49,7 @@ from skydns.transfer import Notifier, Transfers
 
 if TYPE_CHECKING:
     from fairlead.etcd.view import Changes
-    from fairlead.life import Runtime
+    from fairlead.runtime import Runtime
 
 _FIRST_LIST = 3.0  # seconds; the mirror falls back to its file after 2
 

@@ -19,7 +19,7 @@ from skydns.config import Config
 from skydns.server import Server
 
 if TYPE_CHECKING:
-    from fairlead.life import Runtime
+    from fairlead.runtime import Runtime
     from skydns.live import Live
 
 _FIRST: Final = 3  # sd_listen_fds(3)

@@ -21,7 +21,7 @@ from skydns.stored import Stored, different, merge
 from skydns.upstream import Routes
 
 if TYPE_CHECKING:
-    from fairlead.life import Runtime
+    from fairlead.runtime import Runtime
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 

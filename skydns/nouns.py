@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -43,6 +42,8 @@ def _run(flags: dict[str, Any], work: Callable[[Store], Coroutine[Any, Any, int]
             return await work(store)
 
     try:
+        import asyncio  # late: `fairlead --help` needs none
+
         sys.exit(asyncio.run(main()))
     except FairleadError as error:
         raise click.ClickException(str(error)) from error

@@ -22,7 +22,7 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Never
+from typing import Never, Protocol
 
 from fairlead.backoff import Backoff
 from fairlead.clock import SYSTEM, Clock
@@ -34,7 +34,35 @@ from fairlead.etcd.store import Store
 from fairlead.etcd.types import KeyRange, KeyValue, Revision
 from fairlead.etcd.view import Change, Changes, View
 
-__all__ = ["Change", "Changes", "Checks", "Mirror", "Snapshot", "StateFileError"]
+__all__ = ["Change", "Changes", "Checks", "Mirror", "Snapshot", "Source", "StateFileError"]
+
+
+class Source(Protocol):
+    """Where a daemon's records come from: a `Mirror`, or in a worker what the parent's emits."""
+
+    @property
+    def name(self) -> str:
+        """What log and status call it."""
+        ...
+
+    @property
+    def revision(self) -> Revision:
+        """The revision up to which everything has been seen."""
+        ...
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first full snapshot is in."""
+        ...
+
+    def subscribe(self, callback: Callable[[Changes], None]) -> None:
+        """Have `callback` called with every batch, synchronously, from the first on."""
+        ...
+
+    async def ready(self) -> None:
+        """Return when the first full snapshot is in and was delivered."""
+        ...
+
 
 WRITE_EVERY = 0.5  # seconds between two writes of the file; with the write itself under 1 s
 

@@ -8,7 +8,6 @@ or rewrote meanwhile is left alone.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -78,6 +77,8 @@ def _run(flags: dict[str, Any], work: Callable[[Store], Coroutine[Any, Any, int]
             return await work(store)
 
     try:
+        import asyncio  # late: `fairlead --help` needs none
+
         sys.exit(asyncio.run(main()))
     except FairleadError as error:
         raise click.ClickException(str(error)) from error

@@ -16,8 +16,8 @@ from fairlead.etcd.types import KeyRange, KeyValue
 from fairlead.flags import Kind, Setting, Settings, Values, common
 
 if TYPE_CHECKING:
-    from fairlead.life import Runtime
     from fairlead.reconcile import Scope
+    from fairlead.runtime import Runtime
 
 PREFIX = b"/tiny/"
 

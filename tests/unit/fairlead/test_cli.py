@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -95,14 +94,15 @@ def test_the_kernel_is_asked_about_its_clock() -> None:
 
 
 @pytest.mark.slow
-def test_help_in_200_ms() -> None:
-    """Of processor time, best of five: other work on the machine does not count."""
-    times = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-m", "fairlead", "--help"], check=True, capture_output=True
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.2
+def test_help_loads_nothing_heavy() -> None:
+    """What keeps `fairlead --help` under 200 ms (`bench/idle.py` measures it)."""
+    code = (
+        "import runpy, sys; sys.argv = ['fairlead', '--help']\n"
+        "try: runpy.run_module('fairlead', run_name='__main__')\n"
+        "finally: print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert {"click", "skydns", "lb", "confd", "flannelpy"} <= loaded  # the nouns are there
+    heavy = {"asyncio", "ssl", "grpclib", "google", "msgspec", "aiohttp", "prometheus_client", "rich", "cryptography", "pyroute2"}  # fmt: skip
+    assert not loaded & heavy
