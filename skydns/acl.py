@@ -9,6 +9,7 @@ order; in one, the first line that matches type and client. `block` is answered 
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +17,7 @@ from typing import Final
 
 from skydns import message, names, rrs
 from skydns.addresses import Network
-from skydns.compiled import Seen, bucket
+from skydns.seen import Seen, bucket
 
 _BLOCKED: Final = 15  # extended errors (RFC 8914)
 _FILTERED: Final = 17
@@ -80,7 +81,7 @@ class Acl:
             client: its address, 4 or 16 octets.
         """
         address = ipaddress.ip_address(client)
-        for directive in self._directives(name):
+        for directive in self.blocks.get(self.block(name), ()):
             if directive.zones.isdisjoint(names.ancestors(name)):
                 continue
             for line in directive.lines:
@@ -88,11 +89,13 @@ class Acl:
                     return line.action
         return Action.ALLOW
 
-    def _directives(self, name: bytes) -> tuple[Directive, ...]:
-        for above in names.ancestors(name):
-            if above in self.blocks:
-                return self.blocks[above]
-        return ()
+    def block(self, name: bytes) -> bytes:
+        """Return the zone of the server block that has a name, b"" for none."""
+        return next((above for above in names.ancestors(name) if above in self.blocks), b"")
+
+
+Decided = Counter[tuple[Action, str]]
+"""Queries by what became of them and the zone of the server block."""
 
 
 class Screen:
@@ -100,11 +103,13 @@ class Screen:
 
     Args:
         count: told of each query that is not let through.
+        decided: what became of queries in zones that have a list.
     """
 
-    def __init__(self, acl: Acl, count: Callable[[Seen], None]) -> None:
+    def __init__(self, acl: Acl, count: Callable[[Seen], None], decided: Decided) -> None:
         self._acl = acl
         self._count = count
+        self.decided = decided
 
     def verdict(self, data: bytes, client: bytes, *, udp: bool) -> bytes | None:
         """Return what is sent instead of an answer, b"" for nothing; None: the query may pass.
@@ -118,6 +123,8 @@ class Screen:
         name = data[message.HEADER : end - 4].lower()
         rtype = int.from_bytes(data[end - 4 : end - 2], "big")
         action = self._acl.decide(name, rtype, client)
+        if self._acl.blocks.get(zone := self._acl.block(name)):
+            self.decided[action, names.to_text(zone)] += 1
         if action is Action.ALLOW:
             return None
         query = message.parse(data)
@@ -137,6 +144,6 @@ class Screen:
         return reply
 
 
-def screen(acl: Acl, count: Callable[[Seen], None]) -> Screen | None:
+def screen(acl: Acl, count: Callable[[Seen], None], decided: Decided) -> Screen | None:
     """Return what applies a list, None when there is none to apply."""
-    return Screen(acl, count) if acl else None
+    return Screen(acl, count, decided) if acl else None

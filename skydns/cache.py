@@ -81,7 +81,8 @@ class Cache:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        self.hits = self.misses = self.stale = self.prefetched = self.evicted = 0
+        self.hits = self.denial_hits = self.misses = self.stale = self.prefetched = self.evicted = 0
+        self.denials = 0  # of what is kept: absence and failures
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
@@ -97,13 +98,14 @@ class Cache:
         left = kept.ttl - age
         if left < 0:
             if -left > self.bounds.stale:
-                del self._kept[key]
+                self._forget(self._kept.pop(key))
                 self.misses += 1
                 return None
             self.misses += 1
             return Hit(_aged(kept, None), left, due=True)
         self._kept.move_to_end(key)
         self.hits += 1
+        self.denial_hits += _denies(kept.octets)
         kept.asked += 1
         enough = bool(self.bounds.prefetch) and kept.asked >= self.bounds.prefetch
         octets = kept.octets if self.bounds.keep_ttl else _aged(kept, int(age))
@@ -122,10 +124,21 @@ class Cache:
         if failed and before is not None and before.octets[3] & 0xF != rrs.SERVFAIL:
             return  # what has run out is worth more than a failure
         if before is None and len(self._kept) >= self.bounds.most:
-            self._kept.popitem(last=False)
+            self._forget(self._kept.popitem(last=False)[1])
             self.evicted += 1
+        if before is not None:
+            self._forget(before)
         self._kept[key] = _Kept(octets, places, ttl, now)
+        self.denials += _denies(octets)
         self._kept.move_to_end(key)
+
+    def _forget(self, kept: _Kept) -> None:
+        self.denials -= _denies(kept.octets)
+
+
+def _denies(octets: bytes) -> bool:
+    """Say whether a message has no data: CoreDNS's type "denial"."""
+    return bool(octets[3] & 0xF) or octets[6:8] == b"\0\0"
 
 
 def lifetime(octets: bytes, bounds: Bounds) -> tuple[int, tuple[tuple[int, int], ...]] | None:

@@ -45,6 +45,7 @@ from skydns.answer import Forward, Reply, answer, zone_of
 from skydns.message import Body, Query
 from skydns.policy import Policy
 from skydns.rrs import Question
+from skydns.seen import AT_ONCE, Seen, bucket, moment
 from skydns.signing import Signing
 from skydns.state import Served
 
@@ -59,21 +60,7 @@ MOST_BRIEF: Final = 4096  # entries of answers that read only their own name
 MOST_SHAPES: Final = 64  # a changed name costs a look-up for each
 MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
 MOST_NEAR: Final = 100_000  # NXDOMAIN templates
-SIZES: Final = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
 STAR: Final = frozenset(keys.WILDCARDS)
-
-
-class Seen(NamedTuple):
-    """What queries are counted by; sizes are the upper bounds of CoreDNS's buckets (§14.2)."""
-
-    zone: str
-    rtype: str
-    rcode: str
-    proto: str
-    do: bool
-    system: str
-    query_size: int
-    reply_size: int
 
 
 class Ask(NamedTuple):
@@ -184,12 +171,13 @@ class Answers:
         """Return the reply to a query that `ready` does not hold; None: drop it."""
         if udp and len(data) > message.HEADER and (quick := self._folded(data)) is not None:
             return quick
+        begun = self._clock()
         query = message.parse(data)
         if not isinstance(query, Query):
             if query is not None:
-                self._count(b"", 0, query[3] & 0xF, False, "auth", data, query, udp)
+                self._count(b"", 0, query[3] & 0xF, False, "auth", data, query, udp, begun)
             return query
-        return self._careful(data, query, udp)
+        return self._careful(data, query, udp, begun)
 
     def close(self, query: Query, reply: Reply, *, udp: bool) -> bytes:
         """Return the octets of a reply made elsewhere (by the name servers' help)."""
@@ -231,8 +219,8 @@ class Answers:
             data[:2], near.flags, data[12 : len(data) - near.rest], near.head, near.serial[0], near.tail,
         ))  # fmt: skip
 
-    def _careful(self, data: bytes, query: Query, udp: bool) -> bytes | Ask:
-        """Answer a parsed query from what is kept, or make the answer."""
+    def _careful(self, data: bytes, query: Query, udp: bool, begun: float) -> bytes | Ask:
+        """Answer a parsed query, which came at `begun`, from what is kept, or make the answer."""
         kind = query.rclass | (query.do + query.co) << 16 if self.signing else query.rclass
         key = (query.name, query.rtype, kind)
         entry = self._kept.get(key) or self._brief.get(key) or self._absent.get(key)
@@ -255,7 +243,7 @@ class Answers:
                 # nothing was ever read: neither "no such name" nor "no data" would be true
                 reply = message.failure(query, rrs.SERVFAIL, recursion=self._recursion, trouble=14)
                 self._count(
-                    made.zone, query.rtype, rrs.SERVFAIL, query.do, "auth", data, reply, udp
+                    made.zone, query.rtype, rrs.SERVFAIL, query.do, "auth", data, reply, udp, begun
                 )
                 return reply
             entry = self._keep(key, made, query)
@@ -273,6 +261,7 @@ class Answers:
             data,
             reply,
             udp,
+            begun,
         )
         if udp and query.plain:
             self._ready(data, query, entry, reply, cell)
@@ -521,15 +510,20 @@ class Answers:
         data: bytes,
         reply: bytes,
         udp: bool,
+        begun: float,
     ) -> Cell:
-        """Count a query and return its cell."""
+        """Count a query; return the cell of those that are answered from what is ready."""
         seen = Seen(
             names.to_text(zone) if zone else "dropped", rrs.TYPES.get(rtype, "other"),
             rrs.RCODES.get(rcode, str(rcode)), "udp" if udp else "tcp", do, system,
-            bucket(len(data)), bucket(len(reply)),
+            bucket(len(data)), bucket(len(reply)), bool(reply[2] & message.TC >> 8),
         )  # fmt: skip
         cell = self._cells.setdefault(seen, [0])
-        cell[0] += 1
+        took = moment(self._clock() - begun)
+        if took == AT_ONCE:
+            cell[0] += 1
+        else:
+            self.count(seen._replace(took=took))
         return cell
 
 
@@ -542,14 +536,6 @@ def _reads_itself(entry: Entry) -> bool:
         and rtype != rrs.SOA  # holds the zone's serial
         and not kind >> 16  # so may a signature
     )
-
-
-def bucket(size: int) -> int:
-    """Return the upper bound of a size's bucket; 65535 for the last."""
-    for bound in SIZES:
-        if size <= bound:
-            return bound
-    return 65535
 
 
 def _system(query: Query, entry: Entry) -> str:

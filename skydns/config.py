@@ -106,6 +106,7 @@ class Config:
         lameduck: seconds to go on answering after SIGTERM.
         acl: who may ask what, as a Corefile says.
         hosts: the plugin of each server block, by folded zone.
+        plugins: of a Corefile: scheme, zone, plugin.
         warnings: what the Corefile says without effect.
         corefile, reload: the file to look at anew, and every how many seconds; 0: never.
         metrics: where they are served, under which names.
@@ -135,6 +136,7 @@ class Config:
     lameduck: float = 0.0
     acl: Acl = field(default_factory=Acl)
     hosts: Mapping[bytes, Spec | None] = field(default_factory=dict)
+    plugins: tuple[tuple[str, str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     corefile: str = ""
     reload: float = 0.0
@@ -306,6 +308,7 @@ def configure(given: Values) -> Config:
         lameduck=said.lameduck,
         acl=Acl(next(iter(said.acls.values()), {})),
         hosts=next(iter(said.hosts.values()), {}),
+        plugins=tuple(said.plugins),
         warnings=tuple(f"{values.text('conf')}: {each}" for each in said.idle),
         corefile=values.text("conf"),
         reload=said.reload,

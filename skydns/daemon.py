@@ -105,13 +105,13 @@ async def serve(config: Config, runtime: Runtime) -> None:
     sockets.transfers = transfers = Transfers(answers, config.peers, runtime.clock.monotonic)
     if config.log_every:
         sockets.log = QueryLog(runtime.log.info, config.log_every)
-    sockets.screen = acl.screen(config.acl, answers.count)
+    sockets.screen = acl.screen(config.acl, answers.count, sockets.decided)
     others: list[Sockets | Listener] = [*await listening.start(config, runtime, sockets, live)]
     runtime.on_reload(partial(_screen, answers, (sockets, *others)))
     others += await listening.metrics(config, runtime)
     try:
         runtime.metrics.registry.register(
-            Collected(answers, sockets, transfers, config.metrics.prefix)
+            Collected(answers, sockets, transfers, config.metrics.prefix, config.plugins)
         )
         runtime.state("skydns", partial(_state, answers, sockets, live))
         runtime.log.info("listening", address=f"{sockets.host}:{sockets.port}")
@@ -144,7 +144,7 @@ def _screen(answers: Answers, opened: Iterable[Sockets | Listener], given: Confi
     """Put another access list in force."""
     for each in opened:
         if isinstance(each, Sockets):
-            each.use(acl.screen(given.acl, answers.count))
+            each.use(acl.screen(given.acl, answers.count, each.decided))
 
 
 def _state(answers: Answers, sockets: Sockets, live: Live) -> dict[str, object]:

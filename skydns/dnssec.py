@@ -298,6 +298,10 @@ class Signer:
         self._for_keys = tuple(entry or rest)
         self._for_rest = tuple(rest or entry)
         self._made: dict[tuple[bytes, int, int, int, bytes], _Made] = {}
+        self.hits = self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._made)
 
     def apex(self, rtype: int, ttl: int) -> tuple[RR, ...]:
         """Return the zone's DNSKEY, CDS or CDNSKEY records; none for another type."""
@@ -369,7 +373,9 @@ class Signer:
         place = (owner, first.rtype, first.ttl, key.tag, digest)
         made = self._made.get(place)
         if made is not None and now < made.renew:
+            self.hits += 1
             return made.rr._replace(owner=first.owner)
+        self.misses += 1
         if len(self._made) >= self._most:
             self._made.pop(next(iter(self._made)))  # the oldest; what is asked for comes back
         labels = _labels(owner)

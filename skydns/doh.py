@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -59,8 +60,14 @@ class Response:
     headers: tuple[tuple[str, str], ...]
 
 
-async def respond(request: Request, answering: Answering) -> Response:
-    """Return the response to a request."""
+async def respond(request: Request, answering: Answering, statuses: Counter[int]) -> Response:
+    """Return the response to a request, and count its status."""
+    response = await _response(request, answering)
+    statuses[response.status] += 1
+    return response
+
+
+async def _response(request: Request, answering: Answering) -> Response:
     url = urlsplit(request.path)
     if url.path != PATH:
         return _plain(404, "not found")
@@ -91,18 +98,24 @@ def _plain(status: int, text: str) -> Response:
 
 
 async def converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answering: Answering
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    answering: Answering,
+    statuses: Counter[int],
 ) -> None:
     """Serve one connection, by the protocol that TLS agreed on."""
     tls = writer.get_extra_info("ssl_object")
     if tls is not None and tls.selected_alpn_protocol() == "h2":
-        await _Http2(reader, writer, answering).run()
+        await _Http2(reader, writer, answering, statuses).run()
     else:
-        await _http1(reader, writer, answering)
+        await _http1(reader, writer, answering, statuses)
 
 
 async def _http1(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answering: Answering
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    answering: Answering,
+    statuses: Counter[int],
 ) -> None:
     """Serve HTTP/1.1: one request after the other."""
     while True:
@@ -130,7 +143,7 @@ async def _http1(
             else:
                 request = Request(words[0], words[1], fields.get("content-type", ""))
                 request.body += await reader.readexactly(int(length))
-                response = await respond(request, answering)
+                response = await respond(request, answering, statuses)
                 last = fields.get("connection", "").lower() == "close" or words[2] == "HTTP/1.0"
             headers = (*response.headers, ("content-length", str(len(response.body))))
             shown = "".join(f"{name}: {value}\r\n" for name, value in headers)
@@ -146,8 +159,13 @@ class _Http2:
     """One HTTP/2 connection; requests are answered as they come, out of order."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answering: Answering
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answering: Answering,
+        statuses: Counter[int],
     ) -> None:
+        self._statuses = statuses
         self._reader = reader
         self._writer = writer
         self._answering = answering
@@ -200,7 +218,7 @@ class _Http2:
             self._room.set()
 
     async def _answer(self, stream: int, request: Request) -> None:
-        response = await respond(request, self._answering)
+        response = await respond(request, self._answering, self._statuses)
         headers = [
             (":status", str(response.status)), *response.headers, ("content-length", str(len(response.body)))
         ]  # fmt: skip

@@ -38,6 +38,7 @@ from skydns.exchange import Habits, Sent, exchange
 from skydns.health import Health
 from skydns.message import Query
 from skydns.rrs import RR, Question
+from skydns.seen import moment
 from skydns.upstream import Probe, Routes, Upstream
 
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
@@ -51,10 +52,18 @@ _FAILURES = (OSError, TimeoutError, asyncio.IncompleteReadError)
 
 
 class Found(NamedTuple):
-    """What came of asking: a message or None; `stale` when it had run out."""
+    """What came of asking: a message or None; `kept` from the cache, `stale` when it had run out."""
 
     octets: bytes | None
+    kept: bool = False
     stale: bool = False
+
+
+class Answered(NamedTuple):
+    """A whole reply and SkyDNS's word for where it came from (specs/skydns.md §14.1)."""
+
+    octets: bytes
+    system: str
 
 
 Said = Callable[[str, Server], None]
@@ -75,6 +84,7 @@ class Forwarder:
         self.asked = 0
         self.failed = 0
         self.rejected = 0
+        self.took: Counter[tuple[str, str, float]] = Counter()  # server, rcode, upper bound
         self.looping: set[Server] = set()
         self._said = said
         self._turn = 0
@@ -106,23 +116,37 @@ class Forwarder:
 
     # ── replies
 
-    async def answer(self, ask: Ask, answers: Answers, host: str, *, udp: bool) -> bytes:
+    async def answer(self, ask: Ask, answers: Answers, host: str, *, udp: bool) -> Answered:
         """Return the whole reply to a query that needs the servers."""
         query = ask.query
-        name = (ask.name if ask.reply is not None else query.name).lower()
-        upstream = self.routes.upstream(name)
-        allowed = upstream.serves(host)
         if ask.reply is not None:
-            found = (
-                await self._resolve(_sent(ask, query, upstream), upstream, host)
-                if allowed
-                else Found(None)
-            )
-            return answers.close(query, completed(ask.reply, found.octets), udp=udp)
+            upstream = self.routes.upstream(ask.name.lower())
+            found = Found(None)
+            if upstream.serves(host):
+                found = await self._resolve(_sent(ask, query, upstream), upstream, host)
+            whole = completed(ask.reply, found.octets)
+            return Answered(answers.close(query, whole, udp=udp), "auth")
+        upstream = self.routes.upstream(query.name)
+        system = "stub" if upstream.stub else "recursive"
+        if (refusal := self._at_once(query, upstream, answers, host, udp=udp)) is not None:
+            return Answered(refusal, system)
+        found = await self._resolve(_sent(ask, query, upstream), upstream, host)
+        if found.octets is None:
+            failed = message.failure(query, rrs.SERVFAIL, recursion=True, trouble=NO_SERVER)
+            return Answered(failed, system)
+        limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
+        trouble = STALE if found.stale else None
+        octets = relayed(query, found.octets, limit, trouble=trouble, nsid=answers.policy.nsid)
+        return Answered(octets, "cache" if found.kept else system)
+
+    def _at_once(
+        self, query: Query, upstream: Upstream, answers: Answers, host: str, *, udp: bool
+    ) -> bytes | None:
+        """Return the reply to what no server is asked about; None: ask."""
         if query.name in self._looked_for:
             self._leads_back(self._looked_for[query.name])
             return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
-        if not allowed:
+        if not upstream.serves(host):
             return message.failure(query, rrs.REFUSED, recursion=False, trouble=PROHIBITED)
         if query.looped:
             return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
@@ -137,12 +161,7 @@ class Forwarder:
             or any(above in upstream.excepted for above in names.ancestors(query.name))
         ):
             return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
-        found = await self._resolve(_sent(ask, query, upstream), upstream, host)
-        if found.octets is None:
-            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=NO_SERVER)
-        limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
-        trouble = STALE if found.stale else None
-        return relayed(query, found.octets, limit, trouble=trouble, nsid=answers.policy.nsid)
+        return None
 
     async def _resolve(self, sent: Sent, upstream: Upstream, host: str) -> Found:
         """Return the answer from the cache or the servers."""
@@ -152,7 +171,7 @@ class Forwarder:
         if hit is not None and hit.left >= 0:
             if hit.due and sent not in self._pending and self._asking(sent, upstream, key, ""):
                 self.cache.prefetched += 1
-            return Found(hit.octets)
+            return Found(hit.octets, kept=True)
         task = self._asking(sent, upstream, key, host)
         octets: bytes | None = None
         if task is not None:
@@ -165,7 +184,7 @@ class Forwarder:
                 octets = None
         if hit is not None and (octets is None or octets[3] & 0xF == rrs.SERVFAIL):
             self.cache.stale += 1
-            return Found(hit.octets, stale=True)
+            return Found(hit.octets, kept=True, stale=True)
         return Found(octets)
 
     def _asking(
@@ -244,7 +263,8 @@ class Forwarder:
         self, server: Server, sent: Sent, upstream: Upstream, ends: float
     ) -> bytes | None:
         """Return one server's answer, None when it gave none in its time."""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         try:
             async with asyncio.timeout_at(min(now + upstream.timeout, ends)):
                 found = await exchange(
@@ -254,6 +274,8 @@ class Forwarder:
             self.health.failed(server, upstream.fails, upstream.probe)
             return None
         self.health.well(server)
+        rcode = rrs.RCODES.get(found[3] & 0xF, str(found[3] & 0xF))
+        self.took[str(server), rcode, moment(loop.time() - now)] += 1
         return found
 
     async def _alive(self, server: Server, probe: Probe) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics under both originals' names (specs/skydns.md §14), computed when asked.
+"""Metrics of ours, and with them those under both originals' names, computed when asked.
 
 The hot loop adds one to one list element a query; zone, type, rcode, size and the rest are of the
 cell it counts in, so these numbers are exact and cost nothing more.
@@ -7,20 +7,19 @@ cell it counts in, so these numbers are exact and cost nothing more.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import platform
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from skydns.compiled import SIZES, Answers, Seen
-from skydns.forward import Forwarder
+from fairlead import __version__
+from skydns import originals
+from skydns.compiled import Answers
+from skydns.originals import counter
 from skydns.server import Server
 from skydns.transfer import Transfers
-
-_SKYDNS_SIZES: Final = (0, 512, 1024, 1500, 2048, 4096, *range(8192, 65537, 4096))
-_CAUSES: Final = {"NXDOMAIN": "nxdomain", "REFUSED": "refused", "SERVFAIL": "servfail"}
 
 
 class Collected(Collector):
@@ -32,7 +31,9 @@ class Collected(Collector):
         server: Server,
         transfers: Transfers | None = None,
         prefix: str = "skydns_skydns",
+        plugins: Iterable[tuple[str, str, str]] = (),
     ) -> None:
+        self._plugins = tuple(plugins)
         self._prefix = prefix
         self._answers = answers
         self._transfers = transfers
@@ -40,10 +41,46 @@ class Collected(Collector):
 
     def collect(self) -> Iterable[Any]:
         """Return the families with their present values."""
-        counts = self._answers.counts
-        yield from _coredns(counts, f"dns://{self._server.host}:{self._server.port}", self._family)
-        yield from _skydns(counts, self._prefix)
+        counts, signing = self._answers.counts, self._answers.signing
+        forwarder = self._server.forwarder
+        where = f"dns://{self._server.host}:{self._server.port}"
+        yield from originals.coredns(counts, where, self._family)
+        yield from originals.skydns(counts, self._prefix)
+        yield originals.cachemiss(forwarder, signing, self._prefix)
+        if forwarder is not None:
+            yield from originals.upstream(forwarder, where)
+        if signing is not None:
+            yield from originals.signatures(signing, where)
+        if self._server.screen is not None or self._server.decided:
+            yield from originals.listed(self._server.decided, where)
+        if self._server.statuses:
+            statuses: dict[tuple[str, ...], int] = {
+                (where, str(status)): number for status, number in self._server.statuses.items()
+            }
+            yield counter(
+                "coredns_dns_https_responses",
+                "Responses over HTTPS.",
+                ["server", "status"],
+                statuses,
+            )
+        yield from self._build()
         yield from self._own()
+
+    def _build(self) -> Iterable[Any]:
+        """Return what CoreDNS exports of itself and its plugins."""
+        build = GaugeMetricFamily(
+            "coredns_build_info", "What answers.", labels=["version", "revision", "goversion"]
+        )
+        build.add_metric([f"fairlead-{__version__}", "", f"python{platform.python_version()}"], 1)
+        yield build
+        if self._plugins:
+            enabled = GaugeMetricFamily(
+                "coredns_plugin_enabled", "Plugins of the Corefile.",
+                labels=["server", "zone", "view", "name"],
+            )  # fmt: skip
+            for server, zone, name in self._plugins:
+                enabled.add_metric([server, zone, "", name], 1)
+            yield enabled
 
     @property
     def _family(self) -> str:
@@ -77,7 +114,7 @@ class Collected(Collector):
                 ("cut",): limiter.slipped,
                 ("badcookie",): limiter.challenged,
             }
-            yield _counter("skydns_replies_limited", "Replies above -rrl.", ["how"], limited)
+            yield counter("skydns_replies_limited", "Replies above -rrl.", ["how"], limited)
         forwarder = self._server.forwarder
         if forwarder is not None:
             yield CounterMetricFamily(
@@ -86,8 +123,6 @@ class Collected(Collector):
             yield CounterMetricFamily(
                 "skydns_forward_failed", "Answered by no name server.", value=forwarder.failed
             )
-            where = f"dns://{self._server.host}:{self._server.port}"
-            yield from _forwarding(forwarder, where, self._prefix)
         sent = CounterMetricFamily(
             "skydns_transfers",
             "Zone transfers, by kind; SOA: there was nothing new.",
@@ -100,132 +135,3 @@ class Collected(Collector):
             "skydns_transfers_refused", "Transfers asked for by others than -transfer-to.",
             value=self._transfers.refused if self._transfers else 0,
         )  # fmt: skip
-
-
-def _forwarding(forwarder: Forwarder, server: str, prefix: str) -> Iterable[Any]:
-    """Return what there is to say of the cache and the name servers."""
-    cache = forwarder.cache
-    entries = GaugeMetricFamily("coredns_cache_entries", "Answers kept.", labels=["server"])
-    entries.add_metric([server], len(cache))
-    yield entries
-    for name, text, value in (
-        ("coredns_cache_requests", "Looked for in the cache.", cache.hits + cache.misses),
-        ("coredns_cache_hits", "Found in the cache.", cache.hits),
-        ("coredns_cache_misses", "Not found in the cache.", cache.misses),
-        ("coredns_cache_prefetch", "Asked for before they ran out.", cache.prefetched),
-        ("coredns_cache_served_stale", "Served after they ran out.", cache.stale),
-        ("coredns_cache_evictions", "Thrown out for want of room.", cache.evicted),
-    ):
-        yield _counter(name, text, ["server"], {(server,): value})
-    yield CounterMetricFamily(
-        "coredns_forward_max_concurrent_rejects",
-        "Questions over a bound of what is under way.",
-        value=forwarder.rejected,
-    )
-    yield CounterMetricFamily(
-        "coredns_forward_healthcheck_broken",
-        "Questions when all servers were down.",
-        value=forwarder.health.broken,
-    )
-    failures: dict[tuple[str, ...], int] = {
-        ("forward", str(each)): n for each, n in forwarder.health.failures.items()
-    }
-    yield _counter(
-        "coredns_proxy_healthcheck_failures",
-        "Questions and probes that a server did not answer.",
-        ["proxy_name", "to"],
-        failures,
-    )
-    yield _counter(
-        f"{prefix}_dns_cachemiss_count",
-        "Not found in a cache.",
-        ["cache"],
-        {("response",): cache.misses},
-    )
-
-
-def _coredns(counts: dict[Seen, int], server: str, family: str) -> Iterable[Any]:
-    """Return §14.2's families."""
-    requests: dict[tuple[str, ...], int] = defaultdict(int)
-    replies: dict[tuple[str, ...], int] = defaultdict(int)
-    do: dict[tuple[str, ...], int] = defaultdict(int)
-    sizes: dict[str, dict[tuple[str, ...], dict[int, int]]] = {"request": {}, "response": {}}
-    for seen, number in counts.items():
-        requests[server, seen.zone, "", seen.proto, family, seen.rtype] += number
-        replies[server, seen.zone, "", seen.rcode, _plugin(seen)] += number
-        if seen.do:
-            do[server, seen.zone, ""] += number
-        for kind, size in (("request", seen.query_size), ("response", seen.reply_size)):
-            by_size = sizes[kind].setdefault((server, seen.zone, "", seen.proto), defaultdict(int))
-            by_size[size] += number
-    yield _counter(
-        "coredns_dns_requests",
-        "Queries.",
-        ["server", "zone", "view", "proto", "family", "type"],
-        requests,
-    )
-    yield _counter(
-        "coredns_dns_responses", "Replies.", ["server", "zone", "view", "rcode", "plugin"], replies
-    )
-    yield _counter(
-        "coredns_dns_do_requests", "Queries with DO set.", ["server", "zone", "view"], do
-    )
-    for kind, by_labels in sizes.items():
-        histogram = HistogramMetricFamily(
-            f"coredns_dns_{kind}_size_bytes", f"Sizes of a {kind}, by upper bound.", labels=["server", "zone", "view", "proto"]
-        )  # fmt: skip
-        for labels, by_size in by_labels.items():
-            histogram.add_metric(labels, *_buckets(by_size, SIZES))
-        yield histogram
-
-
-def _skydns(counts: dict[Seen, int], prefix: str) -> Iterable[Any]:
-    """Return §14.1's families, under the default namespace and subsystem."""
-    requests: dict[tuple[str, ...], int] = defaultdict(int)
-    errors: dict[tuple[str, ...], int] = defaultdict(int)
-    sizes: dict[str, dict[int, int]] = {}
-    for seen, number in counts.items():
-        requests[(seen.system,)] += number
-        if cause := _CAUSES.get(seen.rcode):
-            errors[seen.system, cause] += number
-        by_size = sizes.setdefault(seen.system, defaultdict(int))
-        by_size[next(bound for bound in _SKYDNS_SIZES if seen.reply_size <= bound)] += number
-    yield _counter(f"{prefix}_dns_request_count", "Queries.", ["system"], requests)
-    yield _counter(
-        f"{prefix}_dns_error_count", "Replies that are errors.", ["system", "cause"], errors
-    )
-    histogram = HistogramMetricFamily(
-        f"{prefix}_dns_response_size_bytes",
-        "Sizes of replies, by upper bound.",
-        labels=["system"],
-    )
-    for system, by_size in sizes.items():
-        histogram.add_metric([system], *_buckets(by_size, _SKYDNS_SIZES))
-    yield histogram
-
-
-def _counter(
-    name: str, text: str, labels: list[str], values: dict[tuple[str, ...], int]
-) -> CounterMetricFamily:
-    """Return a counter family."""
-    family = CounterMetricFamily(name, text, labels=labels)
-    for place, value in values.items():
-        family.add_metric(place, value)
-    return family
-
-
-def _buckets(
-    by_size: dict[int, int], bounds: Iterable[int]
-) -> tuple[list[tuple[str, float]], float]:
-    """Return cumulative buckets, and the sum of the upper bounds (sizes are counted by bound)."""
-    total, found = 0, []
-    for bound in bounds:
-        total += by_size.get(bound, 0)
-        found.append((str(float(bound)), float(total)))
-    found.append(("+Inf", float(sum(by_size.values()))))
-    return found, float(sum(size * number for size, number in by_size.items()))
-
-
-def _plugin(seen: Seen) -> str:
-    """Return CoreDNS's plugin that would have answered."""
-    return "forward" if seen.system == "recursive" else "etcd"

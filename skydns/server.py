@@ -19,12 +19,13 @@ from typing import Any, Final
 
 from fairlead.errors import ConfigError
 from skydns import doh, message, names, rrs
-from skydns.acl import Screen
-from skydns.compiled import Answers, Ask, Seen, bucket
+from skydns.acl import Decided, Screen
+from skydns.compiled import Answers, Ask
 from skydns.fastpath import Loop, packed
 from skydns.forward import Forwarder
 from skydns.limit import Limiter
 from skydns.querylog import Attentive, QueryLog
+from skydns.seen import Seen, bucket, moment
 from skydns.transfer import Transfers, is_transfer
 
 _BUFFER: Final = (
@@ -52,6 +53,8 @@ class Server:
     Attributes:
         udp_unsent: replies the kernel refused.
         tcp_refused: connections closed because of a limit.
+        statuses: responses over HTTPS, by status.
+        decided: what an access list did.
     """
 
     answers: Answers
@@ -62,6 +65,8 @@ class Server:
     limiter: Limiter | None = None
     screen: Screen | None = None
     tcp_refused: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    decided: Decided = field(default_factory=Counter)
     host: str = ""
     port: int = 0
     _udp: Loop | None = None
@@ -212,15 +217,16 @@ class Server:
         if self.forwarder is None:
             return message.failure(ask.query, rrs.SERVFAIL, recursion=False)
         begun = perf_counter()
-        reply = await self.forwarder.answer(ask, self.answers, host, udp=udp)
+        reply, system = await self.forwarder.answer(ask, self.answers, host, udp=udp)
+        seconds = perf_counter() - begun
         if self.log is not None:
-            self.log.note(data, reply, host, "udp" if udp else "tcp", perf_counter() - begun)
+            self.log.note(data, reply, host, "udp" if udp else "tcp", seconds)
         rcode = reply[3] & 0xF
         self.answers.count(Seen(
             names.to_text(ask.reply.zone) if ask.reply else ".",
             rrs.TYPES.get(ask.query.rtype, "other"), rrs.RCODES.get(rcode, str(rcode)),
-            "udp" if udp else "tcp", ask.query.do, "auth" if ask.reply else "recursive",
-            bucket(len(data)), bucket(len(reply)),
+            "udp" if udp else "tcp", ask.query.do, system, bucket(len(data)), bucket(len(reply)),
+            bool(reply[2] & message.TC >> 8), moment(seconds),
         ))  # fmt: skip
         return self._baked(data, reply, host)
 
@@ -263,7 +269,9 @@ class Server:
             task.add_done_callback(self._tasks.discard)
         try:
             if https:
-                await doh.converse(reader, writer, lambda data: self.respond(data, host))
+                await doh.converse(
+                    reader, writer, lambda data: self.respond(data, host), self.statuses
+                )
             else:
                 await self._queries(reader, writer, host)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):

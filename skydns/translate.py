@@ -44,6 +44,7 @@ class Translated:
         reload: seconds between two looks at the file; 0: none.
         acls: of each server block, by scheme and zone.
         hosts: of each server block, by scheme and zone.
+        plugins: scheme, zone and name of each.
         idle: what is accepted without effect, with line and reason.
     """
 
@@ -62,6 +63,7 @@ class Translated:
     reload: float = 0.0
     acls: dict[str, dict[bytes, tuple[Listed, ...]]] = field(default_factory=dict)
     hosts: dict[str, dict[bytes, Spec | None]] = field(default_factory=dict)
+    plugins: list[tuple[str, str, str]] = field(default_factory=list)
     idle: list[str] = field(default_factory=list)
 
 
@@ -124,6 +126,10 @@ def translate(blocks: Sequence[Block]) -> Translated:
         found.acls.setdefault(block.scheme, {}).update(dict.fromkeys(places, ()))
         found.hosts.setdefault(block.scheme, {}).update(dict.fromkeys(places))
         for plugin in block.plugins:
+            found.plugins += [
+                (f"{block.scheme}://:{block.port or 53}", names.to_text(place), plugin.name)
+                for place in places
+            ]
             _plugin(plugin, block, found, zones)
     if len(ports) > 1:
         raise CorefileError(

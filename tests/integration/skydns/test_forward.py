@@ -106,9 +106,8 @@ class Client:
     async def ask(self, name="www.example.org.", rtype="A", *, udp=True, **options):
         query = dns.message.make_query(name, rtype, **options)
         ask = Ask(message.parse(query.to_wire()), message.parse(query.to_wire()).name, None)
-        return dns.message.from_wire(
-            await self.forwarder.answer(ask, self.answers, "127.0.0.1", udp=udp)
-        )
+        reply, self.system = await self.forwarder.answer(ask, self.answers, "127.0.0.1", udp=udp)
+        return dns.message.from_wire(reply)
 
 
 def upstream(servers, **fields):
@@ -262,11 +261,14 @@ async def test_stub_zones_carry_a_mark_and_a_marked_query_ends_here():
         assert (int(option.otype), option.to_wire()) == (65011, b"\1")
         marked = dns.message.make_query("b.example.org.", "A", options=stub.asked[0].options)
         query = message.parse(marked.to_wire())
-        reply = await c.forwarder.answer(
+        reply, system = await c.forwarder.answer(
             Ask(query, query.name, None), c.answers, "127.0.0.1", udp=True
         )
         assert dns.message.from_wire(reply).rcode() == dns.rcode.SERVFAIL
         assert len(stub.asked) == 1
+        assert (system, c.system) == ("stub", "stub")
+        await c.ask()
+        assert c.system == "cache"
         await c.forwarder.aclose()
 
 

@@ -2,14 +2,15 @@
 """The plugin `acl`: who is let through, what the others get."""
 
 import ipaddress
+from collections import Counter
 
 import dns.message
 import dns.rcode
 import pytest
 
 from fairlead.errors import ConfigErrors
-from skydns.acl import Screen
-from skydns.compiled import Seen
+from skydns.acl import Action, Screen
+from skydns.seen import Seen
 
 from .test_corefile import configured
 
@@ -39,7 +40,7 @@ def counted():
 
 @pytest.fixture
 def screen(tmp_path, counted):
-    return Screen(configured(tmp_path, FILE).acl, counted.append)
+    return Screen(configured(tmp_path, FILE).acl, counted.append, Counter())
 
 
 def verdict(screen, name, rtype, client, **options):
@@ -80,6 +81,12 @@ def test_the_reply_says_why_and_is_counted(screen, counted):
     (seen,) = counted
     assert isinstance(seen, Seen)
     assert (seen.rtype, seen.rcode, seen.proto) == ("TXT", "NOERROR", "tcp")
+    verdict(screen, "example.test", "A", "192.0.2.7")
+    verdict(screen, "open.example.test", "A", "192.0.2.7")  # no list there
+    assert screen.decided == {
+        (Action.FILTER, "example.test."): 1,
+        (Action.ALLOW, "example.test."): 1,
+    }
 
 
 def test_what_is_no_query_passes_to_where_it_is_refused(screen):

@@ -5,15 +5,18 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 
 from skydns import keys
+from skydns.acl import Action
 from skydns.addresses import Server as Upstream
-from skydns.compiled import Answers, Seen
+from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.forward import Forwarder
 from skydns.forward import Upstream as Servers
 from skydns.limit import Limiter
 from skydns.metrics import Collected
 from skydns.policy import Policy
+from skydns.seen import Seen, moment
 from skydns.server import Server
+from skydns.signing import Signing
 from skydns.state import Served
 
 DOCS = Path(__file__).parents[3] / "docs" / "skydns.md"
@@ -28,8 +31,16 @@ def text():
     for _ in range(3):
         answers.count(Seen("z.test.", "A", "NOERROR", "udp", False, "auth", 100, 200))
     answers.count(Seen("z.test.", "SRV", "NXDOMAIN", "tcp", True, "auth", 0, 65535))
+    for seconds in (0.0029, 0.9, 30.0):
+        took = moment(seconds)
+        answers.count(Seen(".", "A", "NOERROR", "udp", False, "recursive", 0, 0, True, took))
+    server.forwarder.took["192.0.2.1:53", "NOERROR", moment(0.9)] += 2
+    server.statuses[404] += 1
+    server.decided[Action.BLOCK, "z.test."] += 4
+    answers.signing = Signing((), lambda: 0.0)
     registry = CollectorRegistry()
-    registry.register(Collected(answers, server))
+    plugins = [("dns://:53", "z.test.", "etcd")]
+    registry.register(Collected(answers, server, plugins=plugins))
     return generate_latest(registry).decode()
 
 
@@ -43,6 +54,21 @@ def test_counts_under_both_originals_names():
         'coredns_dns_response_size_bytes_bucket{le="100.0",proto="udp",server="dns://127.0.0.1:53",view="",zone="z.test."} 0.0',
         'coredns_dns_response_size_bytes_bucket{le="+Inf",proto="tcp",server="dns://127.0.0.1:53",view="",zone="z.test."} 1.0',
         'skydns_skydns_dns_request_count_total{system="auth"} 4.0',
+        'skydns_skydns_dns_error_count_total{cause="truncated",system="recursive"} 3.0',
+        'skydns_skydns_dns_request_duration_seconds_bucket{le="0.001",system="auth"} 4.0',
+        'skydns_skydns_dns_request_duration_seconds_bucket{le="0.001",system="recursive"} 0.0',
+        'skydns_skydns_dns_request_duration_seconds_bucket{le="0.003",system="recursive"} 1.0',
+        'skydns_skydns_dns_request_duration_seconds_bucket{le="1.0",system="recursive"} 2.0',
+        'skydns_skydns_dns_request_duration_seconds_count{system="recursive"} 3.0',
+        'coredns_dns_request_duration_seconds_bucket{le="0.00025",server="dns://127.0.0.1:53",view="",zone="z.test."} 4.0',
+        'coredns_dns_request_duration_seconds_bucket{le="0.004",server="dns://127.0.0.1:53",view="",zone="."} 1.0',
+        'coredns_dns_request_duration_seconds_bucket{le="8.192",server="dns://127.0.0.1:53",view="",zone="."} 2.0',
+        'coredns_proxy_request_duration_seconds_bucket{le="1.024",proxy_name="forward",rcode="NOERROR",to="192.0.2.1:53"} 2.0',
+        'coredns_proxy_request_duration_seconds_bucket{le="0.512",proxy_name="forward",rcode="NOERROR",to="192.0.2.1:53"} 0.0',
+        'coredns_cache_entries{server="dns://127.0.0.1:53",type="denial",view="",zones=""} 0.0',
+        'coredns_dns_https_responses_total{server="dns://127.0.0.1:53",status="404"} 1.0',
+        'coredns_acl_blocked_requests_total{server="dns://127.0.0.1:53",view="",zone="z.test."} 4.0',
+        'coredns_plugin_enabled{name="etcd",server="dns://:53",view="",zone="z.test."} 1.0',
         'skydns_skydns_dns_error_count_total{cause="nxdomain",system="auth"} 1.0',
     ):
         assert line in lines
