@@ -7,5 +7,5 @@
       ▲                         │                ├─► plan ─► apply ─► plane
       └── api ◄─ vctl           └─► judge        │                      │
                                        observe ──┘                      ▼
-    client ─► server ─► proxy: http1 or http2 ─► route.match ─► middleware chain ─► balance ─► upstream
+    client ─► server ─► client: http1 or http2 ─► transaction: route.match ─► middleware chain ─► balance ─► upstream
 """

@@ -79,6 +79,10 @@ class RoundRobin(Generic[Server]):
         self._at = at + 1
         return round_[at]
 
+    def unpick(self) -> None:
+        """Give the last turn back: it was not used."""
+        self._at -= 1
+
     def pick_other(self, tried: Sequence[Server]) -> Server | None:
         """Return the next server not in `tried`; when all were tried, just the next."""
         if tried:

@@ -196,6 +196,18 @@ class Request:
         self.host = host
         self.path = path
 
+    @property
+    def websocket(self) -> bool:
+        """Whether it asks for an upgrade that is granted: a websocket, without a body."""
+        fields = self.fields
+        return (
+            fields.upgrade != b""
+            and self.method == b"GET"
+            and self.minor == 1
+            and b"websocket" in fields.upgrade.lower()
+            and not fields.length
+        )
+
 
 def find_head(data: bytes | bytearray, limit: int, start: int = 0) -> int:
     """Return where the head's closing CRLF CRLF begins, -1 when more bytes are needed.

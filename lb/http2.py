@@ -387,7 +387,7 @@ class Clients(Session):
     """A client's connection.
 
     Args:
-        serve: returns the protocol of a new stream (`lb.proxy.Client`).
+        serve: returns the protocol of a new stream (`lb.client.Client`).
         settle: takes the connection into the listener's clients, or out of them.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs: live frontends, pools and connections; shared by `proxy`, `upstream`, `observe`, `apply`.
+"""What runs: live frontends, pools and connections; shared by `transaction`, `upstream`, `observe`, `apply`.
 
 One event loop, one thread: a change made here between two callbacks is seen whole by the next
 request. A request keeps the live objects it began with (specs/vulcand.md §12.2).

@@ -14,8 +14,8 @@ from typing import Final
 
 from fairlead.errors import ActionError
 from lb import proxyheader
+from lb.client import Client
 from lb.plane import LiveListener, Plane
-from lb.proxy import Client
 from lb.records import split_address
 from lb.state import Listener
 

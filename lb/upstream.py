@@ -16,20 +16,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from os import write as os_write
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from fairlead.errors import RemoteProtocolError
-from lb import http1, proxyheader
+from lb import http1
 from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_response, last_chunk
-from lb.http2 import Mux
 from lb.upgrade import BULK, LARGE, Flow
 
 if TYPE_CHECKING:
     from lb.plane import Plane
     from lb.pool import LiveServer
-    from lb.proxy import Client
+    from lb.transaction import Transaction
 
 IDLE, HEAD, LENGTH, CHUNKS, CLOSE, TUNNEL, CLOSED = range(7)
 _HEAD_LIMIT: Final = 1 << 20
@@ -78,7 +76,7 @@ class Upstream(asyncio.Protocol):
         self.plane = plane
         self.server = server
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.client: Client | None = None
+        self.client: Transaction | None = None
         self.state = IDLE
         self.method = b""
         self.response: Response | None = None
@@ -186,7 +184,7 @@ class Upstream(asyncio.Protocol):
 
     # the client's calls
 
-    def begin(self, client: Client, method: bytes, head: bytes) -> None:
+    def begin(self, client: Transaction, method: bytes, head: bytes) -> None:
         """Send a request's head on an idle connection."""
         self.client = client
         self.method = method
@@ -230,7 +228,7 @@ class Upstream(asyncio.Protocol):
 
     # the response
 
-    def _head(self, data: bytes, client: Client) -> None:
+    def _head(self, data: bytes, client: Transaction) -> None:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -292,7 +290,7 @@ class Upstream(asyncio.Protocol):
         elif length > LARGE:
             self._splice(client)
 
-    def _length(self, data: bytes, client: Client) -> None:
+    def _length(self, data: bytes, client: Transaction) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
@@ -306,7 +304,7 @@ class Upstream(asyncio.Protocol):
         client.write(data)
         self._done(client)
 
-    def _splice(self, client: Client) -> None:
+    def _splice(self, client: Transaction) -> None:
         """Let the kernel move the rest of the body."""
         if self._fd < 0 or self.flow is not None or not client.spliceable():
             return
@@ -350,7 +348,7 @@ class Upstream(asyncio.Protocol):
         if flow is not None:
             flow.close()
 
-    def _chunk(self, data: bytes, client: Client) -> None:
+    def _chunk(self, data: bytes, client: Transaction) -> None:
         chunks = cast(Chunks, self._chunks)
         try:
             pieces = chunks.feed(data)
@@ -372,7 +370,7 @@ class Upstream(asyncio.Protocol):
             cast(Response, self.response).keep = False
         self._done(client)
 
-    def _switch(self, response: Response, data: bytes, client: Client) -> None:
+    def _switch(self, response: Response, data: bytes, client: Transaction) -> None:
         if not client.switched(response, self):
             self.client = None
             self.server.active -= 1
@@ -383,7 +381,7 @@ class Upstream(asyncio.Protocol):
         if data:
             client.write(data)
 
-    def _done(self, client: Client) -> None:
+    def _done(self, client: Transaction) -> None:
         """The response ended: back to the pool, or away."""
         server = self.server
         server.active -= 1
@@ -402,105 +400,3 @@ class Upstream(asyncio.Protocol):
             self.state = CLOSED
             self.transport.close()
         client.finished()
-
-
-async def connect(plane: Plane, server: LiveServer, client: asyncio.BaseTransport) -> Upstream:
-    """Open a connection to a server.
-
-    Args:
-        client: whose connection a PROXY header names, where the backend asks for one.
-
-    Raises:
-        TimeoutError: it did not answer within the dial timeout.
-        OSError: it refused, its name does not resolve, or TLS failed.
-    """
-    pool = server.pool.spec
-    spec = server.spec
-    policy = server.pool.policy
-    tls = plane.contexts.client(pool) if spec.tls and pool and plane.contexts else None
-    if spec.tls and tls is None:
-        raise OSError("no TLS settings for this server")
-    made: dict[str, Any] = {}
-    if tls is not None:
-        made.update(ssl=tls, server_hostname=spec.host)
-        if pool is not None and pool.handshake_timeout:
-            made["ssl_handshake_timeout"] = pool.handshake_timeout
-    if policy.http2:
-        while server.mux_coming is not None:  # one connection for all who ask at once
-            await asyncio.wait([server.mux_coming])
-        if server.mux is not None and server.mux.usable:
-            return _on_stream(plane, server)
-        server.mux_coming = plane.loop.create_future()
-        if tls is not None:
-            tls.set_alpn_protocols(["h2"])
-
-    def make() -> asyncio.BaseProtocol:
-        return Mux(plane.loop) if policy.http2 else Upstream(plane, server)
-
-    try:
-        async with asyncio.timeout(pool.dial_timeout if pool else 5.0) as patience:
-            if policy.send_proxy or tls is not None:
-                made["sock"] = await _introduced(plane, server, client)
-            else:
-                made["host"], made["port"] = spec.host, spec.port
-            if tls is not None:
-                patience.reschedule(None)  # the handshake has a limit of its own
-            transport, made_of = await plane.loop.create_connection(make, **made)
-    finally:
-        if server.mux_coming is not None:
-            coming, server.mux_coming = server.mux_coming, None
-            coming.set_result(None)
-    if isinstance(made_of, Mux):
-        tls_object = transport.get_extra_info("ssl_object")
-        if tls_object is not None and tls_object.selected_alpn_protocol() != "h2":
-            transport.abort()
-            raise OSError("the server does not speak HTTP/2")
-        if server.mux is not None:
-            server.mux.retire()
-        server.mux = made_of
-        if server.gone:
-            made_of.over = True
-        upstream = _on_stream(plane, server)
-    else:
-        upstream = cast(Upstream, made_of)
-        upstream.single = bool(policy.send_proxy)
-    sock = transport.get_extra_info("socket")
-    if pool is not None and sock is not None:
-        period = max(1, int(pool.keepalive))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, period)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, period)
-    return upstream
-
-
-def _on_stream(plane: Plane, server: LiveServer) -> Upstream:
-    """Return an upstream that is one stream of the server's HTTP/2 connection."""
-    upstream = Upstream(plane, server)
-    upstream.single = True
-    upstream.connection_made(server.mux.stream(upstream))
-    return upstream
-
-
-async def _introduced(
-    plane: Plane, server: LiveServer, client: asyncio.BaseTransport
-) -> socket.socket:
-    """Return a connected socket, on which the PROXY header has been sent if one is wanted."""
-    found = await plane.loop.getaddrinfo(
-        server.spec.host, server.spec.port, type=socket.SOCK_STREAM
-    )
-    family, kind, _, _, address = found[0]
-    sock = socket.socket(family, kind)
-    try:
-        sock.setblocking(False)
-        await plane.loop.sock_connect(sock, address)
-        if server.pool.policy.send_proxy:
-            header = proxyheader.encode(
-                server.pool.policy.send_proxy,
-                client.get_extra_info("peername"),
-                client.get_extra_info("sockname"),
-            )
-            await plane.loop.sock_sendall(sock, header)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -85,3 +85,11 @@ def test_a_ring_moves_only_the_share_of_who_goes() -> None:
             assert ring.pick(key, lambda p: p is not gone) is less.pick(key, lambda _: True)
     shares = [sum(p is place for p in before.values()) for place in places]
     assert min(shares) > 2000 / 5 / 2
+
+
+def test_a_turn_that_was_not_used_comes_again() -> None:
+    robin = RoundRobin("ab")
+    for _ in range(3):
+        assert robin.pick() == "a"
+        robin.unpick()
+    assert [robin.pick(), robin.pick(), robin.pick()] == ["a", "b", "a"]

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a connection remembers of its last request, so as not to work it out again. No IO.
+
+A keep-alive client mostly repeats its host, its path or its header block; to compare them costs
+0.03 µs each, to route a request 2 µs, to write its forwarding lines 1 µs.
+"""
+
+from __future__ import annotations
+
+from lb import forward
+from lb.http1 import CHUNKED, Fields, Request
+from lb.plane import LiveFrontend, LiveListener, Plane
+from lb.route.match import Query, host_subject
+
+
+class Memory:
+    """See the module's words.
+
+    Attributes:
+        fields: the last request's.
+    """
+
+    __slots__ = ("_after", "_lines", "_lines_of", "_matched", "_of", "fields")
+
+    def __init__(self) -> None:
+        self.fields: Fields | None = None
+        self._matched: tuple[int, bytes, bytes, bytes, LiveFrontend] | None = None
+        self._lines = b""
+        self._lines_of: tuple[LiveFrontend, bytes] | None = None
+        self._after = b""
+        self._of: tuple[Fields, LiveFrontend, bytes] | None = None
+
+    def forget(self) -> None:
+        """Hold nothing: an idle connection is not to keep 4 KiB."""
+        self.fields = self._of = self._lines_of = self._matched = None
+
+    def route(self, plane: Plane, listener: LiveListener, request: Request) -> LiveFrontend | None:
+        """Return the frontend of a request; the last answer where it must be the same."""
+        method, host, path = request.method, request.host, request.path
+        found = self._matched
+        if (
+            found is not None
+            and found[0] == plane.version
+            and found[1] == path
+            and found[2] == host
+            and found[3] == method
+        ):
+            return found[4]
+        query = Query(method, host_subject(host), path, request.fields.value)
+        for check in listener.checks:
+            if not check(query):
+                return None
+        frontend = plane.index.match(query)
+        if frontend is not None and not plane.index.headers and not listener.checks:
+            self._matched = plane.version, path, host, method, frontend
+        return frontend
+
+    def after(self, request: Request, frontend: LiveFrontend, client: bytes, *, tls: bool) -> bytes:
+        """Return the lines that end a request's head: forwarding, framing, the empty line.
+
+        Args:
+            client: its address as text.
+            tls: whether it came over TLS.
+        """
+        fields = request.fields
+        of = self._of
+        if of is not None and of[0] is fields and of[1] is frontend and of[2] == request.host:
+            return self._after
+        websocket = request.websocket
+        plain = fields.forwarded is None and not websocket
+        if plain and self._lines_of == (frontend, request.host):
+            lines = self._lines
+        else:
+            lines = forward.lines(
+                fields.forwarded,
+                client=client,
+                host=request.host,
+                tls=tls,
+                trust=frontend.spec.trust_forward,
+                server=frontend.hostname,
+                websocket=websocket,
+            )
+            if plain:
+                self._lines, self._lines_of = lines, (frontend, request.host)
+        self._after = lines + framing(request, websocket=websocket) + b"\r\n\r\n"
+        # framing depends on the method too, a websocket's on the version
+        usual = request.method == b"GET" and not websocket
+        self._of = (fields, frontend, request.host) if usual else None
+        return self._after
+
+
+def framing(request: Request, *, websocket: bool) -> bytes:
+    """Return the lines by which a server knows where the body ends, and what the hop is for."""
+    fields = request.fields
+    if websocket:
+        lines = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+    elif fields.length == CHUNKED:
+        lines = b"\r\nTransfer-Encoding: chunked"
+    elif fields.sized or request.method in (b"POST", b"PUT", b"PATCH"):
+        lines = b"\r\nContent-Length: %d" % fields.length
+    else:
+        lines = b""
+    if fields.te:
+        lines += b"\r\nTE: trailers" if websocket else b"\r\nConnection: TE\r\nTE: trailers"
+    return lines

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request and its response: finds the frontend, picks a server, tries again, answers.
+
+::
+
+    start ─► route ─► pick ─► begin ─┬─► the body streams in ─► the response streams out ─► Client.next
+      │        │        └─ none: 503 └─ failed ─► predicate ─► pick again, or 502/504
+      │        └─ none: 404                    └─► TUNNEL (upgrade)
+      └─ refused: 4xx, 503
+
+What is in flight keeps the frontend and the server it began with.
+
+A connection has one for its life and begins it anew for each request: one object a request would
+cost 0.6 µs. A request that comes again byte for byte (a poll, a health check) is sent again by
+`repeat`, all decided but the server: 5 µs less than to read, route and rewrite its head.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from lb import predicate
+from lb.body import Body
+from lb.dial import connect
+from lb.http1 import Request, Response
+from lb.inward import BODY, TUNNEL, WAIT, Inward
+from lb.middleware import Answer, Exchange
+from lb.outward import NO_FRONTEND, NO_REQUEST
+from lb.passage import Passage
+from lb.pool import LiveServer, header_of
+
+if TYPE_CHECKING:
+    from lb.client import Client
+    from lb.upstream import Upstream
+
+_NOT_FOUND: Final = b'{"error":"not found"}'
+_JSON: Final = b"application/json"
+
+
+class Transaction(Inward):
+    """See the module's words.
+
+    Attributes:
+        data: the bytes of a request that may be repeated, b"" for none.
+        version: of the plane when it was routed.
+        simple: a usual response can go out by `answered`.
+    """
+
+    __slots__ = ("_pool", "_stale", "_tries", "_wires", "data", "simple", "version")
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._stale = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Hold nothing of the last request."""
+        self.request = NO_REQUEST
+        self.frontend = NO_FRONTEND
+        self._pool = NO_FRONTEND.pool
+        self._tries: list[LiveServer] = []
+        self._body = None
+        self._tail = self._after = b""
+        self.simple = False
+        self.data = b""
+        self.version = -1
+        self._wires: dict[LiveServer, bytes] = {}
+
+    # the request
+
+    def start(self, request: Request, data: bytes, close: bool) -> None:
+        """Begin a request.
+
+        Args:
+            data: its bytes, if it is all that came; b"" when more follows.
+            close: whether the connection ends with it.
+        """
+        client = self._client
+        fields = request.fields
+        length = fields.length
+        self.request = request
+        self.frontend = NO_FRONTEND
+        self.data = b""
+        self.simple = False
+        self._begun = monotonic()
+        self._started = False
+        self._cookie = b""
+        self._body = None
+        self.sent_all = not length
+        self.close_after = close
+        frontend = client.memory.route(self._plane, client.listener, request)
+        if frontend is None:
+            self._plane.unrouted += 1
+            self._own(404, _NOT_FOUND, _JSON)
+            return
+        self.frontend = frontend
+        spec = frontend.spec
+        if spec.refuse:
+            self._own(503)
+            return
+        if length:
+            if spec.max_body and length > spec.max_body:
+                self._own(413)
+                return
+            self._body = Body(length, spec.max_body, spec.replay)
+        self._after = client.memory.after(
+            request, frontend, client.address, tls=client.tls is not None
+        )
+        self._tail = fields.kept + self._after
+        self._target = request.target
+        self._pool = frontend.pool
+        if frontend.shares is not None:
+            self._pool = frontend.shares.pick() or frontend.pool
+        if not (length or close or frontend.on_any) and request.minor and frontend.chain is None:
+            self.simple = True
+            if frontend.shares is None and not fields.upgrade and not self._plane.index.headers:
+                self.data = data
+                self.version = self._plane.version
+                self._wires = {}
+        self._tries = []
+        self._stale = False
+        client.state = BODY if length else WAIT
+        client.since = self._plane.now
+        self._try()
+
+    def repeat(self, server: LiveServer) -> None:
+        """Send the request whose bytes are `data` once more, to a server with an idle connection."""
+        self._started = False
+        self._stale = False
+        self._tries = [server]
+        self.simple = True
+        upstream: Upstream = server.idle.pop()
+        self._upstream = upstream
+        self._begun = monotonic()
+        wire = self._wires.get(server)
+        if wire is None:
+            wire = self._wires[server] = self._wire(server)
+        upstream.begin(self, self.request.method, wire)
+
+    def _try(self) -> None:
+        """Send the request to the next server."""
+        if self.frontend.chain is not None and not self._enter():
+            return
+        pool = self._pool
+        server = pool.pick(self._tries, self._key)
+        if server is None:
+            self._own(503)
+            return
+        if pool.policy.sticky is not None:
+            self._cookie = pool.cookie(server, self._key)
+            self.simple = self.simple and not self._cookie
+        self._tries.append(server)
+        idle = server.idle
+        while idle:
+            upstream = idle.pop()
+            if not upstream.transport.is_closing():
+                self._begin(upstream)
+                return
+        self._connecting = self._plane.loop.create_task(self._connect(server), name="connect")
+
+    def _key(self, variable: str) -> bytes:
+        """Return what a variable (specs/vulcand.md §4.7) is in this request."""
+        request = self.request
+        match variable:
+            case "client.ip":
+                return self._client.address
+            case "request.host":
+                return request.host
+            case "request.path":
+                return request.path
+        return request.fields.value(header_of(variable))
+
+    async def _connect(self, server: LiveServer) -> None:
+        try:
+            upstream = await connect(self._plane, server, self._client.transport)
+        except TimeoutError:
+            self._connecting = None
+            self._failure(504, connected=False)
+            return
+        except (OSError, ValueError):  # ValueError: a name that cannot be asked for, "a..b"
+            self._connecting = None
+            self._failure(502, connected=False)
+            return
+        self._connecting = None
+        if upstream.transport.is_closing():  # accepted and closed at once, or spoke first
+            self._failure(502, connected=False)
+            return
+        self._begin(upstream)
+
+    def _begin(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._client.since = self._plane.now
+        upstream.begin(self, self.request.method, self._wire(upstream.server))
+        if self._body is not None and (waited := self._body.waited()):
+            upstream.transport.write(waited)
+            self._client.hold(False)
+
+    # the frontend's chain
+
+    def _enter(self) -> bool:
+        """Run an attempt through the links; false when one of them answered."""
+        frontend, request, client = self.frontend, self.request, self._client
+        chain = frontend.chain
+        assert chain is not None  # noqa: S101  (the caller looked)
+        fields = request.fields
+        now = monotonic()
+        exchange = Exchange(
+            frontend.spec.id, request.method, request.target, request.minor, request.host,
+            fields.block, fields.kept, client.address, client.tls, fields.length, now, now,
+            len(self._tries) + 1,
+        )  # fmt: skip
+        self._passage = Passage(chain, exchange, self._plane.fault)
+        reply = self._passage.enter()
+        if reply is not None:
+            self.close_after = self.close_after or not self.sent_all
+            self._count(reply.status)
+            self._reply(
+                reply.status,
+                reply.body,
+                reply.content_type,
+                close=self.close_after,
+                fields=reply.fields,
+            )
+            return False
+        self._target = exchange.target
+        self._tail = exchange.fields + self._after
+        return True
+
+    # the server's side: what `Upstream` calls
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the response."""
+        self._started = True
+        collected = self._collected
+        if collected is None:
+            self._client.write(data)
+        elif not collected.add(data) and self._upstream is not None:
+            self._collected = None
+            self.let_go()
+            self._started = False
+            self._own(502)
+
+    def answered(self, data: bytes, status: int, server: LiveServer) -> None:
+        """Send a whole response: a simple request's; the hot path."""
+        self._upstream = None
+        self._plane.samples.extend((self.frontend, server, status, monotonic() - self._begun))
+        self._client.answered(data)
+
+    def response_head(self, response: Response, upstream: Upstream) -> bytes | None:
+        """Return the head to send for a response; None when another server is tried instead."""
+        status = response.status
+        frontend = self.frontend
+        if (frontend.on_any or status in (502, 504)) and self._may_retry(status, connected=True):
+            self._upstream = None
+            upstream.abandon()
+            self._sample(upstream.server, status)
+            self._respond(Answer(status, response.kept))
+            self._try_again()
+            return None
+        return self._head(response, upstream)
+
+    def switched(self, response: Response, upstream: Upstream) -> bool:
+        """Go over to a tunnel if one was asked for."""
+        client = self._client
+        if not self.request.websocket or b"websocket" not in response.upgrade.lower():
+            return False
+        client.state = TUNNEL
+        self._count(101)
+        self.write(
+            response.line
+            + response.kept
+            + b"\r\nConnection: Upgrade\r\nUpgrade: "
+            + response.upgrade
+            + b"\r\n\r\n"
+        )
+        if client.buffer:
+            upstream.transport.write(client.buffer)
+            client.buffer = b""
+        client.hold(False)
+        return True
+
+    def body_end(self, end: bytes, upstream: Upstream) -> None:
+        """The server closed, and that was the body's end."""
+        if upstream is self._upstream:
+            if end:
+                self.write(end)
+            self.finished()
+
+    def hang_up(self) -> None:
+        """The server closed an upgraded connection: what it sent goes out, then the client's closes."""
+        self._upstream = None
+        self._stop_flow()
+        self._leave()
+        self._client.close()
+
+    # failures
+
+    def failed(self, status: int, upstream: Upstream) -> None:
+        """The server failed before its response began."""
+        if upstream is not self._upstream:
+            return
+        self._upstream = None
+        self._stop_flow()
+        # it closed a kept connection as we used it: a fresh one, without counting a try, where
+        # asking twice does no harm (RFC 9110 §9.2.2)
+        if (
+            upstream.reused
+            and not self._stale
+            and status == 502
+            and self.request.method in predicate.IDEMPOTENT
+            and self._replayable
+        ):
+            self._stale = True
+            if self._body is not None:
+                self._body.rewind()
+            self._connecting = self._plane.loop.create_task(
+                self._connect(upstream.server), name="reconnect"
+            )
+            return
+        self._failure(status, connected=True)
+
+    def _failure(self, status: int, *, connected: bool) -> None:
+        if self._client.state not in (BODY, WAIT):
+            return
+        if self._tries:
+            self._plane.samples.extend(
+                (NO_FRONTEND, self._tries[-1], status, monotonic() - self._begun)
+            )
+        if self._may_retry(status, connected=connected):
+            self._respond(Answer(status, b""))
+            self._try_again()
+        else:
+            self._own(status)
+
+    @property
+    def _replayable(self) -> bool:
+        return self._body is None or self._body.again
+
+    def _may_retry(self, status: int, *, connected: bool) -> bool:
+        test = self.frontend.predicate
+        request = self.request
+        if test is None or self._started or request.websocket or not self._pool.usable:
+            return False
+        if connected and not self._replayable:
+            return False
+        attempt = predicate.Attempt(
+            request.method, request.path, len(self._tries), status, connected
+        )
+        return predicate.again(test, attempt) and self._pool.may_retry()
+
+    def _try_again(self) -> None:
+        self._leave()
+        self._begun = monotonic()
+        if self._body is not None:
+            self._body.rewind()
+        self._try()
+
+    # the end
+
+    def lost(self) -> None:
+        """The client is gone: nobody wants the server's answer."""
+        self._collected = None
+        state = self._client.state
+        if state in (BODY, WAIT):
+            self._count(499)
+            self._leave()
+        elif state == TUNNEL and self._upstream is not None:
+            upstream, self._upstream = self._upstream, None
+            upstream.hang_up()
+        self.let_go()
+
+    def check_server(self, now: float) -> None:
+        """End a request whose response does not come, or is not taken; called by the sweep."""
+        upstream, plane = self._upstream, self._plane
+        if upstream is None:
+            return
+        upstream.touch(plane.now)
+        pool = upstream.server.pool.spec
+        if not self._started:
+            most = pool.read_timeout if pool is not None else plane.limits.read_timeout
+            if now - max(self._client.since, upstream.since) > most:
+                self._upstream = None
+                upstream.abandon()
+                self._failure(504, connected=True)
+        elif now - upstream.since > plane.limits.write_timeout:
+            # neither has the server sent nor the client read anything for that long
+            self.let_go()
+            self.broken()

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lb/body.py: framing, limits, what is kept for another try, what waits for a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairlead.errors import RemoteProtocolError
+from lb.body import UNSENT, Body
+from lb.http1 import CHUNKED
+
+
+def test_known_length_passes_and_leaves_the_next_request() -> None:
+    body = Body(5, 0, 0)
+    assert body.take(b"ab") == b"ab"
+    assert not body.whole
+    assert body.take(b"cdeGET /") == b"cde"
+    assert body.whole
+    assert body.rest == b"GET /"
+
+
+def test_chunks_are_framed_anew_without_extensions() -> None:
+    body = Body(CHUNKED, 0, 0)
+    assert body.take(b"2;x=y\r\nab\r\n1") == b"2\r\nab\r\n"
+    assert body.take(b"\r\nc\r\n0\r\nX-Sum: 1\r\n\r\nGET") == b"1\r\nc\r\n0\r\nX-Sum: 1\r\n\r\n"
+    assert body.whole
+    assert body.rest == b"GET"
+    assert not body.movable
+
+
+@pytest.mark.parametrize(
+    ("length", "data", "hint"),
+    [(CHUNKED, b"zz\r\n", 400), (CHUNKED, b"9\r\n123456789\r\n", 413), (9, b"123456789", 413)],
+)
+def test_refused(length: int, data: bytes, hint: int) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        Body(length, 8, 0).take(data)
+    assert caught.value.hint == hint
+
+
+def test_a_body_is_sent_again_while_it_is_small_enough() -> None:
+    body = Body(6, 0, 4)
+    body.take(b"abcd")
+    assert body.again
+    assert not body.movable
+    body.rewind()
+    assert body.waited() == b"abcd"
+    assert body.waited() == b""
+    body.take(b"e")
+    assert not body.again
+    assert body.movable
+    body.moved(1)
+    assert body.whole
+
+
+def test_the_client_waits_when_too_much_waits_for_a_connection() -> None:
+    body = Body(CHUNKED, 0, 0)
+    assert not body.wait(bytes(UNSENT))
+    assert body.wait(b"x")
+    assert len(body.waited()) == UNSENT + 1
