@@ -4,11 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# command:package pairs; a package is installed when its command is missing
-needed=(etcd:etcd-server etcdctl:etcd-client nginx:nginx-light dig:bind9-dnsutils ip:iproute2 bridge:iproute2
-  nft:nftables /usr/lib/cni/bridge:containernetworking-plugins iptables:iptables ping:iputils-ping ethtool:ethtool curl:curl systemd-analyze:systemd wireguard-go:wireguard-go wg:wireguard-tools linux.uml:user-mode-linux podman:podman busybox:busybox-static)
-peers=(nginx:nginx-light haproxy:haproxy caddy:caddy knotd:knot nsd:nsd unbound:unbound dnsperf:dnsperf wrk:wrk
-  iperf3:iperf3 kdig:knot-dnsutils drill:ldnsutils)
+# command:package pairs; a package is installed when its command (or file) is missing
+demo=(etcd:etcd-server etcdctl:etcd-client nginx:nginx-light dig:bind9-dnsutils ip:iproute2 bridge:iproute2
+  ping:iputils-ping)
+overlay=(nft:nftables iptables:iptables ethtool:ethtool /usr/lib/cni/bridge:containernetworking-plugins
+  podman:podman busybox:busybox-static wireguard-go:wireguard-go wg:wireguard-tools iperf3:iperf3
+  linux.uml:user-mode-linux)
+others=(curl:curl openssl:openssl systemd-analyze:systemd haproxy:haproxy unbound:unbound kdig:knot-dnsutils
+  drill:ldnsutils nghttp:nghttp2-client redis-server:redis-server /usr/share/java/zookeeper.jar:zookeeper)
+needed=("${demo[@]}" "${overlay[@]}" "${others[@]}")
+peers=(caddy:caddy knotd:knot nsd:nsd dnsperf:dnsperf wrk:wrk)
 [[ ${1:-} == peers ]] && needed+=("${peers[@]}")
 
 python=
@@ -26,7 +31,7 @@ fi
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for pair in "${needed[@]}"; do
-  command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+  command -v "${pair%%:*}" >/dev/null || [[ $pair == /* && -e ${pair%%:*} ]] || missing+=("${pair#*:}")
 done
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 if ((${#missing[@]})); then
