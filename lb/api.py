@@ -293,7 +293,10 @@ class Api:
     def _sealed(self, record: Record) -> Record:
         """Return a record whose key pair is sealed; refuse one that does not load."""
         if isinstance(record, records.Host):
-            return replace(record, pair=self._seal(record.pair))
+            auto = record.auto
+            if auto is not None and auto.key is not None:
+                auto = replace(auto, key=self._seal_account(auto.key))
+            return replace(record, pair=self._seal(record.pair), auto=auto)
         if isinstance(record, records.Backend):
             return replace(record, client=self._seal(record.client))
         return record
@@ -307,9 +310,15 @@ class Api:
             raise Refused(400, why)
         if isinstance(pair, Sealed):
             return pair
+        return self._sealer().seal(clear)
+
+    def _seal_account(self, key: Pair) -> Pair:
+        return key if isinstance(key, Sealed) else self._sealer().seal(key)
+
+    def _sealer(self) -> Box:
         if self._box is None:
             raise Refused(400, "this backend does not support encryption: -sealKey is not given")
-        return self._box.seal(clear)
+        return self._box
 
     async def _delete(self, ref: Ref) -> object:
         self._found(ref)
@@ -321,9 +330,7 @@ class Api:
         spelt = self._catalog.spellings(ref)
         for key in spelt:
             ranges.append(KeyRange(key))
-            below = keys.below(self._root_of(key), ref)
-            if below is not None:
-                ranges.append(below)
+            ranges += keys.below(self._root_of(key), ref)
         once = _disjoint(ranges)
         done = await self._runtime.store.txn(
             success=[Delete(keys) for keys in once], repeatable=True

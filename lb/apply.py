@@ -8,10 +8,12 @@ from lb.certificates import Certificates
 from lb.plan import (
     Action,
     Close,
+    DropChallenge,
     DropFrontend,
     DropHost,
     DropPool,
     Listen,
+    PutChallenge,
     PutFrontend,
     PutHost,
     PutPool,
@@ -38,6 +40,10 @@ async def carry_out(plane: Plane, certificates: Certificates, action: Action) ->
             certificates.put(host, action)
         case DropHost(id=name):
             certificates.drop(name)
+        case PutChallenge(token=token, answer=answer):
+            plane.put_challenge(token, answer.encode())
+        case DropChallenge(token=token):
+            plane.put_challenge(token, None)
         case Listen():
             await _listen(plane, action)
         case Close(id=name):

@@ -16,8 +16,20 @@ from collections.abc import Iterable, Mapping
 
 from fairlead.errors import RecordError
 from lb import keys
+from lb.acme import entries
+from lb.acme.entries import AccountEntry, Challenge, Entry, Failure, Issued
 from lb.keys import Kind, Ref
-from lb.records import Backend, Frontend, Host, Listener, Middleware, Record, Server, Unguarded
+from lb.records import (
+    Backend,
+    Frontend,
+    Host,
+    Listener,
+    Middleware,
+    Record,
+    Server,
+    Stored,
+    Unguarded,
+)
 
 
 class Catalog:
@@ -26,7 +38,7 @@ class Catalog:
     def __init__(
         self,
         roots: tuple[str, ...],
-        good: Mapping[bytes, Record],
+        good: Mapping[bytes, Stored],
         rejected: Mapping[bytes, RecordError] | None = None,
     ) -> None:
         self.roots = roots
@@ -35,6 +47,10 @@ class Catalog:
         self._spelt: dict[Ref, set[bytes]] = {}
         self._known: dict[bytes, Ref] = {}
         self.hosts: dict[str, Host] = {}
+        self.issued: dict[str, Issued] = {}  # by host; so the next
+        self.failures: dict[str, Failure] = {}
+        self.challenges: dict[str, Challenge] = {}  # by token
+        self.accounts: dict[str, AccountEntry] = {}  # by name
         self.listeners: dict[str, Listener] = {}
         self.backends: dict[str, Backend] = {}
         self.frontends: dict[str, Frontend] = {}
@@ -122,10 +138,10 @@ class Catalog:
 
     def get(self, ref: Ref) -> Record | None:
         """Return the record in force of an object."""
-        spelt = self._spelt.get(ref)
-        return self._good[self.key(ref)] if spelt else None
+        found = self._good[self.key(ref)] if ref in self._spelt else None
+        return None if isinstance(found, Entry) else found
 
-    def _put(self, ref: Ref, record: Record) -> None:
+    def _put(self, ref: Ref, record: Stored) -> None:
         match record:
             case Host():
                 self.hosts[ref.id] = record
@@ -140,6 +156,14 @@ class Catalog:
                 self.servers.setdefault(ref.parent, {})[ref.id] = record
             case Middleware():
                 self.middlewares.setdefault(ref.parent, {})[ref.id] = record
+            case Issued():
+                self.issued[ref.id] = record
+            case Failure():
+                self.failures[ref.id.removesuffix(entries.FAILED)] = record
+            case Challenge():
+                self.challenges[ref.id.removesuffix(entries.CHALLENGE)] = record
+            case AccountEntry():
+                self.accounts[ref.id] = record
 
     def _share(self, name: str, record: Frontend | None) -> None:
         """Note whose middlewares a frontend shares."""
@@ -166,6 +190,11 @@ class Catalog:
                 _drop_child(self.servers, ref)
             case Kind.MIDDLEWARE:
                 _drop_child(self.middlewares, ref)
+            case Kind.ACME:
+                self.issued.pop(ref.id, None)
+                self.failures.pop(ref.id.removesuffix(entries.FAILED), None)
+                self.challenges.pop(ref.id.removesuffix(entries.CHALLENGE), None)
+                self.accounts.pop(ref.id, None)
 
 
 def _drop_child(
@@ -185,5 +214,7 @@ def scope_of(ref: Ref) -> Ref:
             return Ref(Kind.BACKEND, ref.parent)
         case Kind.MIDDLEWARE:
             return Ref(Kind.FRONTEND, ref.parent)
+        case Kind.ACME if "+" not in ref.id:
+            return Ref(Kind.HOST, ref.id)
         case _:
             return ref

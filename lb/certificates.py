@@ -44,7 +44,9 @@ class _Live:
     def __init__(self, spec: Host, pair: KeyPair) -> None:
         self.spec = spec
         self.pair = pair
-        self.names = names_of(pair.cert)
+        leaf = x509.load_pem_x509_certificate(pair.cert)
+        self.names = _names(leaf)
+        self.until = leaf.not_valid_after_utc.timestamp()
         self.question: Question | None = None
         self.staple: Staple | None = None
         self.due = 0.0  # Unix seconds of the next fetch
@@ -52,9 +54,8 @@ class _Live:
         self.contexts: dict[str, tuple[ssl.SSLContext, object]] = {}
 
 
-def names_of(chain: bytes) -> tuple[str, ...]:
-    """Return the names in the first certificate of a PEM chain, lower-cased; raises ValueError."""
-    leaf = x509.load_pem_x509_certificate(chain)
+def _names(leaf: x509.Certificate) -> tuple[str, ...]:
+    """Return the names in a certificate, lower-cased; raises ValueError."""
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         found = [*names.get_values_for_type(x509.DNSName)]
@@ -75,6 +76,8 @@ class Certificates:
         self._told = told
         self._hosts: dict[str, _Live] = {}
         self._by_name: dict[str, _Live] = {}
+        self._fallback: _Live | None = None  # who names no host, or an unknown one
+        self._filed = True
         self._wake = asyncio.Event()
 
     # ------------------------------------------------------------------ hosts
@@ -107,16 +110,25 @@ class Certificates:
                 live.why = f"OCSP: {error}"
                 self._told(spec.id, live.why)
         self._hosts[spec.id] = live
-        self._file()
+        self._filed = False
         self._wake.set()
 
     def drop(self, name: str) -> None:
         """Forget a host."""
         del self._hosts[name]
-        self._file()
+        self._filed = False
+
+    def facts(self) -> dict[str, tuple[tuple[str, ...], float]]:
+        """Return of each host in use the names in its certificate, and its end in Unix seconds."""
+        return {name: (live.names, live.until) for name, live in self._hosts.items()}
 
     def _file(self) -> None:
+        """Sort the hosts, once for all changes since the last handshake."""
+        self._filed = True
         self._by_name = {}
+        defaults = [name for name, live in self._hosts.items() if live.spec.default]
+        first = min(defaults or self._hosts, default=None)
+        self._fallback = None if first is None else self._hosts[first]
         for name in sorted(self._hosts, reverse=True):  # of two with one name the smallest wins
             live = self._hosts[name]
             for host in live.names:
@@ -124,14 +136,13 @@ class Certificates:
 
     def _pick(self, name: str | None) -> _Live | None:
         """Return whose certificate a client gets."""
+        if not self._filed:
+            self._file()
         wanted = (name or "").lower().rstrip(".")
         live = self._by_name.get(wanted) or self._by_name.get("*." + wanted.partition(".")[2])
         if live is not None and wanted:
             return live
-        for host in sorted(self._hosts):
-            if self._hosts[host].spec.default:
-                return self._hosts[host]
-        return self._hosts[min(self._hosts)] if self._hosts else None
+        return self._fallback
 
     # ------------------------------------------------------------------ contexts
 
@@ -269,7 +280,7 @@ def _loaded(context: ssl.SSLContext, pair: KeyPair) -> None:
 def fault(pair: KeyPair) -> str:
     """Return why a pair does not load, "" when it does; for who writes one."""
     try:
-        names_of(pair.cert)
+        _names(x509.load_pem_x509_certificate(pair.cert))
         _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
     except (ValueError, ssl.SSLError, OSError) as error:
         return f"the key pair does not load: {error}"

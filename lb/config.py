@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +69,7 @@ class Config:
     access_log: str = ""
     statsd: str = ""
     statsd_prefix: str = ""
+    acme_ca: str = ""
 
 
 def configure(values: Values) -> Config:
@@ -103,6 +105,11 @@ def configure(values: Values) -> Config:
             split_address(values.text("statsdAddr"))
         except Invalid as error:
             faults.append(values.error("statsdAddr", str(error)))
+    if values.text("acmeCA"):
+        try:
+            ssl.create_default_context(cafile=values.text("acmeCA"))
+        except OSError as error:  # ssl.SSLError is one
+            faults.append(values.error("acmeCA", f"no CA can be read from it: {error}"))
     if bool(values.text("apiCert")) != bool(values.text("apiKey")):
         faults.append(values.error("apiCert", "-apiCert and -apiKey go together"))
     if values.text("apiClientCA") and not values.text("apiCert"):
@@ -138,6 +145,7 @@ def configure(values: Values) -> Config:
         access_log=values.text("accessLog"),
         statsd=values.text("statsdAddr"),
         statsd_prefix=values.text("statsdPrefix"),
+        acme_ca=values.text("acmeCA"),
     )
 
 

@@ -37,17 +37,20 @@ from lb import (
     server,
     statsd,
 )
+from lb.acme import issuer as issuing
+from lb.acme.issuer import Issuer
 from lb.api import Api
 from lb.catalog import Catalog
 from lb.certificates import Certificates
 from lb.config import Config
 from lb.judge import Judge, state
+from lb.keys import Kind
 from lb.metrics import Counts
 from lb.middleware import access
 from lb.plan import Action
 from lb.plane import Limits, Plane
 from lb.probe import Prober
-from lb.records import Record, split_address
+from lb.records import Stored, split_address
 from lb.secret import Box
 from lb.state import Traffic
 from lb.stats import Stats
@@ -58,7 +61,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
     limits = Limits(config.max_header_bytes + 4096, config.read_timeout, config.write_timeout)
     plane = Plane(limits, runtime.clock)
     plane.inherited = handover.inherited(os.environ)
-    decoded: Records[Record] = Records(lambda kv: records.decode(kv, config.roots))
+    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, config.roots))
     catalog = Catalog(config.roots, decoded.good, decoded.rejected)
     box = Box(config.seal_key) if config.seal_key else None
     defaults = desired.Defaults(
@@ -94,17 +97,27 @@ async def serve(config: Config, runtime: Runtime) -> None:
         for root in config.roots
     }
 
+    issuer = Issuer(
+        issuing.Links(
+            runtime.store, mirrors, catalog, box, loop.caught_up, runtime.clock, runtime.log,
+            config.acme_ca,
+        )
+    )  # fmt: skip
+
     def take_in(batch: Changes) -> None:
         changed = decoded.apply((change.key, change.new) for change in batch.changes)
         seen = (change.key for change in batch.changes)
-        loop.dirty.mark(catalog.update(changed, seen))
+        scope = catalog.update(changed, seen)
+        loop.dirty.mark(scope)
+        if any(ref.kind in (Kind.HOST, Kind.ACME) for ref in scope):
+            issuer.wake()
         judge.soon()
 
     for mirror in mirrors.values():
         mirror.subscribe(take_in)
     runtime.records("vulcand", decoded)
-    runtime.metrics.registry.register(Counts(plane, stats))
-    runtime.state("lb", partial(state, plane, catalog, box))
+    runtime.metrics.registry.register(Counts(plane, stats, certificates, issuer.orders))
+    runtime.state("lb", partial(state, plane, catalog, box, certificates))
     runtime.reconcile(loop, *mirrors.values())
     if not runtime.planning:
         runtime.tasks.start("sweep", plane.run())
@@ -132,6 +145,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
         await runtime.synced()
         loop.dirty.mark_all()
         await loop.caught_up()
+        runtime.tasks.start("AutoCert", issuer.run())
     await runtime.ready()
     await asyncio.Event().wait()
 

@@ -87,7 +87,12 @@ def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffi
         {
             name: Host(name, pair, record.default, record.ocsp)
             for name, record in _within(catalog.hosts, Kind.HOST, scope)
-            if isinstance(pair := _pair(record, defaults.box), KeyPair)
+            if isinstance(pair := _pair(record, catalog, defaults.box), KeyPair)
+        },
+        {
+            token: challenge.answer
+            for token, challenge in catalog.challenges.items()
+            if scope is None or challenge.ref in scope
         },
     )
 
@@ -159,12 +164,17 @@ def _client_tls(backend: records.Backend, box: Box | None) -> dict[str, Any]:
     return {**backend.tls, "ClientCert": shown}
 
 
-def _pair(record: records.Host, box: Box | None) -> KeyPair | str | None:
-    """Return a host's key pair in the clear, or what is wrong with it; None where it has none."""
-    if record.pair is None:
+def _pair(record: records.Host, catalog: Catalog, box: Box | None) -> KeyPair | str | None:
+    """Return a host's key pair in the clear, or what is wrong with it; None where it has none.
+
+    One of its own wins over what an ACME server issued.
+    """
+    issued = catalog.issued.get(record.ref.id) if record.auto is not None else None
+    pair = record.pair or (issued.pair if issued is not None else None)
+    if pair is None:
         return None
     try:
-        return opened(record.pair, box)
+        return opened(pair, box)
     except Invalid as error:
         return str(error)
 
@@ -286,9 +296,14 @@ def problems(catalog: Catalog, box: Box | None = None) -> dict[Ref, str]:
                         Ref(Kind.FRONTEND, name), f'frontend "{wins}" has the same route and wins'
                     )
     for name, host in catalog.hosts.items():
-        pair = _pair(host, box)
+        pair = _pair(host, catalog, box)
+        failed = catalog.failures.get(name)
         if isinstance(pair, str):
             found[host.ref] = f"its certificate is not offered: {pair}"
+        elif host.auto is not None and host.pair is None and failed is not None:
+            found[host.ref] = f"AutoCert: no certificate was issued: {failed.why}"
+        elif host.auto is not None and host.pair is None and box is None:
+            found[host.ref] = "AutoCert: -sealKey is not given, and keys are stored sealed only"
         elif pair is None and host.default:
             found[host.ref] = f"default host '{name}' certificate is not passed"
     for backend in catalog.backends.values():

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 
+from fairlead.log import stamp
 from fairlead.runtime import Runtime
 from lb import desired
 from lb.catalog import Catalog
+from lb.certificates import Certificates
 from lb.plane import Plane
 from lb.secret import Box
 
@@ -45,7 +47,7 @@ class Judge:
             self._runtime.log.warning("certificate", host=host, why=why)
 
 
-def state(plane: Plane, catalog: Catalog, box: Box | None) -> object:
+def state(plane: Plane, catalog: Catalog, box: Box | None, certificates: Certificates) -> object:
     """Return what /debug/state shows of us."""
     return {
         "problems": {str(ref): why for ref, why in sorted(desired.problems(catalog, box).items())},
@@ -59,6 +61,10 @@ def state(plane: Plane, catalog: Catalog, box: Box | None) -> object:
                 for s in v.servers.values()
             }
             for n, v in plane.pools.items()
+        },
+        "hosts": {
+            host: {"names": list(names), "until": stamp(until)}
+            for host, (names, until) in sorted(certificates.facts().items())
         },
         "clients": plane.clients(),
     }

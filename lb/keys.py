@@ -6,6 +6,7 @@
     <root>/backends/<id>/backend            <root>/frontends/<id>/frontend
     <root>/backends/<id>/servers/<id>       <root>/frontends/<id>/middlewares/<id>
     <root>/hosts/<name>/host                <root>/listeners/<id>
+    <root>/autocert_cache/<name>            ours: see `lb.acme.entries`
 
 The root is `vulcand` or `/vulcand`: etcd v2 knew only the second, vulcand on etcd v3 reads only
 the first, and people have both (specs/vulcand.md §2). Keys are matched under the root, never by
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     SERVER = "server"
     FRONTEND = "frontend"
     MIDDLEWARE = "middleware"
+    ACME = "ACME entry"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,7 +59,8 @@ _TAIL: Final = re.compile(
     rb"|backends/(?P<backend>[^/]+)(?:/backend)?"
     rb"|backends/(?P<srv_of>[^/]+)/servers/(?P<server>[^/]+)"
     rb"|hosts/(?P<host>[^/]+)(?:/host)?"
-    rb"|listeners/(?P<listener>[^/]+)(?:/.*)?)",
+    rb"|listeners/(?P<listener>[^/]+)(?:/.*)?"
+    rb"|autocert_cache/(?P<acme>[^/]+))",
     re.DOTALL,
 )
 _SHAPES: Final = {
@@ -67,6 +70,7 @@ _SHAPES: Final = {
     Kind.SERVER: "backends/{parent}/servers/{id}",
     Kind.FRONTEND: "frontends/{id}/frontend",
     Kind.MIDDLEWARE: "frontends/{parent}/middlewares/{id}",
+    Kind.ACME: "autocert_cache/{id}",
 }
 
 
@@ -88,10 +92,11 @@ def parse(key: bytes, roots: Sequence[str]) -> Ref | None:
         found = _TAIL.fullmatch(key, len(prefix))
         if found is None:
             return None
-        kind = str(found.lastgroup)
+        group = str(found.lastgroup)
+        kind = Kind.ACME if group == "acme" else Kind(group)
         parent = found["mw_of"] or found["srv_of"] or b""
         try:
-            return Ref(Kind(kind), found[kind].decode(), parent.decode())
+            return Ref(kind, found[group].decode(), parent.decode())
         except UnicodeDecodeError as error:
             raise RecordError(key, "the id is not UTF-8") from error
     return None
@@ -111,14 +116,18 @@ def spellings(root: str, ref: Ref) -> tuple[bytes, ...]:
     return (written,)
 
 
-def below(root: str, ref: Ref) -> KeyRange | None:
-    """Return the range of what belongs to a backend or frontend, its own key included.
+def below(root: str, ref: Ref) -> tuple[KeyRange, ...]:
+    """Return the ranges of what goes with an object: a backend's servers, a frontend's middlewares.
 
-    With the closing slash: a delete of `f1` must not take `f10` along (§2.1, first trap).
+    With the closing slash: a delete of `f1` must not take `f10` along (§2.1, first trap). With a
+    host goes the key that an ACME server certified.
     """
+    if ref.kind is Kind.HOST:
+        names = (ref.id, f"{ref.id}+failed")
+        return tuple(KeyRange(build(root, Ref(Kind.ACME, name))) for name in names)
     if ref.kind not in (Kind.BACKEND, Kind.FRONTEND):
-        return None
-    return KeyRange.prefix(build(root, ref).rpartition(b"/")[0] + b"/")
+        return ()
+    return (KeyRange.prefix(build(root, ref).rpartition(b"/")[0] + b"/"),)
 
 
 def rank(key: bytes, roots: Sequence[str]) -> tuple[int, int, bytes]:

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from lb.certificates import Certificates
 from lb.plane import Plane
 from lb.stats import Stats
 from lb.window import QUANTILES
@@ -14,9 +17,13 @@ from lb.window import QUANTILES
 class Counts(Collector):
     """The data plane's counters, read when somebody asks."""
 
-    def __init__(self, plane: Plane, stats: Stats) -> None:
+    def __init__(
+        self, plane: Plane, stats: Stats, certificates: Certificates, orders: Mapping[str, int]
+    ) -> None:
         self._plane = plane
         self._stats = stats
+        self._certificates = certificates
+        self._orders = orders
 
     def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         """Return the families."""
@@ -62,4 +69,16 @@ class Counts(Collector):
         for name, figures in self._stats.frontends.items():
             for quantile, value in zip(QUANTILES, figures.quantiles(now), strict=True):
                 latency.add_metric([name, f"{quantile / 100:g}"], value / 1e6)
-        return [latency, requests, sent, active, idle, unrouted, refused, clients]
+        orders = CounterMetricFamily(
+            "lb_acme_orders", "Orders of certificates by this process.", labels=["result"]
+        )
+        for result, count in self._orders.items():
+            orders.add_metric([result], count)
+        ends = GaugeMetricFamily(
+            "lb_certificate_expiry_timestamp_seconds",
+            "When the certificate of a host ends, Unix time.",
+            labels=["host"],
+        )
+        for host, (_, until) in self._certificates.facts().items():
+            ends.add_metric([host], until)
+        return [latency, requests, sent, active, idle, unrouted, refused, clients, ends, orders]

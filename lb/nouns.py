@@ -30,10 +30,10 @@ async def _load(options: Any, root: str) -> tuple[Catalog, dict[bytes, RecordErr
     from fairlead.records import Records
     from lb import keys, records
     from lb.catalog import Catalog
-    from lb.records import Record
+    from lb.records import Stored
 
     roots = (root,) if root else keys.ROOTS
-    decoded: Records[Record] = Records(lambda kv: records.decode(kv, roots))
+    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, roots))
     catalog = Catalog(roots, decoded.good, decoded.rejected)
     async with connect(options) as store:
         for one in roots:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from fairlead.reconcile import Scope
+from lb.acme.entries import CHALLENGE
 from lb.certificates import Certificates
 from lb.keys import Kind, Ref
 from lb.plane import Plane
@@ -23,6 +24,11 @@ async def traffic(plane: Plane, certificates: Certificates, scope: Scope = None)
         {n: live.spec for n, live in _within(plane.frontends, Kind.FRONTEND, scope).items()},
         {n: live.spec for n, live in pools.items() if live.spec is not None},
         _within(certificates.hosts, Kind.HOST, scope),
+        {
+            token: answer.decode()
+            for token, answer in plane.challenges.items()
+            if scope is None or Ref(Kind.ACME, token + CHALLENGE) in scope
+        },
     )
 
 

@@ -64,6 +64,27 @@ class DropHost:
 
 
 @dataclass(frozen=True, slots=True)
+class PutChallenge:
+    """Answer an ACME server that asks for a token (RFC 8555 §8.3)."""
+
+    token: str
+    answer: str
+
+    def __str__(self) -> str:
+        return f"answer ACME challenge {self.token}"
+
+
+@dataclass(frozen=True, slots=True)
+class DropChallenge:
+    """Nobody asks for a token any more."""
+
+    token: str
+
+    def __str__(self) -> str:
+        return f"forget ACME challenge {self.token}"
+
+
+@dataclass(frozen=True, slots=True)
 class Listen:
     """Accept on this socket; one of the same id and another address is drained after."""
 
@@ -93,7 +114,18 @@ class DropPool:
         return f"drop pool {self.id}"
 
 
-Action = PutPool | PutFrontend | DropFrontend | PutHost | DropHost | Listen | Close | DropPool
+Action = (
+    PutPool
+    | PutFrontend
+    | DropFrontend
+    | PutHost
+    | DropHost
+    | PutChallenge
+    | DropChallenge
+    | Listen
+    | Close
+    | DropPool
+)
 
 
 def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
@@ -110,10 +142,16 @@ def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
         for name, listener in sorted(desired.listeners.items())
         if actual.listeners.get(name) != listener
     ]
+    challenges = [
+        PutChallenge(token, answer)
+        for token, answer in sorted(desired.challenges.items())
+        if actual.challenges.get(token) != answer
+    ]
     return (
         *pools,
         *routes,
         *hosts,
+        *challenges,
         *listen,
         *(
             DropFrontend(name)
@@ -121,6 +159,7 @@ def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
         ),
         *(Close(name) for name in sorted(actual.listeners.keys() - desired.listeners.keys())),
         *(DropHost(name) for name in sorted(actual.hosts.keys() - desired.hosts.keys())),
+        *(DropChallenge(t) for t in sorted(actual.challenges.keys() - desired.challenges.keys())),
         *(DropPool(name) for name in sorted(actual.pools.keys() - desired.pools.keys())),
     )
 

@@ -140,6 +140,7 @@ class Plane:
         self.listeners: dict[str, LiveListener] = {}
         self.retired: set[LiveListener] = set()
         self.upstreams: set[Any] = set()
+        self.challenges: dict[str, bytes] = {}  # ACME's tokens and what is answered
         self.unrouted = 0
         self.refused = 0
         self.draining = False
@@ -193,6 +194,14 @@ class Plane:
         self.index.remove(name)
         self.links.take(name, ())
         self._forget(live)
+
+    def put_challenge(self, token: str, answer: bytes | None) -> None:
+        """Answer who asks for an ACME token; None: no longer."""
+        if answer is None:
+            del self.challenges[token]
+        else:
+            self.challenges[token] = answer
+        self.version += 1
 
     def drop_pool(self, name: str) -> None:
         """Forget a backend; frontends that point to it answer 503."""

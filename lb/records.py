@@ -23,6 +23,8 @@ from fairlead.duration import parse_seconds
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue
 from lb import extension, policy, predicate, secret, tls
+from lb.acme import entries
+from lb.acme.entries import Entry
 from lb.expr import ExpressionError
 from lb.fields import JSON, Fields, Invalid
 from lb.keys import Kind, Ref, parse
@@ -32,15 +34,39 @@ from lb.route import parse as route
 from lb.secret import Pair
 from lb.state import Ocsp
 
+LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
+"""The original's ACME server, where a host names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoCert:
+    """Where a host's certificate comes from (§3.4, §13).
+
+    Attributes:
+        directory: URL of the ACME server's directory.
+        renew_before: seconds before a certificate's end; 0 for the default.
+        key: the account's private key, its certificate empty; None: one is made.
+    """
+
+    email: str = ""
+    directory: str = LETS_ENCRYPT
+    renew_before: float = 0.0
+    key: Pair | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A hostname and its key pair; it means nothing to routing (§3.4)."""
+    """A hostname and its key pair; it means nothing to routing (§3.4).
+
+    Attributes:
+        auto: how a certificate is obtained where there is no key pair; None where none is.
+    """
 
     ref: Ref
     default: bool = False
     pair: Pair | None = None
     ocsp: Ocsp = field(default_factory=Ocsp)
+    auto: AutoCert | None = None
     extra: JSON = field(default_factory=dict)
 
 
@@ -162,6 +188,8 @@ class Middleware:
 
 
 Record = Host | Listener | Backend | Server | Frontend | Middleware
+Stored = Record | Entry
+"""What a key may hold: an object of vulcand's, or something of ACME's."""
 
 _SOON: Final = "is not built yet"
 _NOT_BUILT: Final = {
@@ -174,7 +202,7 @@ class Unguarded(RecordError):
     """A middleware that limits who gets in cannot be used: its frontend must not be open."""
 
 
-def decode(kv: KeyValue, roots: tuple[str, ...]) -> Record | None:
+def decode(kv: KeyValue, roots: tuple[str, ...]) -> Stored | None:
     """Return the record of a key; None for a key that holds none.
 
     Raises:
@@ -184,6 +212,8 @@ def decode(kv: KeyValue, roots: tuple[str, ...]) -> Record | None:
     if ref is None:
         return None
     try:
+        if ref.kind is Kind.ACME:
+            return entries.decode(ref, kv.value)
         return read(ref, kv.value)
     except Invalid as error:
         kind = Unguarded if ref.kind is Kind.MIDDLEWARE and _guards(kv.value) else RecordError
@@ -220,8 +250,6 @@ def build(ref: Ref, tree: object) -> Record:
 def _host(ref: Ref, obj: Fields) -> Host:
     obj.text("Name")
     settings = obj.object("Settings")
-    if settings.given("AutoCert"):
-        raise Invalid(f"Settings.AutoCert {_SOON}: write a KeyPair that an ACME client obtains")
     given = settings.object("OCSP")
     period = given.text("Period")
     _duration(period, "invalid OCSP period")
@@ -232,7 +260,37 @@ def _host(ref: Ref, obj: Fields) -> Host:
         given.flag("SkipSignatureCheck"),
     )
     pair = secret.read(settings.any("KeyPair"))
-    return Host(ref, settings.flag("Default"), pair, ocsp, obj.rest())
+    auto = _auto(ref, settings.object("AutoCert")) if settings.given("AutoCert") else None
+    return Host(ref, settings.flag("Default"), pair, ocsp, auto, obj.rest())
+
+
+def _auto(ref: Ref, given: Fields) -> AutoCert:
+    directory = given.text("DirectoryURL") or LETS_ENCRYPT
+    parts = urlsplit(directory)
+    if parts.scheme != "https" or not parts.hostname:
+        raise Invalid(f"Settings.AutoCert.DirectoryURL: '{directory}' is no https URL")
+    email = given.text("Email")
+    if not re.fullmatch(r"([!-~]+@[!-~]+)?", email):
+        raise Invalid(f"Settings.AutoCert.Email: '{email}' is no address")
+    before = given.seconds("RenewBefore")
+    if before < 0:
+        raise Invalid("Settings.AutoCert.RenewBefore: must not be negative")
+    if not re.fullmatch(r"([a-z0-9_-]+\.)+[a-z0-9-]*[a-z][a-z0-9-]*", ref.id, re.IGNORECASE):
+        raise Invalid(f"Settings.AutoCert: no certificate is to be had for '{ref.id}' by http-01")
+    return AutoCert(email, directory, before, _account_key(given.text("Key")))
+
+
+def _account_key(text: str) -> Pair | None:
+    """Return an account's key, PEM or sealed as a key pair is; None for ""."""
+    if not text.startswith("-----BEGIN"):
+        return secret.read(text)
+    from lb.acme.jws import AccountKey  # cryptography's 60 ms: vctl's start can do without
+
+    try:
+        AccountKey(text.encode())
+    except (ValueError, TypeError) as error:
+        raise Invalid(f"Settings.AutoCert.Key: {error}") from error
+    return secret.KeyPair(text.encode(), b"")
 
 
 def _listener(ref: Ref, obj: Fields) -> Listener:

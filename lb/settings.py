@@ -87,6 +87,7 @@ SETTINGS: Final = Settings(
         Setting("apiCert", help="File of the admin API's certificate; empty: plain HTTP.", ours=True),
         Setting("apiKey", help="File of that certificate's key.", ours=True),
         Setting("apiClientCA", help="File of the CA that must have signed callers' certificates.", ours=True),
+        Setting("acmeCA", help="File of the CA of an ACME server of your own, believed beside the system's.", ours=True),
         Setting("accessLog", help="File for a line of JSON for each request; -: stdout; empty: none.", ours=True),
         *common(drop=("log-level",)),
     ),

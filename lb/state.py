@@ -136,9 +136,14 @@ class Frontend:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The whole, or what of it lies within a scope."""
+    """The whole, or what of it lies within a scope.
+
+    Attributes:
+        challenges: ACME's tokens and what is answered to who asks for them.
+    """
 
     listeners: Mapping[str, Listener] = field(default_factory=dict)
     frontends: Mapping[str, Frontend] = field(default_factory=dict)
     pools: Mapping[str, Pool] = field(default_factory=dict)
     hosts: Mapping[str, Host] = field(default_factory=dict)
+    challenges: Mapping[str, str] = field(default_factory=dict)

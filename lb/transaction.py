@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _NOT_FOUND: Final = b'{"error":"not found"}'
 _JSON: Final = b"application/json"
+_CHALLENGES: Final = b"/.well-known/acme-challenge/"
 
 
 class Transaction(Inward):
@@ -89,6 +90,8 @@ class Transaction(Inward):
         self._body = None
         self.sent_all = not length
         self.close_after = close
+        if self._plane.challenges and self._challenged(request.path):
+            return
         frontend = client.memory.route(self._plane, client.listener, request)
         if frontend is None:
             self._plane.unrouted += 1
@@ -123,6 +126,16 @@ class Transaction(Inward):
         client.state = BODY if length else WAIT
         client.since = self._plane.now
         self._try()
+
+    def _challenged(self, path: bytes) -> bool:
+        """Answer an ACME server that asks for a token of ours (RFC 8555 §8.3); no route shadows it."""
+        if not path.startswith(_CHALLENGES):
+            return False
+        token = path.removeprefix(_CHALLENGES).decode("latin-1")
+        answer = self._plane.challenges.get(token)
+        if answer is not None:
+            self._own(200, answer, b"application/octet-stream")
+        return answer is not None
 
     def repeat(self, server: LiveServer) -> None:
         """Send the request whose bytes are `data` once more, to a server with an idle connection."""

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import msgspec
 
 from fairlead.duration import format_seconds
 from lb.fields import JSON
-from lb.records import Backend, Frontend, Host, Listener, Middleware, Record, Server
+from lb.records import AutoCert, Backend, Frontend, Host, Listener, Middleware, Record, Server
 from lb.secret import Pair, Sealed
 
 
@@ -27,6 +28,18 @@ def _listener_settings(record: Listener) -> JSON:
     if record.trusted:
         settings["TrustedProxies"] = list(record.trusted)
     return {**settings, **record.ours}
+
+
+def _auto(auto: AutoCert, pair: Callable[[Pair], object]) -> JSON:
+    key = "" if auto.key is None else pair(auto.key)
+    if isinstance(key, dict):  # in the clear, or masked: the PEM alone
+        key = base64.b64decode(key["Key"]).decode()
+    return {
+        "Email": auto.email,
+        "RenewBefore": round(auto.renew_before * 1e9),
+        "DirectoryURL": auto.directory,
+        "Key": key,
+    }
 
 
 def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
@@ -50,6 +63,7 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                         "Responders": list(record.ocsp.responders) or None,
                         "SkipSignatureCheck": record.ocsp.skip_check,
                     },
+                    **({"AutoCert": _auto(record.auto, pair)} if record.auto else {}),
                 },
             }
         case Listener():

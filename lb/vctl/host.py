@@ -44,6 +44,12 @@ def _upsert(client: Client, values: Values) -> JSON:
     settings: JSON = {"OCSP": ocsp, "KeyPair": None if pair is None else pair.tree()}
     if values.flag("default"):
         settings["Default"] = True
+    if values.flag("autoCert"):
+        settings["AutoCert"] = {
+            "Email": values.text("autoCertEmail"),
+            "DirectoryURL": values.text("autoCertDirectory"),
+            "RenewBefore": round(values.seconds("autoCertRenewBefore") * 1e9),
+        }
     body = {"Name": values.text("name"), "Settings": settings}
     return client.call("POST", "hosts", body={"Host": body})
 
@@ -102,6 +108,15 @@ HOST: Final = {
             Setting("ocspPeriod", Kind.DURATION, 3600.0, "How often an answer is fetched."),
             Setting("ocspResponder", Kind.REPEAT, help="Whom to ask; may be repeated."),
             Setting("default", Kind.BOOL, False, "Offer its certificate where no other fits."),
+            Setting("autoCert", Kind.BOOL, False, "Obtain a certificate from an ACME server."),
+            Setting("autoCertEmail", help="Whom that server may write to."),
+            Setting("autoCertDirectory", help="URL of its directory; empty: Let's Encrypt's."),
+            Setting(
+                "autoCertRenewBefore",
+                Kind.DURATION,
+                0.0,
+                "How long before its end a certificate is renewed; 0: 30 days.",
+            ),
         ),
     ),
     "rm": Command(

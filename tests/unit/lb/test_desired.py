@@ -15,7 +15,7 @@ from fairlead.records import Records
 from lb import desired, plan, records
 from lb.catalog import Catalog
 from lb.keys import ROOTS, Kind, Ref
-from lb.records import Record
+from lb.records import Stored
 from lb.state import Listener, Traffic
 
 T = TypeVar("T")
@@ -52,8 +52,8 @@ def kv(key: str, value: str) -> KeyValue:
     return KeyValue(key.encode(), value.encode(), Revision(1), Revision(1), 1)
 
 
-def load(keys: Sequence[str]) -> tuple[Catalog, Records[Record]]:
-    decoded: Records[Record] = Records(lambda kv: records.decode(kv, ROOTS))
+def load(keys: Sequence[str]) -> tuple[Catalog, Records[Stored]]:
+    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, ROOTS))
     catalog = Catalog(ROOTS, decoded.good, decoded.rejected)
     for key in keys:
         catalog.update(decoded.apply([(key.encode(), kv(key, KEYS[key]))]), [key.encode()])
@@ -112,7 +112,7 @@ def test_any_order_of_keys_gives_the_same(order: list[str]) -> None:
 @settings(deadline=None)  # the first middleware loads its modules
 @given(st.permutations(list(KEYS)), st.integers(0, len(KEYS)))
 def test_scoped_passes_lead_where_a_whole_one_does(order: list[str], gone: int) -> None:
-    decoded: Records[Record] = Records(lambda kv: records.decode(kv, ROOTS))
+    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, ROOTS))
     catalog = Catalog(ROOTS, decoded.good, decoded.rejected)
     defaults = desired.Defaults(listen=None)
     now = Traffic()
@@ -188,7 +188,7 @@ def test_plan_puts_before_it_drops() -> None:
 )
 def test_server_rewritten(before: str, after: str, actions: list[str]) -> None:
     key = b"/vulcand/backends/b/servers/s"
-    decoded: Records[Record] = Records(lambda kv: records.decode(kv, ROOTS))
+    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, ROOTS))
     catalog = Catalog(ROOTS, decoded.good, decoded.rejected)
     catalog.update(decoded.apply([(key, kv(key.decode(), before))]))
     old = desired.traffic(catalog, desired.Defaults())

@@ -24,7 +24,8 @@ from lb.keys import ROOTS, Kind, Ref
         ("listeners/l1/listener", Ref(Kind.LISTENER, "l1")),
         ("frontends/f1/other", None),
         ("backends/b1/servers", None),
-        ("autocert_cache/x", None),
+        ("autocert_cache/x", Ref(Kind.ACME, "x")),
+        ("autocert_cache/x/y", None),
         ("", None),
     ],
 )
@@ -41,8 +42,7 @@ def test_other_roots_are_not_ours() -> None:  # §2.1, third trap (V2)
 
 
 def test_delete_range_spares_longer_ids() -> None:  # §2.1, first trap (V2)
-    below = keys.below("/vulcand", Ref(Kind.FRONTEND, "f1"))
-    assert below is not None
+    (below,) = keys.below("/vulcand", Ref(Kind.FRONTEND, "f1"))
     assert below.holds(b"/vulcand/frontends/f1/middlewares/m")
     assert not below.holds(b"/vulcand/frontends/f10/frontend")
 

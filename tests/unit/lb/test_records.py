@@ -68,7 +68,7 @@ def test_last_of_two_wins() -> None:
         (L, b'{"Protocol":"http","Address":{"Network":"tcp","Address":":80"},"ProxyProtocol":"x"}', "Unsupported Proxy Header"),
         (H, b'{"Settings":{"KeyPair":"abc"}}', "KeyPair: base64 is wanted"),
         (H, b'{"Settings":{"KeyPair":{"Encryption":"rot13"}}}', "unsupported encryption type: 'rot13'"),
-        (H, b'{"Settings":{"AutoCert":{}}}', "AutoCert is not built"),
+        (H, b'{"Settings":{"AutoCert":{"DirectoryURL":"ftp://x"}}}', "is no https URL"),
         (B, b'{"Type":"http","Settings":{"TLS":{"MinVersion":"SSL3"}}}', "unsupported TLS version: SSL3"),
         (B, b'{"Type":"http","Settings":{"TLS":{"CipherSuites":["TLS_NULL"]}}}', "unsupported cipher suite: TLS_NULL"),
         (B, b'{"Type":"http","Settings":{"TLS":{"SessionCache":{"Type":"x"}}}}', "unsupported session cache type: x"),

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates from an ACME server (RFC 8555) for hosts with `AutoCert` (specs/vulcand.md §13).
+
+::
+
+    hosts, what was issued ─► due ─► issuer ─ lock in etcd ─► client ─ JWS over HTTPS ─► ACME server
+           ▲                            │                                                   │
+           │                            ▼                                                   ▼
+         mirror ◄──────────── etcd <root>/autocert_cache/<name> ─► every node answers http-01
+
+One node of many makes the order; what it gets comes to all of them, itself included, by etcd. Keys are
+stored sealed.
+"""
