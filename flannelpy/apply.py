@@ -7,6 +7,7 @@ its own action only and names it (promise 7); "already gone" is what a deletion 
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ async def _single(kernel: Kernel, action: Action) -> None:
         case Put(Link() as wanted, None):
             await _create(kernel, wanted)
         case Put(Link() as wanted, Link() as was):
-            await kernel.change(wanted, was)
+            await _change(kernel, wanted, was)
         case Put(File(path, text)):
             try:
                 replace_file(Path(path), text)
@@ -106,6 +107,18 @@ async def _single(kernel: Kernel, action: Action) -> None:
             Path(path).unlink(missing_ok=True)  # noqa: ASYNC240
         case _:
             raise TypeError(action)
+
+
+async def _change(kernel: Kernel, wanted: Link, was: Link) -> None:
+    try:
+        await kernel.change(wanted, was)
+    except KernelError as error:
+        same = wanted.tunnel is None or wanted.tunnel.stands_for(was.tunnel)
+        if same or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        # a kernel before 4.12 changes no tunnel in place; that the new device is empty is heard
+        await kernel.delete(wanted.name)
+        await _create(kernel, wanted)
 
 
 async def _create(kernel: Kernel, link: Link) -> None:

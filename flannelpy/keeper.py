@@ -38,6 +38,7 @@ class Keeper:
         self._clock = leases.clock
         self._lost: str | None = None
         self._woken = asyncio.Event()
+        self._said = asyncio.Event()  # the key says what is wanted, or there is no key any more
 
     def note(self, kv: KeyValue | None, revision: Revision) -> None:
         """Take note of our key as of `revision`: as it is now, or None: deleted."""
@@ -53,6 +54,7 @@ class Keeper:
             self.held = replace(self.held, revision=revision)
         if kv is not None and kv.value == self._wanted:
             self.held = replace(self.held, value=kv.value)  # our own put, seen before its answer
+            self._said.set()
         elif kv is not None and kv.value != self.held.value:
             # written back it would only be written over again: a human has to look
             self._leases.log.error(
@@ -67,7 +69,13 @@ class Keeper:
         """Have the key say `value`: our attributes changed, the subnet stays ours."""
         if value != self._wanted:
             self._wanted = value
+            self._said.clear()
             self._woken.set()
+
+    async def said(self) -> None:
+        """Return when the key says what `want` was given, or the lease is lost."""
+        while self.held.value != self._wanted and self._lost is None:
+            await self._said.wait()
 
     @property
     def due(self) -> float:
@@ -88,6 +96,7 @@ class Keeper:
                 retry = 0.0
                 continue
             retry = await self._renew()
+        self._said.set()
         return self._lost
 
     async def _sleep(self, seconds: float) -> bool:
@@ -122,6 +131,7 @@ class Keeper:
             return AGAIN  # somebody wrote or deleted it: the mirror is about to tell
         revision = max(self.held.revision, done.header.revision)
         self.held = replace(self.held, value=value, revision=revision)
+        self._said.set()
         self._leases.log.info("lease rewritten, same subnet", subnet=str(held.subnets))
         return 0.0
 

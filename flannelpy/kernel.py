@@ -111,8 +111,12 @@ class Kernel(Netlink):
     async def change(self, link: Link, was: Link) -> None:
         """Set what can be set in place."""
         index = index_of(link.name)
-        if isinstance(link.tunnel, Vxlan) and link.learning != was.learning:
-            await self.do(rtnetlink.change_learning(index, link.tunnel, link.learning))
+        tunnel = link.tunnel
+        if isinstance(tunnel, Vxlan) and (
+            link.learning != was.learning or not tunnel.stands_for(was.tunnel)
+        ):
+            lower = index_of(tunnel.lower)
+            await self.do(rtnetlink.change_vxlan(index, tunnel, lower, link.learning))
         if link.mtu != was.mtu:
             await self.do(rtnetlink.change_link(index, mtu=link.mtu))
         if link.mac != was.mac:

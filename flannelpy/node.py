@@ -64,6 +64,7 @@ class Node:
         self._rulesets = rules
         self._sources = sources
         self._standing = 0  # our routes, as last seen
+        self._look_at_all = False  # once what is ours alone has been looked at
         self.host = host
         self.held = held
         self.backend: Backend
@@ -119,7 +120,9 @@ class Node:
 
     def _rebuild(self) -> None:
         self._build()
-        self.loop.dirty.mark_all()
+        # the device before its peers: among thousands it would wait until all were looked at
+        self._look_at_all = True
+        self.loop.dirty.mark(k for k in self.overlay.own_keys if k.kind != Kind.ELEMENT)
 
     def _build(self, *, told: bool = True) -> None:
         network, subnets = self.host.config, self.held.subnets
@@ -198,8 +201,9 @@ class Node:
         if done.scope is None:  # netlink tells of drift at once; this is the net below it
             if self._config.resync:
                 self.loop.resync = max(self._config.resync, _SHARE * done.seconds)
-        elif any(map(plan.makes_link, done.plan)):
+        elif self._look_at_all or any(map(plan.makes_link, done.plan)):
             self.loop.dirty.mark_all()  # a new device is empty
+        self._look_at_all = False
 
     async def own_part(self) -> None:
         """Make device, addresses and subnet file.

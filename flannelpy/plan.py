@@ -85,7 +85,7 @@ def host_state(desired: HostState, actual: HostState) -> tuple[Action, ...]:
 def _link(wanted: Link, there: Object | None) -> Action | None:
     if not isinstance(there, Link):
         return Put(wanted)
-    if wanted.tunnel is None or there.tunnel is None or not wanted.tunnel.stands_for(there.tunnel):
+    if wanted.tunnel is None or there.tunnel is None or not wanted.tunnel.grows_from(there.tunnel):
         return Remake(wanted, there)
     same = (wanted.mtu, wanted.mac, wanted.learning, wanted.up) == (
         there.mtu,
@@ -93,7 +93,7 @@ def _link(wanted: Link, there: Object | None) -> Action | None:
         there.learning,
         there.up,
     )
-    return None if same else Put(wanted, there)
+    return None if same and wanted.tunnel.stands_for(there.tunnel) else Put(wanted, there)
 
 
 def _dev(thing: Object) -> str:

@@ -180,7 +180,7 @@ def create_vxlan(link: Link, tunnel: Vxlan, lower: int) -> bytes:
     body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
     body += attribute(1, mac_number(link.mac).to_bytes(6)) + _u32(4, link.mtu)
     data = _u32(1, tunnel.vni) + _u32(3, lower)
-    data += attribute(4 if tunnel.local.version == 4 else 17, tunnel.local.packed)
+    data += _local(tunnel)
     data += attribute(5, b"\0") + attribute(7, bytes((link.learning,)))  # TTL as the host's
     for miss in (11, 12, 13, 14):  # proxy, rsc, l2miss, l3miss: the kernel never has to ask
         data += attribute(miss, b"\0")
@@ -217,10 +217,15 @@ def change_link(
     return message(NEWLINK, 0, body)
 
 
-def change_learning(index: int, tunnel: Vxlan, learning: bool) -> bytes:
-    """Have a VXLAN device learn addresses from what it receives, or not."""
-    data = _u32(1, tunnel.vni) + attribute(7, bytes((learning,)))
+def change_vxlan(index: int, tunnel: Vxlan, lower: int, learning: bool) -> bytes:
+    """Give a VXLAN device another source address or lower device; all that is on it stays."""
+    data = _u32(1, tunnel.vni) + _u32(3, lower) + _local(tunnel)
+    data += attribute(7, bytes((learning,)))
     return message(NEWLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0) + _linkinfo("vxlan", data))
+
+
+def _local(tunnel: Vxlan) -> bytes:
+    return attribute(4 if tunnel.local.version == 4 else 17, tunnel.local.packed)
 
 
 def delete_link(index: int) -> bytes:

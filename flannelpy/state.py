@@ -59,11 +59,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Vxlan:
-    """What cannot change on a VXLAN device once it is there.
+    """What a VXLAN device is made with.
 
     Attributes:
         lower: name of the interface that carries the tunnel.
-        local: source address of the tunnel packets.
+        local: source address of the tunnel packets; it and `lower` can change in place.
         port: UDP port; 0 leaves it to the kernel, whose default is 8472 (trap T9).
     """
 
@@ -74,15 +74,25 @@ class Vxlan:
     gbp: bool = False
 
     def stands_for(self, other: object) -> bool:
-        """Say whether a device with `other` serves: a port of 0 agrees with any, as the original."""
+        """Say whether a device with `other` serves as it is."""
+        return (
+            isinstance(other, Vxlan)
+            and self.grows_from(other)
+            and (self.lower, self.local) == (other.lower, other.local)
+        )
+
+    def grows_from(self, other: object) -> bool:
+        """Say whether a device with `other` can be made to serve with all that is on it.
+
+        A port of 0 agrees with any, as in the original.
+        """
         if not isinstance(other, Vxlan):
             return False
         ports = not self.port or not other.port or self.port == other.port
-        return ports and (self.vni, self.lower, self.local, self.gbp) == (
+        return ports and (self.vni, self.gbp, self.local.version) == (
             other.vni,
-            other.lower,
-            other.local,
             other.gbp,
+            other.local.version,
         )
 
     def __str__(self) -> str:
@@ -98,8 +108,10 @@ class Ipip:
     remote: IPAddress | None = None
 
     def stands_for(self, other: object) -> bool:
-        """Say whether a device with `other` serves."""
+        """Say whether a device with `other` serves as it is."""
         return self == other
+
+    grows_from = stands_for
 
     def __str__(self) -> str:
         return f"ipip local {self.local} remote {self.remote or 'any'}"
@@ -110,8 +122,10 @@ class Wireguard:
     """A WireGuard device, the kernel's or wireguard-go's; all but its being one can change."""
 
     def stands_for(self, other: object) -> bool:
-        """Say whether a device with `other` serves."""
+        """Say whether a device with `other` serves as it is."""
         return self == other
+
+    grows_from = stands_for
 
     def __str__(self) -> str:
         return "wireguard"
@@ -132,8 +146,10 @@ class Tun:
     port: int
 
     def stands_for(self, other: object) -> bool:
-        """Say whether a device with `other` serves."""
+        """Say whether a device with `other` serves as it is."""
         return self == other
+
+    grows_from = stands_for
 
     def __str__(self) -> str:
         return f"tun udp {self.bind}:{self.port}"
@@ -144,7 +160,7 @@ Tunnel = Vxlan | Ipip | Wireguard | Tun
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An overlay device. MTU, MAC, learning and up can change in place.
+    """An overlay device. MTU, MAC, learning and up can change in place, and some of the tunnel.
 
     Attributes:
         tunnel: None: a device of this name that is not of a kind we make.

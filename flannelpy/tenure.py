@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ from fairlead.etcd.types import NO_LEASE, KeyValue, Revision
 from fairlead.runtime import Runtime
 from flannelpy import identity, keys
 from flannelpy.allocate import Exhausted, Reuse, choose
-from flannelpy.backends import Host
+from flannelpy.backends import Backend, Host
 from flannelpy.config import Config
 from flannelpy.keeper import Keeper
 from flannelpy.lease import Held, Leases, provisional
@@ -79,7 +80,7 @@ class Tenure:
                 node.adopt(await self._leases.acquire(node.host.config, attributes, wish))
             self._memory.keep(node.held.key, node.held.lease)
             self._keeper = keeper = Keeper(self._leases, node.held)
-            self.advertise(node)
+            self.advertise(node.backend)
             if self._sources.live:  # what happened to the key before there was a keeper
                 _, kv, revision = self._sources.as_stored(node.held.key)
                 keeper.note(kv, revision)
@@ -92,10 +93,21 @@ class Tenure:
             if not self._config.reacquire:
                 return 0
 
-    def advertise(self, node: Node) -> None:
+    def advertise(self, backend: Backend) -> None:
         """Have the lease say what this host is by now: its address, its MAC."""
         if self._keeper is not None:
-            self._keeper.want(encode_attributes(node.backend.attributes()))
+            self._keeper.want(encode_attributes(backend.attributes()))
+
+    async def advertised(self, seconds: float) -> None:
+        """Wait until etcd has what `advertise` was given, `seconds` at most."""
+        keeper = self._keeper
+        if keeper is None:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await keeper.said()
+        except TimeoutError:
+            return  # etcd is away: the keeper goes on trying
 
     def reconfigure(self, config: Config) -> None:
         """Go on with other settings."""

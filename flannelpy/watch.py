@@ -31,6 +31,8 @@ from flannelpy.tenure import Tenure
 from flannelpy.uplink import UplinkError
 
 _BURST_SECONDS = 0.2  # routes and addresses change in bursts
+_TELL_SECONDS = 0.5  # etcd's answer usually takes a hundredth of it
+_LEARN_SECONDS = 1.0  # and so does a peer to take a lease in
 
 
 class Watch:
@@ -106,6 +108,8 @@ class Watch:
         address = rtnetlink.parse_address(reply)
         if address is None:
             return
+        if reply.type == rtnetlink.DELADDR:
+            self._runtime.store.address_gone(str(address.address.ip))
         try:
             ours = address.ifindex == index_of(self._node.host.uplink.name)
         except KernelError:
@@ -125,42 +129,61 @@ class Watch:
         """Follow the uplink's addresses and MTU; while it has none that is usable, keep the last."""
         while True:
             await self._uplink_changed.wait()
-            await self._runtime.clock.sleep(_BURST_SECONDS)
             self._uplink_changed.clear()
-            node = self._node
-            about = node.host
-            try:
-                found = await identity.follow_uplink(
-                    self._host, self._config, about.config, about.uplink
-                )
-            except UplinkError as error:
-                if self._complaint != str(error):
-                    self._complaint = str(error)
-                    self._runtime.log.warning(
-                        "uplink not usable; keeping its last addresses", reason=str(error)
-                    )
-                continue
-            self._complaint = ""
-            self._move_to(found)
+            if await self._follow():  # at once: what is sent from a former address is lost
+                await self._runtime.clock.sleep(_BURST_SECONDS)
 
-    def _move_to(self, found: Uplink) -> None:
-        node = self._node
-        before = node.host.uplink
-        if found == before:
-            return
+    async def _follow(self) -> bool:
+        """Go on with what the uplink has by now; say whether that is something else."""
+        about = self._node.host
         try:
+            found = await identity.follow_uplink(
+                self._host, self._config, about.config, about.uplink
+            )
+        except UplinkError as error:
+            if self._complaint != str(error):
+                self._complaint = str(error)
+                self._runtime.log.warning(
+                    "uplink not usable; keeping its last addresses", reason=str(error)
+                )
+            return False
+        self._complaint = ""
+        if found == about.uplink:
+            return False
+        await self._move_to(found)
+        return True
+
+    async def _move_to(self, found: Uplink) -> None:
+        """Go on with another uplink: the peers are told first, then the device is changed.
+
+        A peer's guard lets a new address in with its lease and a former one for a while after. So
+        no packet is lost where the former one still stands: only deprecated, or on another link.
+        """
+        node, tenure, log = self._node, self._tenure, self._runtime.log
+        before = node.host.uplink
+        try:
+            tenure.advertise(identity.build(replace(node.host, uplink=found)))
+            await tenure.advertised(_TELL_SECONDS)
+            if await self._stand(before, found):
+                await self._runtime.clock.sleep(_LEARN_SECONDS)
             node.become(replace(node.host, uplink=found))
         except StartError as error:
-            self._runtime.log.error("uplink not followed", reason=str(error))  # noqa: TRY400
+            log.error("uplink not followed", reason=str(error))  # noqa: TRY400
             return
-        self._runtime.log.warning(
+        log.warning(
             "uplink changed; lease and peers follow",
             name=found.name,
             address=found.v4 or found.v6,
             mtu=found.mtu,
             was=f"{before.name} {before.v4 or before.v6} mtu {before.mtu}",
         )
-        self._tenure.advertise(node)
+        tenure.advertise(node.backend)  # the lease may be another by now
+
+    async def _stand(self, before: Uplink, found: Uplink) -> bool:
+        """Say whether the former addresses are others than the new ones and still good to send from."""
+        former = {it for it in (before.v4, before.v6) if it not in (None, found.v4, found.v6)}
+        there = {it.address for it in await self._host.addresses()}
+        return bool(former) and former <= there
 
     async def _reload(self, config: Config) -> None:
         """Take in the settings, choose the uplink anew, compare everything (SIGHUP)."""
@@ -169,11 +192,12 @@ class Watch:
         self._tenure.reconfigure(config)
         self._node.reconfigure(config)
         try:
-            self._move_to(
-                await identity.find_uplink(self._host, config, self._node.host.config, log)
-            )
+            found = await identity.find_uplink(self._host, config, self._node.host.config, log)
         except UplinkError as error:
             log.error("uplink not changed", reason=str(error))  # noqa: TRY400
+            return
+        if found != self._node.host.uplink:
+            await self._move_to(found)
 
     async def config(self, sources: Sources) -> None:
         """Apply what is safe of a changed network configuration; refuse the rest, with the reason."""
@@ -201,4 +225,4 @@ class Watch:
             else:
                 runtime.health.set("network-config", True)
                 runtime.log.info("network configuration: change applied")
-                self._tenure.advertise(node)
+                self._tenure.advertise(node.backend)

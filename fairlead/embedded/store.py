@@ -150,6 +150,9 @@ class EmbeddedStore:
         for name, work in (("expiry", self._expire_leases()), ("progress", self._tell_progress())):
             self._tasks.append(asyncio.create_task(work, name=f"embedded-{name}"))
 
+    def address_gone(self, address: str) -> None:
+        """Do nothing: no connection leads here."""
+
     async def aclose(self) -> None:
         """Write what is waiting, end every watch with Unavailable, give the directory free."""
         if self._closed:

@@ -96,6 +96,12 @@ class Channel:
             return self._dropped
         return "" if self._transport._connected else (self._protocol.ended or "closed")
 
+    @property
+    def local(self) -> str:
+        """The address of this host that it speaks from; "" for a unix socket."""
+        name = self._protocol.connection._transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     def drop(self, reason: str) -> None:
         """Close now; calls under way end with Unavailable."""
         self._dropped = self._dropped or reason

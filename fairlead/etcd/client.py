@@ -109,6 +109,10 @@ class Client:
         """The endpoint in use, for status and log."""
         return str(self._pool.endpoint)
 
+    def address_gone(self, address: str) -> None:
+        """Leave connections that speak from an address which this host has no longer."""
+        self._pool.address_gone(address)
+
     async def aclose(self) -> None:
         """Close every connection; calls under way end with Unavailable."""
         self._pool.close()

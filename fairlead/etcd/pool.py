@@ -71,6 +71,13 @@ class Pool:
             channel.drop("the client was closed")
         self._channels.clear()
 
+    def address_gone(self, address: str) -> None:
+        """Drop the connections that speak from `address`; the endpoint stays the one in use."""
+        for kind, held in list(self._channels.items()):
+            if held.local == address:
+                del self._channels[kind]
+                held.drop(f"this host has {address} no longer")
+
     async def channel(self, kind: Kind) -> Channel:
         """Return the usable connection of `kind`, made now if need be: one pass over the ring.
 

@@ -138,6 +138,14 @@ class Store(Protocol):
         """Ask the endpoint in use about itself."""
         ...
 
+    def address_gone(self, address: str) -> None:
+        """Leave connections that speak from an address which this host has no longer.
+
+        The kernel tells such a connection nothing; without a word from who watches the
+        addresses, calls on it wait for their deadlines.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Close every connection; calls under way end with Unavailable."""
         ...

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from fairlead.etcd.client import Client
 from fairlead.etcd.errors import (
     Compacted,
     FutureRevision,
@@ -15,6 +16,7 @@ from fairlead.etcd.errors import (
     LeaseExists,
     LeaseLost,
     TooLarge,
+    Unavailable,
 )
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import (
@@ -302,6 +304,20 @@ async def test_progress_tells_the_revision_of_a_quiet_watch(store: Store) -> Non
         await watching.request_progress()
         progress = await asyncio.wait_for(anext(answers), 5)
         assert (progress.events, progress.created, progress.header.revision) == ((), False, 2)
+
+
+async def test_it_goes_on_when_the_address_it_speaks_from_is_gone(store: Store) -> None:
+    await store.put(b"a", b"1")
+    async with store.watch(WatchRequest(KeyRange(b"a"))) as watching:
+        answers = aiter(watching)
+        assert (await asyncio.wait_for(anext(answers), 5)).created
+        store.address_gone("127.0.0.1")
+        if isinstance(store, Client):
+            with pytest.raises(Unavailable, match="no longer"):
+                await asyncio.wait_for(anext(answers), 5)
+    kv = await store.get(b"a")
+    assert kv is not None
+    assert kv.value == b"1"
 
 
 async def test_status_says_who_answers(store: Store) -> None:

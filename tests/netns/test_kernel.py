@@ -35,12 +35,9 @@ def underlay():
     sh("ip", "addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad")
 
 
-def overlay(config, own="10.5.1.0-24"):
-    uplink = Uplink(
-        "eth0", kernel.index_of("eth0"), 1500,
-        IPv4Interface("192.0.2.1/24"), IPv6Interface("2001:db8::1/64"),
-        IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"),
-    )  # fmt: skip
+def overlay(config, own="10.5.1.0-24", dev="eth0", address="192.0.2.1/24"):
+    v4, v6 = IPv4Interface(address), IPv6Interface("2001:db8::1/64")
+    uplink = Uplink(dev, kernel.index_of(dev), 1500, v4, v6, v4.ip, v6.ip)
     host = Host(parse_config(config.encode()), uplink, fresh_mac="2e:00:00:00:00:01")
     return Overlay(host.config, backends.build(host), keys.parse_lease(own.encode()))
 
@@ -165,6 +162,36 @@ def test_another_vni_makes_the_device_anew_with_all_on_it(in_namespace):
             assert (await reconcile(host, it))[0].startswith("remake link flannel.1")
             assert "vxlan id 1 " in sh("ip", "-d", "link", "show", "flannel.1")
             assert await reconcile(host, it) == []
+
+    in_namespace(main)
+
+
+def test_another_source_or_lower_device_is_set_in_place_with_all_that_is_on_it(in_namespace):
+    async def main():
+        underlay()
+        for line in (
+            "ip link add x0 type veth peer name x1",
+            "ip link set x0 up",
+            "ip addr add 198.51.100.1/24 dev x0",
+            "ip addr add 192.0.2.9/24 dev eth0",
+        ):
+            sh(*line.split())
+        async with kernel.connect() as host:
+            it = overlay(PLAIN)
+            it.update(b"x", peer(2))
+            await reconcile(host, it)
+            before = await host.interface("flannel.1")
+            for dev, address in (("eth0", "192.0.2.9/24"), ("x0", "198.51.100.1/24")):
+                moved = overlay(PLAIN, dev=dev, address=address)
+                moved.update(b"x", peer(2))
+                (done,) = await reconcile(host, moved)
+                assert done.startswith("put link flannel.1")
+                now = await host.interface("flannel.1")
+                assert now.index == before.index
+                assert (now.link.tunnel.lower, str(now.link.tunnel.local)) == (
+                    dev,
+                    address.partition("/")[0],
+                )
 
     in_namespace(main)
 

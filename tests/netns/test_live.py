@@ -4,6 +4,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -36,10 +37,22 @@ async def address_of(it, name):
     return found[0]["addr_info"][0]["local"]
 
 
+async def linked(it, name):
+    """Return index and source address of a host's overlay device."""
+    (found,) = json.loads(await it.site[name].run("ip", "-j", "-d", "link", "show", "flannel.1"))
+    return found["ifindex"], found["linkinfo"]["info_data"]["local"]
+
+
+def lost(text):
+    sent, came = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", text).groups())
+    return sent - came
+
+
 async def test_another_address_of_the_uplink_is_followed_by_lease_device_and_peers():
     async with overlay("a", "b") as it:
         a, b = await pair(it)
         keys, mac, old = await it.keys(), await it.mac("b"), await address_of(it, "b")
+        index, _ = await linked(it, "b")
         host = it.site["b"]
         await host.ip(f"addr del {old}/24 dev eth0", "addr add 192.0.2.99/24 dev eth0")
 
@@ -50,9 +63,33 @@ async def test_another_address_of_the_uplink_is_followed_by_lease_device_and_pee
         await it.reaches(a, b.address, 4)
         assert await it.keys() == keys
         assert await it.mac("b") == mac
+        assert await linked(it, "b") == (index, "192.0.2.99")  # the device is the same one
         (key,) = [key for key in keys if str((await it.subnet("b")).network.network_address) in key]
         assert '"PublicIP":"192.0.2.99"' in await it.value(key)
         assert (await it.status("b"))["address"] == "192.0.2.99/24"
+
+
+async def test_a_host_is_renumbered_without_a_packet_lost():
+    async with overlay("a", "b") as it:
+        a, b = await pair(it)
+        host, old = it.site["b"], await address_of(it, "b")
+        await host.run("sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1")
+        ping = await a.start("ping", "-i", "0.01", "-W1", str(b.address), name="ping")
+        await host.ip(
+            "addr add 192.0.2.99/24 dev eth0", f"addr change {old}/24 dev eth0 preferred_lft 0"
+        )
+
+        async def moved():
+            link, entries = await linked(it, "b"), await fdb(it, "a")
+            return link[1] == "192.0.2.99" and "192.0.2.99" in entries and old not in entries
+
+        await until(moved)
+        await host.ip(f"addr del {old}/24 dev eth0")
+        await it.logged("b", f"this host has {old} no longer")  # etcd's connection is left at once
+        await asyncio.sleep(0.2)
+        ping.signal(signal.SIGINT)
+        await ping.process.wait()
+        assert lost(ping.tail(10)) == 0
 
 
 async def test_another_mtu_of_the_uplink_is_followed_by_device_and_subnet_file():

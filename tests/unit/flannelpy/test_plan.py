@@ -109,6 +109,14 @@ def state(things):
             id="VNI differs: device anew, all on it again, nothing to delete",
         ),
         pytest.param(
+            [*OWN, *PEER],
+            [replace(LINK, tunnel=replace(LINK.tunnel, lower="x0")), *OWN[1:], *PEER],
+            [
+                "put link flannel.1 mtu 1450 address 2e:00:00:00:00:01 vxlan id 1 dev eth0 local 192.0.2.1"
+            ],
+            id="another uplink: set in place, nothing on the device is touched",
+        ),
+        pytest.param(
             [LINK],
             [replace(LINK, mtu=1400, learning=True, tunnel=replace(LINK.tunnel, port=8472))],
             [
