@@ -68,7 +68,15 @@ async def test_nftables_rules_stand_and_come_back_when_flushed():
             await until(repaired, 2)
 
 
-async def test_iptables_rules_stand_and_the_other_flavours_and_old_ones_go():
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+async def test_iptables_rules_stand_and_the_other_flavours_and_old_ones_go(kind, tmp_path):
+    for name in ("iptables", "iptables-save", "iptables-restore"):
+        for six in ("", "6"):
+            program = name.replace("iptables", f"ip{six}tables-{kind}")
+            if (there := which(program)) is None:
+                pytest.skip(f"{program} is not installed")
+            (tmp_path / name.replace("ip", f"ip{six}", 1)).symlink_to(there)
+    by = ("env", f"PATH={tmp_path}:{os.environ['PATH']}:/usr/sbin:/sbin")
     async with overlay("a", "b") as it:
         host = it.site["a"]
         await host.run("nft", "-f", "-", stdin="add table ip flannel-ipv4\nadd chain ip flannel-ipv4 postrtg { type nat hook postrouting priority srcnat; }\nadd rule ip flannel-ipv4 postrtg ip saddr 10.5.0.0/16 masquerade\n")  # fmt: skip
@@ -76,16 +84,16 @@ async def test_iptables_rules_stand_and_the_other_flavours_and_old_ones_go():
             "-t nat -A POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE",
             "-A FORWARD -s 10.5.0.0/16 -j ACCEPT",
         ):
-            await host.run("iptables", *words.split())
-        await it.start("a", "-ip-masq", "-iptables-resync=1")
+            await host.run(*by, "iptables", *words.split())
+        await it.start("a", "-ip-masq", "-iptables-resync=1", by=by)
         await it.subnet("a")
 
         async def nat():
-            return await host.run("iptables", "-t", "nat", "-S")
+            return await host.run(*by, "iptables", "-t", "nat", "-S")
 
         async def cleaned():
             assert "-A POSTROUTING -s 10.5.0.0/16" not in await nat()
-            assert "-A FORWARD -s 10.5.0.0/16" not in await host.run("iptables", "-S")
+            assert "-A FORWARD -s 10.5.0.0/16" not in await host.run(*by, "iptables", "-S")
             assert "chain postrtg" not in await rules(host)
             return True
 
@@ -93,7 +101,7 @@ async def test_iptables_rules_stand_and_the_other_flavours_and_old_ones_go():
         assert "flannel-ipv4" in await rules(host)  # the guard
         before = await nat()
         assert before.count("FLANNEL-POSTRTG") == 8
-        await host.run("iptables", "-t", "nat", "-F")
+        await host.run(*by, "iptables", "-t", "nat", "-F")  # the old ones notify nobody
 
         async def repaired():
             return await nat() == before

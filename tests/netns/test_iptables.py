@@ -26,9 +26,13 @@ async def restore(host: Host, program: str, text: str) -> None:
     await host.run(f"{program}-restore", "--noflush", stdin=text)
 
 
+@pytest.mark.parametrize("kind", ["", "-legacy"], ids=["nft", "legacy"])
 @pytest.mark.parametrize("program", RANGES)
-async def test_rules_read_back_equal_and_drift_shows(program: str) -> None:
+async def test_rules_read_back_equal_and_drift_shows(program: str, kind: str) -> None:
     network, subnet = RANGES[program]
+    program += kind
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
     masq, forward = iptables.places()
     wanted = [
         iptables.Rules(masq, rules.masquerade(network, subnet, random=True)),
