@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fairlead.errors import ActionError
 from flannelpy import rtnetlink
-from flannelpy.kernel import Kernel, index_of
+from flannelpy.kernel import Kernel
 from flannelpy.netlink import KernelError
 from flannelpy.parts import Part
 from flannelpy.plan import Action, Delete, Put, Remake, thing_of
@@ -74,7 +74,7 @@ async def _netlink(kernel: Kernel, plan: Sequence[Action], refused: list[ActionE
             if not isinstance(thing, Address | Neighbour | Fdb | Route):
                 raise TypeError(thing)
             if thing.dev not in indexes:
-                indexes[thing.dev] = index_of(thing.dev)
+                indexes[thing.dev] = kernel.index_of(thing.dev)
             waiting.append((action, _request(action, thing, indexes[thing.dev])))
         except KernelError as error:
             if not (isinstance(action, Delete) and error.absent):

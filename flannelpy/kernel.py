@@ -50,6 +50,21 @@ class Kernel(Netlink):
 
     # --- links ---
 
+    def index_of(self, name: str) -> int:
+        """Return an interface's index.
+
+        Raises:
+            KernelError: there is none of that name.
+        """
+        return index_of(name)
+
+    def name_of(self, index: int) -> str | None:
+        """Return an interface's name, or None when it is gone."""
+        try:
+            return socket.if_indextoname(index)
+        except OSError:
+            return None
+
     async def interface(self, name: str) -> Interface | None:
         """Return an interface by name, or None."""
         (reply,) = await self.ask([rtnetlink.get_link(name)])
@@ -67,7 +82,7 @@ class Kernel(Netlink):
         if raw.vxlan is not None:
             it = raw.vxlan
             local = it.local or IPv4Address(0)
-            tunnel = Vxlan(it.vni, _name(it.lower), local, it.port, it.gbp)
+            tunnel = Vxlan(it.vni, self._name(it.lower), local, it.port, it.gbp)
             learning = it.learning
         elif raw.kind == "wireguard":
             tunnel = Wireguard()
@@ -81,16 +96,19 @@ class Kernel(Netlink):
         """Create an overlay device, still down."""
         match link.tunnel:
             case Vxlan() as tunnel:
-                await self.do(rtnetlink.create_vxlan(link, tunnel, index_of(tunnel.lower)))
+                await self.do(rtnetlink.create_vxlan(link, tunnel, self.index_of(tunnel.lower)))
             case Ipip() as tunnel:
                 await self.do(rtnetlink.create_ipip(link, tunnel))
             case Wireguard():
                 await self._create_wireguard(link)
             case _:
                 await self._make(link)
-        # the overlay hears no router: an advertisement would give it addresses and a default route
+        self._hear_no_router(link.name)
+
+    def _hear_no_router(self, name: str) -> None:
+        """An advertisement would give the device addresses and a default route."""
         try:
-            Path(f"/proc/sys/net/ipv6/conf/{link.name}/accept_ra").write_text("0")  # noqa: ASYNC240
+            Path(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").write_text("0")
         except OSError:
             return  # no IPv6 on this host: nothing to refuse
 
@@ -110,12 +128,12 @@ class Kernel(Netlink):
 
     async def change(self, link: Link, was: Link) -> None:
         """Set what can be set in place."""
-        index = index_of(link.name)
+        index = self.index_of(link.name)
         tunnel = link.tunnel
         if isinstance(tunnel, Vxlan) and (
             link.learning != was.learning or not tunnel.stands_for(was.tunnel)
         ):
-            lower = index_of(tunnel.lower)
+            lower = self.index_of(tunnel.lower)
             await self.do(rtnetlink.change_vxlan(index, tunnel, lower, link.learning))
         if link.mtu != was.mtu:
             await self.do(rtnetlink.change_link(index, mtu=link.mtu))
@@ -127,7 +145,7 @@ class Kernel(Netlink):
     async def delete(self, name: str) -> None:
         """Delete a device; one already gone counts as done."""
         try:
-            await self.do(rtnetlink.delete_link(index_of(name)))
+            await self.do(rtnetlink.delete_link(self.index_of(name)))
         except KernelError as error:
             if not error.absent:
                 raise
@@ -138,7 +156,10 @@ class Kernel(Netlink):
         if reply is None:
             raise KernelError(errno.ENETUNREACH, str(address))
         index, source = rtnetlink.parse_way(reply)
-        return _name(index), source
+        return self._name(index), source
+
+    def _name(self, index: int) -> str:
+        return self.name_of(index) or f"index {index}"
 
     # --- what peers are made of ---
 
@@ -167,6 +188,18 @@ class Kernel(Netlink):
         found = map(rtnetlink.parse_address, await self.dump(rtnetlink.dump_addresses(index)))
         return [it for it in found if it is not None]
 
+    @contextmanager
+    def changes(
+        self, heard: Callable[[Sequence[Reply]], None], lost: Callable[[], None]
+    ) -> Iterator[None]:
+        """Call `heard` with the notifications about links, addresses, neighbours and routes.
+
+        Args:
+            lost: called when some did not fit into the buffer: anything may have changed.
+        """
+        with netlink.changes(netlink.ROUTE, _GROUPS, heard, lost):
+            yield
+
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[Kernel]:
@@ -176,17 +209,6 @@ async def connect() -> AsyncIterator[Kernel]:
         kernel = Kernel(requests)
         with kernel.ends:
             yield kernel
-
-
-@contextmanager
-def changes(heard: Callable[[Sequence[Reply]], None], lost: Callable[[], None]) -> Iterator[None]:
-    """Call `heard` with the notifications about links, addresses, neighbours and routes.
-
-    Args:
-        lost: called when some did not fit into the buffer: anything may have changed.
-    """
-    with netlink.changes(netlink.ROUTE, _GROUPS, heard, lost):
-        yield
 
 
 def index_of(name: str) -> int:
@@ -199,15 +221,3 @@ def index_of(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError as error:
         raise KernelError(errno.ENODEV, f'device "{name}"') from error
-
-
-def _name(index: int) -> str:
-    return name_of(index) or f"index {index}"
-
-
-def name_of(index: int) -> str | None:
-    """Return an interface's name, or None when it is gone."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return None

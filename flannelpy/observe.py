@@ -13,7 +13,7 @@ from pathlib import Path
 from fairlead.errors import ActionError
 from flannelpy import rtnetlink
 from flannelpy.backends import Hop, Underlay
-from flannelpy.kernel import Kernel, index_of, name_of
+from flannelpy.kernel import Kernel
 from flannelpy.netlink import KernelError
 from flannelpy.rtnetlink import PERMANENT, PROTO_KERNEL, RawNeighbour, RawRoute, Reply
 from flannelpy.state import (
@@ -70,9 +70,9 @@ async def _everything(kernel: Kernel, ours: Territory) -> HostState:
             entries = await kernel.neighbours(version, index)
             found += filter(None, (_entry(it, names) for it in entries))
         for version in versions:
-            found += _routes(await kernel.routes(version, index=index), ours)
+            found += _routes(kernel, await kernel.routes(version, index=index), ours)
     for version in versions:
-        found += _routes(await kernel.routes(version, proto=PROTO_OURS), ours)
+        found += _routes(kernel, await kernel.routes(version, proto=PROTO_OURS), ours)
     found += _files(ours.files)
     return {thing.key: thing for thing in found}
 
@@ -92,23 +92,23 @@ async def _some(kernel: Kernel, ours: Territory, scope: Iterable[Key]) -> HostSt
             case Kind.FILE:
                 found += _files((key.dev,))
             case Kind.NEIGHBOUR | Kind.FDB | Kind.ROUTE:
-                request = _request(key)
+                request = _request(kernel, key)
                 if request is not None:
                     requests.append(request)
                     asked.append(key)
     for key, reply in zip(asked, await kernel.ask(requests), strict=True):
-        thing = None if reply is None else parse(reply, ours)
+        thing = None if reply is None else parse(kernel, reply, ours)
         if thing is not None and thing.key == key:
             found.append(thing)
     return {thing.key: thing for thing in found}
 
 
-def _request(key: Key) -> bytes | None:
+def _request(kernel: Kernel, key: Key) -> bytes | None:
     """Return the question about one neighbour, FDB entry or route; None: its device is gone."""
     if key.kind == Kind.ROUTE:
         return rtnetlink.get_route(rtnetlink.key_network(key))
     try:
-        index = index_of(key.dev)
+        index = kernel.index_of(key.dev)
     except KernelError:
         return None
     if key.kind == Kind.FDB:
@@ -118,25 +118,25 @@ def _request(key: Key) -> bytes | None:
 
 async def _addresses(kernel: Kernel, ours: Territory, key: Key) -> list[Object]:
     try:
-        index = index_of(key.dev)
+        index = kernel.index_of(key.dev)
     except KernelError:
         return []
     there = [Address(key.dev, it.address) for it in await kernel.addresses(index)]
     return [it for it in there if it.key == key and ours.has_address(it.address)]
 
 
-def parse(reply: Reply, ours: Territory) -> Object | None:
+def parse(kernel: Kernel, reply: Reply, ours: Territory) -> Object | None:
     """Return the object of ours that an answer tells of, or None when it is not ours."""
-    heard = _parse(reply, ours)
+    heard = _parse(kernel, reply, ours)
     return None if heard is None else heard[1]
 
 
-def heard(reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
+def heard(kernel: Kernel, reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
     """Return what a notification tells of: a key of ours and what is there now; None: not ours.
 
     Links are the caller's: they matter also when they are not ours.
     """
-    told = _parse(reply, ours)
+    told = _parse(kernel, reply, ours)
     if told is not None and reply.type in _GONE:
         return told[0], None
     return told
@@ -145,15 +145,15 @@ def heard(reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
 _GONE = frozenset({rtnetlink.DELROUTE, rtnetlink.DELNEIGH, rtnetlink.DELADDR})
 
 
-def _parse(reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
+def _parse(kernel: Kernel, reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
     thing: Object | None = None
     if reply.type in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
         raw = rtnetlink.parse_route(reply)
         if raw is not None and raw.table == rtnetlink.MAIN:
-            thing = _route(raw, name_of(raw.ifindex), ours)
+            thing = _route(raw, kernel.name_of(raw.ifindex), ours)
     elif reply.type in (rtnetlink.NEWNEIGH, rtnetlink.DELNEIGH):
         entry = rtnetlink.parse_neighbour(reply)
-        name = None if entry is None else name_of(entry.ifindex)
+        name = None if entry is None else kernel.name_of(entry.ifindex)
         if entry is None or name not in ours.devices:
             return None
         thing = _entry(entry, {entry.ifindex: name})
@@ -163,7 +163,7 @@ def _parse(reply: Reply, ours: Territory) -> tuple[Key, Object | None] | None:
             return Neighbour(name, entry.dst, "0").key, None
     elif reply.type in (rtnetlink.NEWADDR, rtnetlink.DELADDR):
         address = rtnetlink.parse_address(reply)
-        name = None if address is None else name_of(address.ifindex)
+        name = None if address is None else kernel.name_of(address.ifindex)
         if address is None or name not in ours.devices or not ours.has_address(address.address):
             return None
         thing = Address(name, address.address)
@@ -178,12 +178,12 @@ def _entry(raw: RawNeighbour, names: dict[int, str]) -> Object | None:
     return Fdb(name, raw.lladdr, raw.dst) if raw.is_fdb else Neighbour(name, raw.dst, raw.lladdr)
 
 
-def _routes(raws: Iterable[RawRoute], ours: Territory) -> list[Object]:
+def _routes(kernel: Kernel, raws: Iterable[RawRoute], ours: Territory) -> list[Object]:
     names: dict[int, str | None] = {}  # asked once a table: 10 µs each would be a quarter of it
     found: list[Object] = []
     for raw in raws:
         if raw.ifindex not in names:
-            names[raw.ifindex] = name_of(raw.ifindex)
+            names[raw.ifindex] = kernel.name_of(raw.ifindex)
         route = _route(raw, names[raw.ifindex], ours)
         if route is not None:
             found.append(route)
@@ -215,7 +215,7 @@ async def underlay(kernel: Kernel, ours: Territory, versions: Iterable[int]) -> 
     hops = []
     for version in versions:
         for raw in await kernel.routes(version):
-            name = name_of(raw.ifindex)
+            name = kernel.name_of(raw.ifindex)
             if name in ours.devices or raw.proto == PROTO_OURS:
                 continue
             # several hops: no one device reaches it directly

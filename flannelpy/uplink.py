@@ -23,7 +23,7 @@ import re2
 
 from fairlead.errors import FairleadError
 from flannelpy.backends import Uplink
-from flannelpy.kernel import Kernel, name_of
+from flannelpy.kernel import Kernel
 from flannelpy.netlink import KernelError
 from flannelpy.state import IPAddress, IPInterface
 
@@ -264,7 +264,7 @@ async def _default(kernel: Kernel, version: int) -> str | None:
     if not routes:
         return None
     best = min(routes, key=lambda it: it.metric)
-    return name_of(best.ifindex) or ""
+    return kernel.name_of(best.ifindex) or ""
 
 
 def again(request: Request, facts: Facts, now: Uplink) -> Uplink:

@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from fairlead.runtime import Runtime
-from flannelpy import backends, changes, identity, kernel, observe, rtnetlink
+from flannelpy import backends, changes, identity, observe, rtnetlink
 from flannelpy.backends import Uplink
 from flannelpy.config import Config
-from flannelpy.kernel import Kernel, index_of
+from flannelpy.kernel import Kernel
 from flannelpy.netlink import KernelError
 from flannelpy.node import Node
 from flannelpy.rtnetlink import Reply
@@ -54,7 +54,7 @@ class Watch:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Hear the kernel while the block runs."""
-        with kernel.changes(self._heard, self._lost):
+        with self._host.changes(self._heard, self._lost):
             yield
 
     def _lost(self) -> None:
@@ -74,7 +74,7 @@ class Watch:
                 self._address(reply)
             if reply.port == self._host.port:
                 continue
-            told = observe.heard(reply, territory)
+            told = observe.heard(self._host, reply, territory)
             if told is not None:
                 key, thing = told
                 if overlay.wanted(key) != thing:
@@ -111,7 +111,7 @@ class Watch:
         if reply.type == rtnetlink.DELADDR:
             self._runtime.store.address_gone(str(address.address.ip))
         try:
-            ours = address.ifindex == index_of(self._node.host.uplink.name)
+            ours = address.ifindex == self._host.index_of(self._node.host.uplink.name)
         except KernelError:
             return  # gone; DELLINK tells
         if ours:

@@ -3,7 +3,6 @@
 
 import asyncio
 import subprocess
-import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
@@ -222,13 +221,15 @@ def test_changes_are_heard_but_not_our_own(in_namespace):
         async with kernel.connect() as host:
             it = overlay(PLAIN)
             await reconcile(host, it)
-            with kernel.changes(heard.extend, lambda: None):
+            with host.changes(heard.extend, lambda: None):
                 await reconcile(host, it, it.update(b"x", peer(2)))
                 sh(*["ip", "route", "del", "10.5.2.0/24"])
                 sh(*["ip", "neigh", "del", "10.5.2.0", "dev", "flannel.1"])
                 await asyncio.sleep(0.05)
             told = [
-                observe.heard(reply, it.territory) for reply in heard if reply.port != host.port
+                observe.heard(host, reply, it.territory)
+                for reply in heard
+                if reply.port != host.port
             ]
             gone = {key.kind for key, thing in filter(None, told) if thing is None}
             assert gone == {Kind.ROUTE, Kind.NEIGHBOUR}
@@ -245,53 +246,16 @@ def test_file_is_replaced_whole_mode_0644(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("count", [5000])
-def test_thousands_of_peers_no_slower_than_ip_batch(in_namespace, count):
+def test_more_peers_than_one_batch_or_one_datagram_of_a_dump_holds(in_namespace):
     async def main():
         underlay()
-        peers = [peer(n, f"10.{16 + n // 256}.{n % 256}.0-24") for n in range(count)]
         async with kernel.connect() as host:
             it = overlay(PLAIN)
-            await reconcile(host, it)
-            begun = time.perf_counter()
-            for lease in peers:
+            for n in range(700):
+                lease = peer(n, f"10.{16 + n // 256}.{n % 256}.0-24")
                 it.update(lease.key, lease)
-            decided = time.perf_counter()
-            done = await reconcile(host, it)
-            ours = time.perf_counter() - begun
-            assert len(done) == 3 * count
-            begun = time.perf_counter()
+            assert len(await reconcile(host, it)) == 2 + 3 * 700
             assert await reconcile(host, it) == []
-            idle = time.perf_counter() - begun
-            begun = time.perf_counter()
-            one = peer(9999, "10.200.1.0-24")
-            await reconcile(host, it, it.update(one.key, one))
-            single = time.perf_counter() - begun
-            sh("ip", "link", "del", "flannel.1")
-            empty = overlay(PLAIN)
-            await reconcile(host, empty)
-        it.update(one.key, None)
-        state = [
-            thing for key, thing in sorted(it.within(None).items()) if key.kind >= Kind.NEIGHBOUR
-        ]
-        ip = "".join(
-            f"neigh replace {t.ip} dev flannel.1 lladdr {t.lladdr} nud permanent\n" if t.key.kind == Kind.NEIGHBOUR
-            else f"route replace {t}\n" for t in state if t.key.kind != Kind.FDB
-        )  # fmt: skip
-        fdb = "".join(
-            f"fdb replace {t.lladdr} dev flannel.1 dst {t.dst} self permanent\n"
-            for t in state
-            if t.key.kind == Kind.FDB
-        )
-        begun = time.perf_counter()
-        sh("ip", "-batch", "-", stdin=ip)
-        sh("bridge", "-batch", "-", stdin=fdb)
-        theirs = time.perf_counter() - begun
-        print(
-            f"\n{count} peers: ours {ours:.3f} s (desired {decided - begun + ours:.3f}), ip -batch {theirs:.3f} s, full idle pass {idle:.3f} s, one peer {single * 1000:.2f} ms"
-        )
-        assert ours < 3 * theirs
-        assert single < 0.05
 
     in_namespace(main)
 
