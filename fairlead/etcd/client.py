@@ -64,7 +64,7 @@ from fairlead.etcd.types import (
     TxnResult,
     WatchRequest,
 )
-from fairlead.etcd.watch import watching
+from fairlead.etcd.watch import Watches
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -102,6 +102,7 @@ class Client:
         self._clock = clock
         self._observer = observer
         self._pool = Pool(options, observer)
+        self._watches = Watches(self._pool, options.call_timeout, observer)
         self._ttls: dict[LeaseID, int] = {}  # of our leases: how soon a keepalive must answer
 
     @property
@@ -116,6 +117,7 @@ class Client:
     async def aclose(self) -> None:
         """Close every connection; calls under way end with Unavailable."""
         self._pool.close()
+        await self._watches.aclose()
 
     # calls
 
@@ -258,8 +260,8 @@ class Client:
     # watch
 
     def watch(self, request: WatchRequest) -> AbstractAsyncContextManager[Watching]:
-        """Open one watch on a stream of its own; it does not resume by itself."""
-        return watching(self._pool, request, self._options.call_timeout, self._observer)
+        """Open one watch; it does not resume by itself."""
+        return self._watches.open(request)
 
     # leases
 

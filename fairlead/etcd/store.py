@@ -107,7 +107,7 @@ class Store(Protocol):
         ...
 
     def watch(self, request: WatchRequest) -> AbstractAsyncContextManager[Watching]:
-        """Open one watch on a stream of its own. It does not resume by itself: the mirror does."""
+        """Open one watch. It does not resume by itself: the mirror does."""
         ...
 
     async def grant(self, ttl_seconds: int, lease: LeaseID = NO_LEASE) -> Granted:

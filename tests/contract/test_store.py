@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -318,6 +319,37 @@ async def test_it_goes_on_when_the_address_it_speaks_from_is_gone(store: Store) 
     kv = await store.get(b"a")
     assert kv is not None
     assert kv.value == b"1"
+
+
+async def test_forty_watches_at_once_are_told_apart(store: Store) -> None:
+    """They may share one stream: each has its own events, and its own end."""
+    await store.put(b"/old", b"")
+    await store.put(b"/old", b"")
+    await store.compact(Revision(3))
+    keys = [b"/w/%02d" % number for number in range(40)]
+    async with AsyncExitStack() as outer, AsyncExitStack() as inner:
+
+        async def opened(key: bytes, stack: AsyncExitStack) -> AsyncIterator[WatchAnswer]:
+            start = Revision(2 if key == b"/w/07" else 0)
+            request = WatchRequest(KeyRange(key), start)
+            answers = aiter(await stack.enter_async_context(store.watch(request)))
+            assert (await asyncio.wait_for(anext(answers), 5)).created
+            return answers
+
+        watches = await asyncio.gather(
+            *(opened(key, inner if n % 2 else outer) for n, key in enumerate(keys))
+        )
+        with pytest.raises(Compacted):
+            await asyncio.wait_for(anext(watches[7]), 5)
+        await store.txn(success=[Put(key, b"1") for key in keys])
+        for number, answers in enumerate(watches):
+            if number != 7:
+                assert await events(answers, 1) == [f"put /w/{number:02}=1 @4"]
+        await inner.aclose()
+        await store.txn(success=[Put(key, b"2") for key in keys])
+        for number, answers in enumerate(watches):
+            if number % 2 == 0:
+                assert await events(answers, 1) == [f"put /w/{number:02}=2 @5"]
 
 
 async def test_status_says_who_answers(store: Store) -> None:
