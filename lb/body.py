@@ -101,6 +101,11 @@ class Body:
         """Whether what came so far can be sent once more."""
         return self._kept is not None
 
+    @property
+    def kept(self) -> bytes:
+        """All of it as a server gets it; only where it is `again`."""
+        return b"".join(self._kept or ())
+
     def rewind(self) -> None:
         """Begin anew with the next server."""
         if self._kept:

@@ -101,6 +101,12 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is."""
         self.transport = cast(asyncio.Transport, transport)
+        if not isinstance(transport, Stream):
+            if self.listener.full:
+                self.state = CLOSING
+                self.transport.abort()
+                return
+            self.listener.connections += 1
         tls = transport.get_extra_info("ssl_object")
         if (
             tls is not None
@@ -125,7 +131,7 @@ class Client(asyncio.Protocol):
             lambda: Client(plane, listener, (source.decode(), 0) if source else None),
             listener,
             plane.now,
-            plane.limits.read_timeout,
+            listener.limits.idle,
         )
         transport.set_protocol(made)
         made.open(transport)
@@ -133,7 +139,9 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the server: nobody wants its answer."""
         self.fd = -1
-        self.listener.clients.discard(self)
+        if self in self.listener.clients:
+            self.listener.clients.discard(self)
+            self.listener.connections -= not isinstance(self.transport, Stream)
         self._transaction.lost()
         self.state = CLOSING
 
@@ -169,6 +177,7 @@ class Client(asyncio.Protocol):
                         return
                     pool.robin.unpick()
         if state == TUNNEL:
+            self.since = self.plane.now
             last.tunnel(data)
         elif state == BODY:
             self.since = self.plane.now
@@ -324,6 +333,8 @@ class Client(asyncio.Protocol):
             self._transaction.check_body(now, waited)
         elif state == WAIT:
             self._transaction.check_server(now)
+        elif state == TUNNEL:
+            self._transaction.check_tunnel(now)
         elif state == CLOSING and waited > _LINGER:
             self.transport.abort()
 
@@ -335,8 +346,8 @@ class Client(asyncio.Protocol):
             # not at once: a request may be on its way, or the first one of a new client
             if waited > _PARTING:
                 self.transport.close()
-        elif waited > self.plane.limits.read_timeout:
-            if self.buffer:
+        elif self.buffer:
+            if waited > self.listener.limits.read_timeout:
                 self._transaction.refuse(408)
-            else:
-                self.transport.close()
+        elif waited > self.listener.limits.idle:
+            self.transport.close()

@@ -66,6 +66,7 @@ def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffi
             record.tls if record.protocol == "https" else None,
             record.proxy,
             record.trusted,
+            record.policy,
         )
         for name, record in _within(catalog.listeners, Kind.LISTENER, scope)
     }
@@ -194,7 +195,7 @@ def _frontends(
         record.route,
         record.backend,
         None if record.stream else record.failover,
-        (record.max_mem_body or _REPLAY) if record.failover and not record.stream else 0,
+        _replay(record),
         0 if record.stream else record.max_body,
         record.hostname,
         record.trust_forward or defaults.trust_forward,
@@ -210,6 +211,13 @@ def _frontends(
         route = route.replace(old, new)
     if route != record.route and _is_route(route):
         yield replace(spec, id=name + ALIAS, route=route)
+
+
+def _replay(record: records.Frontend) -> int:
+    """Return how many bytes of a body are kept: for another try, and for a mirror."""
+    tries = (record.max_mem_body or _REPLAY) if record.failover and not record.stream else 0
+    mirror = record.policy.mirror
+    return max(tries, mirror.max_body if mirror is not None else 0)
 
 
 def _links(

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lb import proxyheader
 from lb.http2 import Mux
-from lb.plane import Plane
-from lb.pool import LiveServer
 from lb.upstream import Upstream
+
+if TYPE_CHECKING:
+    from lb.plane import Plane
+    from lb.pool import LiveServer
 
 
 async def connect(plane: Plane, server: LiveServer, client: asyncio.BaseTransport) -> Upstream:

@@ -130,12 +130,6 @@ class Fields:
         """Return every field, names in lower case."""
         return self._fields
 
-    def refuse(self, why: str, *names: str) -> None:
-        """Refuse fields by name."""
-        for name in names:
-            if self.given(name):
-                raise Invalid(f"{self._path}{name} {why}")
-
 
 _WORDS: Final = {
     str: "a string",

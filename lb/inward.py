@@ -192,6 +192,6 @@ class Inward(Outward):
         if self._flow is not None and self._flow.touched:
             self._flow.touched = False
             self._client.since = now
-        elif waited > self._plane.limits.read_timeout:
+        elif waited > self._client.listener.limits.read_timeout:
             self.let_go()
             self._end_early(408)

@@ -74,6 +74,11 @@ class Counts(Collector):
         )
         for result, count in self._orders.items():
             orders.add_metric([result], count)
+        mirrored = CounterMetricFamily(
+            "lb_mirrored_requests", "Copies of requests to another backend.", labels=["result"]
+        )
+        for result, count in plane.mirrors.counts.items():
+            mirrored.add_metric([result], count)
         ends = GaugeMetricFamily(
             "lb_certificate_expiry_timestamp_seconds",
             "When the certificate of a host ends, Unix time.",
@@ -81,4 +86,16 @@ class Counts(Collector):
         )
         for host, (_, until) in self._certificates.facts().items():
             ends.add_metric([host], until)
-        return [latency, requests, sent, active, idle, unrouted, refused, clients, ends, orders]
+        return [
+            latency,
+            requests,
+            sent,
+            active,
+            idle,
+            unrouted,
+            refused,
+            clients,
+            mirrored,
+            ends,
+            orders,
+        ]

@@ -24,6 +24,8 @@ from lb import predicate
 from lb.balance import RoundRobin
 from lb.middleware import Chain
 from lb.middleware.build import Links
+from lb.mirror import Mirrors
+from lb.policy import ListenerPolicy
 from lb.pool import LivePool, LiveServer
 from lb.predicate import Predicate
 from lb.route.match import Check, Index, check
@@ -36,11 +38,30 @@ SWEEP: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may take; seconds and bytes."""
+    """What a client may take; seconds and bytes.
+
+    Attributes:
+        idle_timeout: between two requests; 0: as long as `read_timeout`.
+    """
 
     head_bytes: int = (1 << 20) + 4096
     read_timeout: float = 60.0
     write_timeout: float = 60.0
+    idle_timeout: float = 0.0
+
+    @property
+    def idle(self) -> float:
+        """Seconds that a connection waits for its next request."""
+        return self.idle_timeout or self.read_timeout
+
+    def of(self, policy: ListenerPolicy) -> Limits:
+        """Return the limits of a listener that has a say of its own."""
+        return Limits(
+            self.head_bytes,
+            policy.read or self.read_timeout,
+            policy.write or self.write_timeout,
+            policy.idle or self.idle_timeout,
+        )
 
 
 Samples = list[Any]
@@ -67,11 +88,13 @@ class LiveFrontend:
         "chain",
         "codes",
         "hostname",
+        "mirror",
         "on_any",
         "pool",
         "predicate",
         "shares",
         "spec",
+        "usual",
     )
 
     def __init__(
@@ -92,11 +115,18 @@ class LiveFrontend:
             self.predicate = predicate.parse(spec.failover or predicate.DEFAULT)
         # a predicate of the user's may ask for any code; the default one for 502 and 504 only
         self.on_any = bool(spec.failover)
+        self.mirror: LivePool | None = None  # where copies of its requests go
+        policy = spec.policy
+        # nothing looks at its requests and responses but the heads' own lines
+        self.usual = not (
+            self.on_any or chain or policy.mirror or policy.max_response or policy.patience.request
+        )
 
 
 def pools_of(frontend: LiveFrontend) -> tuple[LivePool, ...]:
     """Return every pool that a frontend's requests may go to."""
-    return frontend.shares.servers if frontend.shares is not None else (frontend.pool,)
+    own = frontend.shares.servers if frontend.shares is not None else (frontend.pool,)
+    return own if frontend.mirror is None else (*own, frontend.mirror)
 
 
 class Accepting(Protocol):
@@ -107,21 +137,44 @@ class Accepting(Protocol):
 
 
 class LiveListener:
-    """An open socket, its scope and the connections it accepted."""
+    """An open socket, its scope and limits, and the connections it accepted.
 
-    __slots__ = ("checks", "clients", "closing", "server", "sock", "spec")
+    Attributes:
+        clients: what a sweep looks at: connections, and HTTP/2's streams.
+        connections: how many connections of clients there are.
+    """
 
-    def __init__(self, spec: Listener) -> None:
+    __slots__ = (
+        "_usual",
+        "checks",
+        "clients",
+        "closing",
+        "connections",
+        "limits",
+        "server",
+        "sock",
+        "spec"
+    )  # fmt: skip
+
+    def __init__(self, spec: Listener, usual: Limits | None = None) -> None:
         self.spec = spec
+        self._usual = usual or Limits()
+        self.connections = 0
         self.server: Accepting | None = None
         self.sock: socket.socket | None = None
         self.clients: set[Any] = set()
         self.closing = False
         self.rescope(spec)
 
+    @property
+    def full(self) -> bool:
+        """Whether no more connections may be accepted."""
+        return 0 < self.spec.policy.max_conns <= self.connections
+
     def rescope(self, spec: Listener) -> None:
         """Take over a spec of the same address."""
         self.spec = spec
+        self.limits = self._usual.of(spec.policy)
         matchers = parse(spec.scope).matchers if spec.scope else ()
         self.checks: tuple[Check, ...] = tuple(map(check, matchers))
 
@@ -136,6 +189,7 @@ class Plane:
         self.index: Index[LiveFrontend] = Index()
         self.frontends: dict[str, LiveFrontend] = {}
         self.links = Links()
+        self.mirrors = Mirrors(self)
         self.pools: dict[str, LivePool] = {}
         self.listeners: dict[str, LiveListener] = {}
         self.retired: set[LiveListener] = set()
@@ -181,6 +235,8 @@ class Plane:
             own = 100 - sum(weight for _, weight in spec.policy.split)
             pools = [live.pool, *(self.pool(name) for name, _ in spec.policy.split)]
             live.shares = RoundRobin(pools, [own, *(w for _, w in spec.policy.split)])
+        if spec.policy.mirror is not None:
+            live.mirror = self.pool(spec.policy.mirror.backend)
         self.frontends[spec.id] = live
         self.version += 1
         self.index.put(spec.id, parse(spec.route), live, spec.policy.priority)

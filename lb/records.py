@@ -191,12 +191,6 @@ Record = Host | Listener | Backend | Server | Frontend | Middleware
 Stored = Record | Entry
 """What a key may hold: an object of vulcand's, or something of ACME's."""
 
-_SOON: Final = "is not built yet"
-_NOT_BUILT: Final = {
-    Kind.FRONTEND: ("Timeouts", "Mirror", "MaxResponseBodyBytes"),
-    Kind.LISTENER: ("MaxConns", "Timeouts"),
-}
-
 
 class Unguarded(RecordError):
     """A middleware that limits who gets in cannot be used: its frontend must not be open."""
@@ -315,7 +309,6 @@ def _listener(ref: Ref, obj: Fields) -> Listener:
             f"Unsupported Proxy Header '{proxy}', must be PROXY_V1, PROXY_V2, PROXY or NONE"
         )
     settings = obj.object("Settings")
-    settings.refuse(_SOON, *_NOT_BUILT[Kind.LISTENER])
     ours = settings.pick(extension.IN_LISTENER)
     trusted = settings.texts("TrustedProxies")
     try:
@@ -422,7 +415,6 @@ def _frontend(ref: Ref, obj: Fields) -> Frontend:
         raise Invalid("supply valid  route, id, and backendId")
     _valid_route(text, f"route should be a valid route expression: {text}")
     settings = obj.object("Settings")
-    settings.refuse(_SOON, *_NOT_BUILT[Kind.FRONTEND])
     own = obj.pick(extension.IN_FRONTEND)
     ours = settings.pick(extension.IN_SETTINGS)
     limits = settings.object("Limits")

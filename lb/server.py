@@ -35,7 +35,7 @@ async def listen(
     Raises:
         ActionError: the address is in use or not ours, or the TLS settings cannot be used.
     """
-    live = LiveListener(spec)
+    live = LiveListener(spec, plane.limits)
     try:
         if sock is None:
             sock = plane.inherited.pop((spec.network, spec.address), None) or open_socket(spec)
@@ -88,6 +88,9 @@ class Announced:
             except OSError:  # out of descriptors, or the client is gone already
                 await asyncio.sleep(0.05)
                 continue
+            if self._live.full:
+                sock.close()
+                continue
             sock.setblocking(False)
             task = self._plane.loop.create_task(self._greet(sock), name="proxy header")
             self._tasks.add(task)
@@ -95,7 +98,7 @@ class Announced:
 
     async def _greet(self, sock: socket.socket) -> None:
         try:
-            async with asyncio.timeout(self._plane.limits.read_timeout):
+            async with asyncio.timeout(self._live.limits.read_timeout):
                 source = await self._header(sock)
             await self._plane.loop.connect_accepted_socket(
                 lambda: Client(self._plane, self._live, source), sock, ssl=self._tls

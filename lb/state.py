@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lb.policy import BACKEND, FRONTEND, SERVER, BackendPolicy, FrontendPolicy, ServerPolicy
+from lb.policy import (
+    BACKEND,
+    FRONTEND,
+    LISTENER,
+    SERVER,
+    BackendPolicy,
+    FrontendPolicy,
+    ListenerPolicy,
+    ServerPolicy,
+)
 from lb.secret import KeyPair
 
 ALIAS: Final = "/alias"
@@ -29,6 +38,7 @@ class Listener:
         tls: the TLS settings (specs/vulcand.md §3.6) of an https listener; None for plain http.
         proxy: the PROXY header read from clients: "", PROXY_V1, PROXY_V2 or PROXY (either).
         trusted: networks whose PROXY header is believed; empty for all.
+        policy: how many connections, and how long they may take.
     """
 
     id: str
@@ -38,6 +48,7 @@ class Listener:
     tls: Mapping[str, Any] | None = None
     proxy: str = ""
     trusted: tuple[str, ...] = ()
+    policy: ListenerPolicy = LISTENER
 
 
 @dataclass(frozen=True, slots=True)

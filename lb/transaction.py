@@ -28,7 +28,7 @@ from lb.inward import BODY, TUNNEL, WAIT, Inward
 from lb.middleware import Answer, Exchange
 from lb.outward import NO_FRONTEND, NO_REQUEST
 from lb.passage import Passage
-from lb.pool import LiveServer, header_of
+from lb.pool import LivePool, LiveServer, header_of
 
 if TYPE_CHECKING:
     from lb.client import Client
@@ -48,11 +48,12 @@ class Transaction(Inward):
         simple: a usual response can go out by `answered`.
     """
 
-    __slots__ = ("_pool", "_stale", "_tries", "_wires", "data", "simple", "version")
+    __slots__ = ("_deadline", "_pool", "_stale", "_tries", "_wires", "data", "simple", "version")
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._stale = False
+        self._deadline = 0.0  # monotonic seconds at which the request ends, whatever its state
         self.forget()
 
     def forget(self) -> None:
@@ -115,7 +116,7 @@ class Transaction(Inward):
         self._pool = frontend.pool
         if frontend.shares is not None:
             self._pool = frontend.shares.pick() or frontend.pool
-        if not (length or close or frontend.on_any) and request.minor and frontend.chain is None:
+        if frontend.usual and not (length or close) and request.minor:
             self.simple = True
             if frontend.shares is None and not fields.upgrade and not self._plane.index.headers:
                 self.data = data
@@ -123,6 +124,8 @@ class Transaction(Inward):
                 self._wires = {}
         self._tries = []
         self._stale = False
+        longest = spec.policy.patience.request
+        self._deadline = self._begun + longest if longest else 0.0
         client.state = BODY if length else WAIT
         client.since = self._plane.now
         self._try()
@@ -271,6 +274,13 @@ class Transaction(Inward):
             self._respond(Answer(status, response.kept))
             self._try_again()
             return None
+        most = frontend.spec.policy.max_response
+        if 0 < most < response.length:
+            self._upstream = None
+            upstream.abandon()
+            self._own(502)
+            return None
+        upstream.room = most or -1
         return self._head(response, upstream)
 
     def switched(self, response: Response, upstream: Upstream) -> bool:
@@ -306,6 +316,22 @@ class Transaction(Inward):
         self._stop_flow()
         self._leave()
         self._client.close()
+
+    def finished(self) -> None:
+        """The response was sent: a copy of the request goes where the frontend mirrors to."""
+        mirror = self.frontend.mirror
+        if mirror is not None and self._tries and self.sent_all and not self.request.websocket:
+            self._copy(mirror)
+        super().finished()
+
+    def _copy(self, pool: LivePool) -> None:
+        rule, body = self.frontend.spec.policy.mirror, self._body
+        if rule is None or (body is not None and not body.again):
+            return
+        mirrors = self._plane.mirrors
+        if mirrors.due(self.frontend.spec.id, rule):
+            kept = b"" if body is None else body.kept
+            mirrors.copy(pool, self.request.method, self._wire, kept, self._client.transport)
 
     # failures
 
@@ -386,17 +412,50 @@ class Transaction(Inward):
     def check_server(self, now: float) -> None:
         """End a request whose response does not come, or is not taken; called by the sweep."""
         upstream, plane = self._upstream, self._plane
-        if upstream is None:
+        if self._late(now) or upstream is None:
             return
         upstream.touch(plane.now)
         pool = upstream.server.pool.spec
+        patience, limits = self.frontend.spec.policy.patience, self._client.listener.limits
         if not self._started:
-            most = pool.read_timeout if pool is not None else plane.limits.read_timeout
+            most = patience.read or (pool.read_timeout if pool else limits.read_timeout)
             if now - max(self._client.since, upstream.since) > most:
                 self._upstream = None
                 upstream.abandon()
                 self._failure(504, connected=True)
-        elif now - upstream.since > plane.limits.write_timeout:
+        elif now - upstream.since > (patience.write or limits.write_timeout):
             # neither has the server sent nor the client read anything for that long
             self.let_go()
             self.broken()
+
+    def check_body(self, now: float, waited: float) -> None:
+        """End a request whose body does not come, or that has taken too long."""
+        if not self._late(now):
+            super().check_body(now, waited)
+
+    def _late(self, now: float) -> bool:
+        """End a request that has taken longer than its frontend allows."""
+        if not self._deadline or now < self._deadline:
+            return False
+        self.let_go()
+        if self._started:
+            self.broken()
+        else:
+            self._own(504)
+        return True
+
+    def check_tunnel(self, now: float) -> None:
+        """End an upgraded connection on which nothing has moved for long; called by the sweep."""
+        most, upstream = self.frontend.spec.policy.patience.idle, self._upstream
+        if not most or upstream is None:
+            return
+        upstream.touch(now)
+        if self._flow is not None and self._flow.touched:
+            self._flow.touched = False
+            self._client.since = now
+        if now - max(self._client.since, upstream.since) > most:
+            self._upstream = None
+            self._stop_flow()
+            self._leave()
+            upstream.hang_up()
+            self._client.close()

@@ -65,6 +65,7 @@ class Upstream(asyncio.Protocol):
         "plane",
         "response",
         "reused",
+        "room",
         "server",
         "since",
         "single",
@@ -85,6 +86,7 @@ class Upstream(asyncio.Protocol):
         self.since = plane.now
         self._buffer = b""
         self._left = 0
+        self.room = -1  # bytes that a body of unknown length may still have; -1: any number
         self._chunks: Chunks | None = None
         self._fd = -1
         # the last usual response's head as it came and as it goes on, and the size of the whole
@@ -175,7 +177,8 @@ class Upstream(asyncio.Protocol):
         elif state == CHUNKS:
             self._chunk(data, client)
         elif state == CLOSE:
-            client.write(data if self.plain else chunk(data))
+            if self._fits(len(data)):
+                client.write(data if self.plain else chunk(data))
         elif state == TUNNEL:
             client.write(data)
             if len(data) >= BULK and self._fd >= 0 and client.spliceable():
@@ -358,6 +361,8 @@ class Upstream(asyncio.Protocol):
             self.close()
             client.broken()
             return
+        if not self._fits(sum(map(len, pieces))):
+            return
         if not chunks.done:
             if pieces:
                 client.write(b"".join(pieces if self.plain else map(chunk, pieces)))
@@ -369,6 +374,19 @@ class Upstream(asyncio.Protocol):
         if chunks.rest:
             cast(Response, self.response).keep = False
         self._done(client)
+
+    def _fits(self, count: int) -> bool:
+        """Take room for bytes of a body of unknown length; break the response off where there is none."""
+        if self.room < 0:
+            return True
+        self.room -= count
+        if self.room >= 0:
+            return True
+        client, self.client = cast("Transaction", self.client), None
+        self.server.active -= 1
+        self.close()
+        client.broken()
+        return False
 
     def _switch(self, response: Response, data: bytes, client: Transaction) -> None:
         if not client.switched(response, self):
