@@ -50,6 +50,7 @@ class Reply:
         expires: on the monotonic clock, when a TTL in it becomes wrong.
         outside: a name outside our zones that the chain ends at.
         trouble: an extended error code (RFC 8914) that says why; None: none.
+        fixed: its SOA is of a file, so the store's serial does not go into it.
     """
 
     rcode: int
@@ -62,6 +63,7 @@ class Reply:
     expires: float = math.inf
     outside: bytes = b""
     trouble: int | None = None
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class _Making:
             case rrs.ANY:
                 found = self.existence(name)
                 if found is not None:
-                    found = [_HINFO._replace(owner=question.name)]
+                    found = [ANY_ANSWER._replace(owner=question.name)]
             case _:
                 found = self.existence(name)
         if found is None and self.zone.endswith(b"\x04arpa\0") and self.auto_ptr(name, name):
@@ -229,7 +231,7 @@ class _Making:
         authoritative: bool = True,
     ) -> Reply:
         """Put the reply together: one TTL an RRset, nothing twice, SOA where there is no data."""
-        answers = _rrsets(found)
+        answers = self.policy.order.arranged(_rrsets(found))
         shown = set(answers)
         minimal = self.policy.minimal and bool(answers)
         extra = () if minimal else tuple(rr for rr in _rrsets(additional) if rr not in shown)
@@ -577,7 +579,7 @@ def character_strings(text: bytes) -> bytes:
     return b"".join(bytes((len(part),)) + part for part in parts)
 
 
-_HINFO = RR(names.ROOT, rrs.HINFO, 8482, character_strings(b"ANY obsoleted") + character_strings(b"See RFC 8482"))  # fmt: skip
+ANY_ANSWER = RR(names.ROOT, rrs.HINFO, 8482, character_strings(b"ANY obsoleted") + character_strings(b"See RFC 8482"))  # fmt: skip
 
 
 def _target(service: Service) -> bytes:
@@ -610,16 +612,19 @@ def _rrsets(found: Iterable[RR]) -> tuple[RR, ...]:
 def _chaos(question: Question, policy: Policy) -> Reply:
     """Return what the CHAOS class knows of us (§8)."""
     texts = {
-        b"\x07version\x04bind\0": policy.version,
-        b"\x07version\x06server\0": policy.version,
-        b"\x08hostname\x04bind\0": policy.host,
-        b"\x02id\x06server\0": policy.host,
+        b"\x07version\x04bind\0": (policy.version,),
+        b"\x07version\x06server\0": (policy.version,),
+        b"\x08hostname\x04bind\0": (policy.host,),
+        b"\x02id\x06server\0": (policy.host,),
+        b"\x07authors\x04bind\0": policy.authors,
     }
-    text = texts.get(question.name, "")
-    if question.rtype not in {rrs.TXT, rrs.ANY} or not text:
+    found = tuple(filter(None, texts.get(question.name, ())))
+    if question.rtype not in {rrs.TXT, rrs.ANY} or not found:
         return Reply(rrs.REFUSED, authoritative=False)
-    data = character_strings(text.encode()[:255])
     return Reply(
         rrs.NOERROR,
-        answer=(RR(question.name, rrs.TXT, 0, data, rclass=rrs.CHAOS),),
+        answer=tuple(
+            RR(question.name, rrs.TXT, 0, character_strings(text.encode()[:255]), rclass=rrs.CHAOS)
+            for text in found
+        ),
     )

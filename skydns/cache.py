@@ -9,13 +9,12 @@ tries first, and serves it with a TTL of 30 seconds when that fails.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from skydns import message, rrs
-
-STALE_TTL: Final = 30  # seconds (RFC 8767 §4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,14 @@ class Bounds:
         least: the shortest time for either.
         failure: for SERVFAIL.
         stale: how long what has run out is still served when nobody answers.
-        prefetch: asked so often, an answer is asked for anew in the last tenth of its time; 0: not.
+        least_negative: the shortest time for absence; None: as `least`.
+        stale_first: what has run out is served before anybody is asked, not after.
+        patience: seconds to ask before what has run out is served (RFC 8767 §5).
+        stale_ttl: TTL of what has run out (RFC 8767 §4).
+        recheck: seconds after a failure in which what has run out is served without asking.
+        prefetch: asked so often, an answer is asked for anew in the last part of its time; 0: not.
+        gap: seconds without a question after which the count begins anew.
+        share: which part that is.
         keep_ttl: TTLs are not counted down.
     """
 
@@ -39,6 +45,13 @@ class Bounds:
     failure: int = 5
     stale: int = 86400
     prefetch: int = 3
+    gap: float = math.inf
+    share: float = 0.1
+    least_negative: int | None = None
+    stale_first: bool = False
+    patience: float = 1.8
+    stale_ttl: int = 30
+    recheck: float = 0.0
     keep_ttl: bool = False
 
 
@@ -50,6 +63,7 @@ class Key(NamedTuple):
     rclass: int
     do: bool
     cd: bool
+    options: bytes = b""
 
 
 class Hit(NamedTuple):
@@ -66,7 +80,7 @@ class Hit(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("asked", "born", "octets", "places", "ttl")
+    __slots__ = ("asked", "born", "failed", "last", "octets", "places", "ttl")
 
     def __init__(self, octets: bytes, places: tuple[tuple[int, int], ...], ttl: int, born: float):
         self.octets = octets
@@ -74,6 +88,8 @@ class _Kept:
         self.ttl = ttl
         self.born = born
         self.asked = 0
+        self.last = born  # asked for
+        self.failed = -math.inf  # when asking anew last came to nothing
 
 
 class Cache:
@@ -102,14 +118,25 @@ class Cache:
                 self.misses += 1
                 return None
             self.misses += 1
-            return Hit(_aged(kept, None), left, due=True)
+            return Hit(_aged(kept, None, self.bounds.stale_ttl), left, due=True)
         self._kept.move_to_end(key)
         self.hits += 1
         self.denial_hits += _denies(kept.octets)
-        kept.asked += 1
+        kept.asked = kept.asked + 1 if now - kept.last < self.bounds.gap else 1
+        kept.last = now
         enough = bool(self.bounds.prefetch) and kept.asked >= self.bounds.prefetch
         octets = kept.octets if self.bounds.keep_ttl else _aged(kept, int(age))
-        return Hit(octets, left, due=enough and left < kept.ttl / 10)
+        return Hit(octets, left, due=enough and left < kept.ttl * self.bounds.share)
+
+    def failed_lately(self, key: Key, now: float) -> bool:
+        """Say whether asking anew failed so lately that it is not tried again."""
+        kept = self._kept.get(key)
+        return kept is not None and now - kept.failed < self.bounds.recheck
+
+    def failed(self, key: Key, now: float) -> None:
+        """Note that nobody answered."""
+        if (kept := self._kept.get(key)) is not None:
+            kept.failed = now
 
     def put(self, key: Key, octets: bytes, now: float) -> None:
         """Keep an answer, if it may be kept."""
@@ -122,6 +149,7 @@ class Cache:
         before = self._kept.get(key)
         failed = octets[3] & 0xF == rrs.SERVFAIL
         if failed and before is not None and before.octets[3] & 0xF != rrs.SERVFAIL:
+            before.failed = now
             return  # what has run out is worth more than a failure
         if before is None and len(self._kept) >= self.bounds.most:
             self._forget(self._kept.popitem(last=False)[1])
@@ -176,16 +204,17 @@ def lifetime(octets: bytes, bounds: Bounds) -> tuple[int, tuple[tuple[int, int],
         return (ttl, tuple(places)) if (ttl := min(least, bounds.positive)) else None
     if soa is None:
         return None  # RFC 2308 §5: without an SOA absence is not kept
-    least = max(min((*answers, soa)), bounds.least)
+    floor = bounds.least if bounds.least_negative is None else bounds.least_negative
+    least = max(min((*answers, soa)), floor)
     return (ttl, tuple(places)) if (ttl := min(least, bounds.negative)) else None
 
 
-def _aged(kept: _Kept, seconds: int | None) -> bytes:
-    """Return a message with its TTLs less by `seconds`; None: those of a stale answer."""
+def _aged(kept: _Kept, seconds: int | None, stale: int = 0) -> bytes:
+    """Return a message with its TTLs less by `seconds`; None: `stale` in their place."""
     if seconds == 0:
         return kept.octets
     octets = bytearray(kept.octets)
     for at, ttl in kept.places:
-        left = STALE_TTL if seconds is None else max(ttl - seconds, 0)
+        left = stale if seconds is None else max(ttl - seconds, 0)
         octets[at : at + 4] = left.to_bytes(4, "big")
     return bytes(octets)

@@ -38,7 +38,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from skydns import keys, message, names, rrs
 from skydns.answer import Forward, Reply, answer, zone_of
@@ -64,11 +64,29 @@ STAR: Final = frozenset(keys.WILDCARDS)
 
 
 class Ask(NamedTuple):
-    """A query that needs the name servers; `reply` is what there is already, its chain's head."""
+    """A query that needs the name servers.
+
+    Attributes:
+        reply: what there is already, its chain's head.
+        options: EDNS options for the servers.
+    """
 
     query: Query
     name: bytes
     reply: Reply | None
+    options: bytes = b""
+
+
+class Ahead(Protocol):
+    """What answers names ahead of the store (`skydns.ahead`)."""
+
+    def answer(self, question: Question) -> Reply | None:
+        """Return an answer, None when the store has to say."""
+        ...
+
+    def completed(self, reply: Reply, question: Question) -> Reply:
+        """Return the store's reply with what is known of an alias's target outside it."""
+        ...
 
 
 class Entry:
@@ -142,7 +160,7 @@ class Answers:
         clock: monotonic seconds, for leases.
 
     Attributes:
-        before: answers names ahead of the store; None: nobody does.
+        ahead: answers names ahead of the store; None: nobody does.
     """
 
     def __init__(self, served: Served, policy: Policy, clock: Callable[[], float]) -> None:
@@ -150,7 +168,8 @@ class Answers:
         self.policy = policy
         self.loaded = False
         self.signing: Signing | None = None
-        self.before: Callable[[Question], Reply | None] | None = None
+        self.ahead: Ahead | None = None
+        self.now = clock
         self._clock = clock
         self.ready: dict[bytes, tuple[Payload, Cell]] = {}
         self.near: dict[bytes, _Near] = {}
@@ -226,11 +245,13 @@ class Answers:
         entry = self._kept.get(key) or self._brief.get(key) or self._absent.get(key)
         if entry is None:
             question = Question(query.name, query.rtype, query.rclass)
-            if (local := self.before and self.before(question)) is not None:
+            if self.ahead is not None and (local := self.ahead.answer(question)) is not None:
                 entry = self._keep(key, local, query)
         if entry is None:
             question = Question(query.name, query.rtype, query.rclass)
             made = answer(question, self.served, self.policy, self._clock())
+            if self.ahead is not None and isinstance(made, Reply):
+                made = self.ahead.completed(made, question)
             if self.signing is not None and isinstance(made, Reply):
                 made = self.signing.complete(
                     question, made, self.served, self.policy, self._clock()
@@ -268,7 +289,7 @@ class Answers:
         return reply
 
     def _finish(self, body: Body, query: Query, udp: bool) -> bytes:
-        limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
+        limit = min(query.size, self.policy.bufsize) if udp else message.TCP_SIZE
         return message.finish(body, query, limit, recursion=self._recursion, nsid=self.policy.nsid)
 
     @property
@@ -341,6 +362,10 @@ class Answers:
         if body.turn is not None and self.policy.rotate and complete:
             start, step = body.turn
             payload = _Turning(reply[2:], records + start, step, body.turns)
+            if self.policy.order:
+                payload = self.policy.order.payload(
+                    query.name, reply[2:], records + start, step, body.turns
+                )
         elif body.serial and reply[8:10] == b"\0\x01":
             payload = _Negative(reply[2:], records + body.serial, self._serial(entry.zone))
         key = data[2:]
@@ -360,7 +385,7 @@ class Answers:
         policy = self.policy
         if (
             policy.profile.catch_all
-            or self.before is not None  # may know a brother
+            or self.ahead is not None  # may know a brother
             or not entry.zone
             or not entry.body.serial
             or keys.wildcard_base(query.name) is not None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
-from skydns import corefile, keys, names, stub
+from skydns import keys, names, order, stub
 from skydns.acl import Acl
 from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
-from skydns.corefile import CorefileError
-from skydns.hosts import Spec
+from skydns.corefile import grammar
+from skydns.corefile.grammar import CorefileError
+from skydns.corefile.said import InBlock, Overlaid, Said
+from skydns.corefile.translate import translate
 from skydns.limit import Network
+from skydns.logformat import EVERYTHING, Formats
+from skydns.order import Order
 from skydns.policy import PROFILES, Apex, Own, Policy
-from skydns.translate import Overlaid, Translated, translate
+from skydns.rewrite import Rule
 from skydns.upstream import Routes, Upstream
 
 if TYPE_CHECKING:
@@ -37,12 +41,19 @@ _OWN = {"children": Own.CHILDREN, "first": Own.FIRST, "union": Own.UNION}
 
 @dataclass(frozen=True, slots=True)
 class Encrypted:
-    """Where DNS is spoken over TLS and over HTTPS, by which certificate."""
+    """Where DNS is spoken over TLS and over HTTPS, by which certificate.
+
+    Attributes:
+        client_ca: file of who signs clients' certificates; "": none are asked for.
+        client_auth: a client without one is turned away.
+    """
 
     tls: Server | None
     https: Server | None
     cert: str
     key: str
+    client_ca: str = ""
+    client_auth: bool = False
 
     def context(
         self, *protocols: str, failed: Callable[[ConfigError], None] = lambda error: None
@@ -57,14 +68,18 @@ class Encrypted:
         Raises:
             ConfigError: a file cannot be used.
         """
+        import ssl
+
         from fairlead import tls
 
         def make() -> ssl.SSLContext:
-            made = tls.server_context(self.cert, self.key)
+            made = tls.server_context(self.cert, self.key, self.client_ca)
+            if self.client_ca and not self.client_auth:
+                made.verify_mode = ssl.CERT_OPTIONAL
             made.set_alpn_protocols(list(protocols))
             return made
 
-        present = tls.Reread((self.cert, self.key), make, failed)
+        present = tls.Reread((self.cert, self.key, self.client_ca), make, failed)
 
         def chosen(sock: ssl.SSLObject, name: str | None, old: ssl.SSLContext) -> None:
             del name, old
@@ -104,11 +119,10 @@ class Config:
         binds: addresses to answer on beside `address`.
         pages: `health` and `ready` of a Corefile: kind, host, port.
         lameduck: seconds to go on answering after SIGTERM.
-        acl: who may ask what, as a Corefile says.
-        hosts: the plugin of each server block, by folded zone.
+        blocks: what a Corefile's server blocks say, by folded zone.
         plugins: of a Corefile: scheme, zone, plugin.
         warnings: what the Corefile says without effect.
-        corefile, reload: the file to look at anew, and every how many seconds; 0: never.
+        watched: files that settings come from, and every how many seconds each is looked at.
         metrics: where they are served, under which names.
         peers: who may have our zones, who is told of changes.
         rate, slip, exempt: response rate limiting (`skydns.limit`).
@@ -134,39 +148,56 @@ class Config:
     binds: tuple[Server, ...] = ()
     pages: tuple[tuple[str, str, int], ...] = ()
     lameduck: float = 0.0
-    acl: Acl = field(default_factory=Acl)
-    hosts: Mapping[bytes, Spec | None] = field(default_factory=dict)
+    blocks: Mapping[bytes, InBlock] = field(default_factory=dict)
     plugins: tuple[tuple[str, str, str], ...] = ()
     warnings: tuple[str, ...] = ()
-    corefile: str = ""
-    reload: float = 0.0
+    watched: tuple[tuple[str, float], ...] = ()
     rate: int = 0
     slip: int = 2
     exempt: tuple[Network, ...] = ()
     cookie_secret: bytes = b""
 
+    @property
+    def acl(self) -> Acl:
+        """Who may ask what."""
+        return Acl({zone: tuple(block.acl) for zone, block in self.blocks.items()})
 
-def _file(values: Values) -> tuple[Translated, Overlaid]:
+    @property
+    def rewrites(self) -> Mapping[bytes, Sequence[Rule]]:
+        """What is rewritten, by folded zone."""
+        return {zone: block.rewrite for zone, block in self.blocks.items()}
+
+    @property
+    def logged(self) -> Formats:
+        """Which queries are written down, and how; without a Corefile all, in the usual form."""
+        return {zone: block.log for zone, block in self.blocks.items()} or EVERYTHING
+
+
+def _file(values: Values) -> tuple[Said, Overlaid]:
     """Return what a Corefile says, and the values over it; nothing without one."""
     path = values.text("conf")
     if not path:
-        return Translated(), Overlaid(values, {})
+        return Said(), Overlaid(values, {})
     try:
         text = sys.stdin.read() if path == "stdin" else Path(path).read_text("utf-8")
-        said = translate(corefile.parse(text, os.environ, Path(path).parent))
+        blocks = grammar.parse(text, os.environ, Path(path).parent)
+        said = translate(blocks, ignore_unknown=values.flag("ignore-unknown-plugins"))
     except (OSError, CorefileError) as error:
         raise ConfigErrors((values.error("conf", str(error)),)) from error
     return said, Overlaid(values, said.settings)
 
 
-def _routes(default: Upstream, bounds: Bounds, said: Translated) -> Routes:
-    """Return whom to ask about what; a Corefile says it by zone."""
+def _routes(default: Upstream, bounds: Bounds, said: Said) -> Routes:
+    """Return whom to ask about what; a Corefile says it by zone, several for one in their order."""
     if not said.settings:
         return Routes(default, bounds=bounds)
-    routes = {
-        zone: replace(default, servers=servers, **more)
-        for zone, (servers, more) in said.routes.items()
-    }
+    routes = {}
+    for zone, several in said.routes.items():
+        following = None
+        for more in reversed(several):
+            following = replace(default, following=following, **more)
+        if following is not None:
+            routes[zone] = following
     fallback = routes.pop(names.ROOT, None)
     nobody = replace(default, resolv_conf=False)
     return Routes(fallback or nobody, by_zone=routes, bounds=bounds)
@@ -215,6 +246,13 @@ def configure(given: Values) -> Config:
         auto_ptr=values.flag("auto-ptr"),
         depth=values.number("depth") if values.number("depth") >= 0 else None,
         minimal=said.minimal,
+        bufsize=said.bufsize,
+        authors=said.authors,
+        order=Order(
+            values.text("order") == "random",
+            take("prefer", lambda many: tuple(map(network, many)), ()),
+            take("weights", lambda path: order.read_weights(path) if path else {}, {}),
+        ),
         fallthrough=frozenset(said.fallthrough),
         version=values.text("version-bind"),
         host=values.text("nsid"),
@@ -276,7 +314,9 @@ def configure(given: Values) -> Config:
     encrypted = None
     if (at := take("tls-addr", _address, None)) or (also := take("https-addr", _address, None)):
         also = take("https-addr", _address, None)
-        encrypted = Encrypted(at, also, values.text("serve-cert"), values.text("serve-key"))
+        encrypted = Encrypted(
+            at, also, values.text("serve-cert"), values.text("serve-key"), said.client_ca, said.client_auth
+        )  # fmt: skip
         if not (encrypted.cert and encrypted.key):
             faults.append(values.error("serve-cert", "-serve-cert and -serve-key are needed"))
         elif not faults:
@@ -306,12 +346,17 @@ def configure(given: Values) -> Config:
         binds=tuple(Server(host, address[1]) for host in said.binds),
         pages=tuple(said.pages),
         lameduck=said.lameduck,
-        acl=Acl(next(iter(said.acls.values()), {})),
-        hosts=next(iter(said.hosts.values()), {}),
+        blocks=said.in_blocks,
         plugins=tuple(said.plugins),
         warnings=tuple(f"{values.text('conf')}: {each}" for each in said.idle),
-        corefile=values.text("conf"),
-        reload=said.reload,
+        watched=tuple(
+            (path, seconds)
+            for path, seconds in (
+                (values.text("conf"), said.reload),
+                (values.text("weights"), said.weights_reload),
+            )
+            if path and path != "stdin" and seconds
+        ),
         metrics=Exported(
             (
                 *said.metrics,

@@ -26,15 +26,16 @@ from skydns import (
     acl,
     apply,
     desired,
-    hosts,
     keys,
     listening,
     names,
     observe,
     plan,
     records,
+    rewrite,
     stored,
 )
+from skydns.ahead import Ahead
 from skydns.compiled import Answers
 from skydns.config import Config
 from skydns.cookies import Cookies
@@ -85,11 +86,11 @@ async def serve(config: Config, runtime: Runtime) -> None:
         if stored_changed or any(live.concerns(key) for key, _ in values):
             live.changed()
 
-    local = hosts.Hosts(answers, live.unreadable)
-    local.use(config.hosts)
+    ahead = Ahead(answers, live.unreadable)
+    ahead.use(config.blocks)
     mirror.subscribe(changed)
     runtime.on_reload(live.reload)
-    runtime.on_reload(lambda given: local.use(given.hosts))
+    runtime.on_reload(lambda given: ahead.use(given.blocks))
     if runtime.planning:
         runtime.reconcile(loop, mirror)
         await runtime.ready()
@@ -104,8 +105,9 @@ async def serve(config: Config, runtime: Runtime) -> None:
     sockets.forwarder = live.start()
     sockets.transfers = transfers = Transfers(answers, config.peers, runtime.clock.monotonic)
     if config.log_every:
-        sockets.log = QueryLog(runtime.log.info, config.log_every)
+        sockets.log = QueryLog(runtime.log.info, config.log_every, config.logged, live.address[0])
     sockets.screen = acl.screen(config.acl, answers.count, sockets.decided)
+    sockets.rewriter = rewrite.rewriter(config.rewrites)
     others: list[Sockets | Listener] = [*await listening.start(config, runtime, sockets, live)]
     runtime.on_reload(partial(_screen, answers, (sockets, *others)))
     others += await listening.metrics(config, runtime)
@@ -125,10 +127,10 @@ async def serve(config: Config, runtime: Runtime) -> None:
         runtime.tasks.once("loops", sockets.forwarder.look_for_loops())
         if config.lameduck:
             runtime.on_drain(partial(asyncio.sleep, config.lameduck))
-        if config.reload and config.corefile:
-            runtime.tasks.start("reload", listening.watch_file(config))
-        if config.corefile:
-            runtime.tasks.start("hosts", local.run())
+        for path, seconds in config.watched:
+            runtime.tasks.start(f"watch {path}", listening.watch_file(path, seconds))
+        if config.blocks:
+            runtime.tasks.start("files", ahead.run())
         if config.peers.notified:
             runtime.tasks.start("notify", Notifier(answers, transfers).run())
         runtime.tasks.start("leases", apply.follow_leases(publisher, runtime.store, runtime.clock))
@@ -141,10 +143,11 @@ async def serve(config: Config, runtime: Runtime) -> None:
 
 
 def _screen(answers: Answers, opened: Iterable[Sockets | Listener], given: Config) -> None:
-    """Put another access list in force."""
+    """Put other access lists and rules in force."""
     for each in opened:
         if isinstance(each, Sockets):
-            each.use(acl.screen(given.acl, answers.count, each.decided))
+            screen = acl.screen(given.acl, answers.count, each.decided)
+            each.use(screen, rewrite.rewriter(given.rewrites))
 
 
 def _state(answers: Answers, sockets: Sockets, live: Live) -> dict[str, object]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from skydns import message, rrs
 from skydns.addresses import Server
+from skydns.streams import Streams, Way
 
 _MARK: Final = b"\xfd\xf3\0\1\1"  # specs/skydns.md §9.2: option 65011, so that stubs do not loop
 
@@ -30,6 +30,7 @@ class Sent(NamedTuple):
     flags: int
     do: bool
     stub: bool = False
+    options: bytes = b""
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ def query_octets(sent: Sent, number: int, *, edns: bool = True) -> bytes:
     ))  # fmt: skip
     if not edns:
         return head
-    option = _MARK if sent.stub else b""
+    option = (_MARK if sent.stub else b"") + sent.options
     return b"".join((
         head, b"\0\0\x29", message.UDP_SIZE.to_bytes(2, "big"), b"\0\0", b"\x80\0" if sent.do else b"\0\0",
         len(option).to_bytes(2, "big"), option,
@@ -84,36 +85,32 @@ def mixed(name: bytes) -> bytes:
     )
 
 
-async def exchange(
-    server: Server, sent: Sent, habits: Habits, *, tcp: bool = False, context: ssl.SSLContext | None = None
-) -> bytes:  # fmt: skip
+async def exchange(server: Server, sent: Sent, habits: Habits, streams: Streams, way: Way) -> bytes:
     """Return a server's answer, its question in the case of `sent`.
-
-    Args:
-        tcp: begin with TCP.
-        context: for servers that speak TLS.
 
     Raises:
         OSError, TimeoutError, IncompleteReadError: it gave none.
     """
     number = secrets.randbits(16)
     asked = sent._replace(name=mixed(sent.name))
-    stream = tcp or server.tls or habits.folds
+    stream = way.tcp or server.tls or habits.folds
     octets = query_octets(asked, number, edns=not habits.plain)
     found = b""
     if not stream:
-        found = await by_udp(server, octets, lambda data: matches(asked, number, data))
+        found = await by_udp(
+            server, octets, lambda data: matches(asked, number, data), source=way.source
+        )
         named = found[4:6] != b"\0\0"
         if named and found[12 : 12 + len(asked.name)] != asked.name:
             habits.folds = stream = True
         stream |= bool(found[2] & 0x02)
     if stream:
-        found = await _by_stream(server, octets, context if server.tls else None)
+        found = await streams.ask(server, octets, way)
         if not matches(asked, number, found):
             raise OSError("answers another question")
     if found[3] & 0xF in {rrs.FORMERR, rrs.NOTIMP} and not habits.plain:
         habits.plain = True
-        return await exchange(server, sent, habits, tcp=tcp, context=context)
+        return await exchange(server, sent, habits, streams, way)
     if found[4:6] == b"\0\0":
         raise OSError(f"answers {rrs.RCODES.get(found[3] & 0xF, '?')} without the question")
     return found[:12] + sent.name + found[12 + len(sent.name) :]
@@ -135,26 +132,21 @@ class _Datagrams(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
 
-async def by_udp(server: Server, octets: bytes, wanted: Callable[[bytes], bool]) -> bytes:
-    """Return the first datagram from a server that is wanted."""
+async def by_udp(
+    server: Server, octets: bytes, wanted: Callable[[bytes], bool], *, source: str = ""
+) -> bytes:
+    """Return the first datagram from a server that is wanted.
+
+    Args:
+        source: address to ask from; "": the system's choice.
+    """
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: _Datagrams(wanted), remote_addr=(server.host, server.port)
+        lambda: _Datagrams(wanted),
+        local_addr=(source, 0) if source else None,
+        remote_addr=(server.host, server.port),
     )
     try:
         transport.sendto(octets)
         return await protocol.answer
     finally:
         transport.close()
-
-
-async def _by_stream(server: Server, octets: bytes, context: ssl.SSLContext | None) -> bytes:
-    name = (server.name or server.host) if context else None
-    reader, writer = await asyncio.open_connection(
-        server.host, server.port, ssl=context, server_hostname=name
-    )
-    try:
-        writer.write(len(octets).to_bytes(2, "big") + octets)
-        size = int.from_bytes(await reader.readexactly(2), "big")
-        return await reader.readexactly(size)
-    finally:
-        writer.close()

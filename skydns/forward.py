@@ -29,6 +29,7 @@ from typing import Final, NamedTuple
 
 import dnslib
 
+from fairlead import tls
 from skydns import message, names, rrs, special
 from skydns.addresses import Server
 from skydns.answer import Reply
@@ -39,10 +40,10 @@ from skydns.health import Health
 from skydns.message import Query
 from skydns.rrs import RR, Question
 from skydns.seen import moment
+from skydns.streams import Streams, Way
 from skydns.upstream import Probe, Routes, Upstream
 
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
-PATIENCE: Final = 1.8  # seconds to try before what has run out is served (RFC 8767 §5)
 LOOKING: Final = 30.0  # seconds after the start in which a loop is looked for
 OTHER: Final = 0  # RFC 8914
 STALE: Final = 3
@@ -52,11 +53,17 @@ _FAILURES = (OSError, TimeoutError, asyncio.IncompleteReadError)
 
 
 class Found(NamedTuple):
-    """What came of asking: a message or None; `kept` from the cache, `stale` when it had run out."""
+    """What came of asking: a message or None.
+
+    Attributes:
+        kept, stale: it is from the cache; it had run out.
+        refused: more is under way than the route allows.
+    """
 
     octets: bytes | None
     kept: bool = False
     stale: bool = False
+    refused: bool = False
 
 
 class Answered(NamedTuple):
@@ -89,7 +96,9 @@ class Forwarder:
         self._said = said
         self._turn = 0
         self._habits: dict[Server, Habits] = {}
-        self._context: ssl.SSLContext | None = None
+        self.streams = Streams()
+        self._contexts: dict[tuple[str, str, str], ssl.SSLContext] = {}
+        self._under_way: Counter[Upstream] = Counter()
         self._pending: dict[Sent, asyncio.Task[bytes | None]] = {}
         self._clients: Counter[str] = Counter()
         self._looked_for: dict[bytes, Server] = {}
@@ -113,6 +122,7 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         await self.health.aclose()
+        self.streams.close()
 
     # ── replies
 
@@ -131,10 +141,12 @@ class Forwarder:
         if (refusal := self._at_once(query, upstream, answers, host, udp=udp)) is not None:
             return Answered(refusal, system)
         found = await self._resolve(_sent(ask, query, upstream), upstream, host)
+        if found.refused:
+            return Answered(message.failure(query, rrs.REFUSED, recursion=True), system)
         if found.octets is None:
             failed = message.failure(query, rrs.SERVFAIL, recursion=True, trouble=NO_SERVER)
             return Answered(failed, system)
-        limit = min(query.size, message.UDP_SIZE) if udp else message.TCP_SIZE
+        limit = min(query.size, answers.policy.bufsize) if udp else message.TCP_SIZE
         trouble = STALE if found.stale else None
         octets = relayed(query, found.octets, limit, trouble=trouble, nsid=answers.policy.nsid)
         return Answered(octets, "cache" if found.kept else system)
@@ -166,17 +178,26 @@ class Forwarder:
     async def _resolve(self, sent: Sent, upstream: Upstream, host: str) -> Found:
         """Return the answer from the cache or the servers."""
         now = asyncio.get_running_loop().time()
-        key = Key(sent.name, sent.rtype, sent.rclass, sent.do, bool(sent.flags & message.CD))
+        checking = bool(sent.flags & message.CD)
+        key = Key(sent.name, sent.rtype, sent.rclass, sent.do, checking, sent.options)
         hit = self.cache.get(key, now)
         if hit is not None and hit.left >= 0:
             if hit.due and sent not in self._pending and self._asking(sent, upstream, key, ""):
                 self.cache.prefetched += 1
             return Found(hit.octets, kept=True)
+        bounds = self.routes.bounds
+        if hit is not None and self.cache.failed_lately(key, now):
+            self.cache.stale += 1
+            return Found(hit.octets, kept=True, stale=True)
+        if sent not in self._pending and 0 < upstream.concurrent <= self._under_way[upstream]:
+            self.rejected += 1
+            return Found(hit.octets, kept=True, stale=True) if hit else Found(None, refused=True)
         task = self._asking(sent, upstream, key, host)
         octets: bytes | None = None
         if task is not None:
             hopeless = hit is not None and self.health.all_down(upstream.servers)
-            patience = None if hit is None else 0.0 if hopeless else PATIENCE
+            at_once = hopeless or bounds.stale_first
+            patience = None if hit is None else 0.0 if at_once else bounds.patience
             try:
                 async with asyncio.timeout(patience):
                     octets = await asyncio.shield(task)
@@ -203,9 +224,11 @@ class Forwarder:
         task = asyncio.ensure_future(self._exchange(sent, upstream, key))
         self._pending[sent] = task
         self._clients[host] += 1
+        self._under_way[upstream] += 1
 
         def ended(_: object) -> None:
             del self._pending[sent]
+            self._under_way[upstream] -= 1
             self._clients[host] -= 1
             if not self._clients[host]:
                 del self._clients[host]
@@ -219,10 +242,16 @@ class Forwarder:
         """Ask, and keep the answer."""
         self.asked += 1
         found = await self._race(sent, upstream)
+        route: Upstream | None = upstream
+        while route is not None and found is not None and route.passes_on(found):
+            if (route := route.following) is not None:
+                found = await self._race(sent, route)
+        now = asyncio.get_running_loop().time()
         if found is None:
             self.failed += 1
+            self.cache.failed(key, now)
         else:
-            self.cache.put(key, found, asyncio.get_running_loop().time())
+            self.cache.put(key, found, now)
         return found
 
     async def _race(self, sent: Sent, upstream: Upstream) -> bytes | None:
@@ -230,7 +259,10 @@ class Forwarder:
         loop = asyncio.get_running_loop()
         ends = loop.time() + DEADLINE
         order = self._order(upstream)
-        waiting = deque((*order, *order))  # twice: a lost datagram, a server that came back
+        if upstream.failfast and order and self.health.all_down(order):
+            return None
+        attempts = upstream.attempts or 2 * len(order)  # a lost datagram, a server that came back
+        waiting = deque((*order, *order)[:attempts])
         running: dict[asyncio.Task[bytes | None], tuple[Server, float]] = {}
         unwell: bytes | None = None
         following = 0.0  # when the next may be asked
@@ -248,7 +280,7 @@ class Forwarder:
                 for task in done:
                     server, _ = running.pop(task)
                     found = task.result()
-                    if found is not None and found[3] & 0xF not in {rrs.SERVFAIL, rrs.REFUSED}:
+                    if found is not None and found[3] & 0xF not in upstream.failover:
                         return found
                     unwell = unwell or found
                     following = 0.0
@@ -268,7 +300,7 @@ class Forwarder:
         try:
             async with asyncio.timeout_at(min(now + upstream.timeout, ends)):
                 found = await exchange(
-                    server, sent, self._habit(server), tcp=upstream.tcp, context=self._tls(server)
+                    server, sent, self._habit(server), self.streams, self._way(server, upstream)
                 )
         except _FAILURES:
             self.health.failed(server, upstream.fails, upstream.probe)
@@ -284,7 +316,7 @@ class Forwarder:
         sent = Sent(probe.name, rrs.NS, rrs.IN, flags, do=False)
         try:
             async with asyncio.timeout(2.0):
-                await exchange(server, sent, self._habit(server), context=self._tls(server))
+                await exchange(server, sent, self._habit(server), self.streams, self._way(server))
         except _FAILURES:
             return False
         return True
@@ -292,10 +324,17 @@ class Forwarder:
     def _habit(self, server: Server) -> Habits:
         return self._habits.setdefault(server, Habits())
 
-    def _tls(self, server: Server) -> ssl.SSLContext | None:
-        if server.tls and self._context is None:
-            self._context = ssl.create_default_context()
-        return self._context
+    def _way(self, server: Server, upstream: Upstream | None = None) -> Way:
+        """Return how a server is spoken to; without a route as the first that has it says."""
+        if upstream is None:
+            upstream = next(each for each in self.routes.every if server in each.servers)
+        context = self._tls(upstream.files) if server.tls else None
+        return Way(upstream.tcp, context, upstream.source, upstream.expire, upstream.idle)
+
+    def _tls(self, files: tuple[str, str, str]) -> ssl.SSLContext:
+        if (made := self._contexts.get(files)) is None:
+            made = self._contexts[files] = tls.client_context(*files)
+        return made
 
     def _order(self, upstream: Upstream) -> list[Server]:
         """Return the servers as they are to be asked: in turn, those that are down last."""
@@ -331,7 +370,9 @@ class Forwarder:
         while server not in self.looping:
             try:
                 async with asyncio.timeout(5.0):
-                    await exchange(server, sent, self._habit(server), context=self._tls(server))
+                    await exchange(
+                        server, sent, self._habit(server), self.streams, self._way(server)
+                    )
             except _FAILURES:
                 await asyncio.sleep(2.0)
                 continue
@@ -350,7 +391,8 @@ def _sent(ask: Ask, query: Query, upstream: Upstream) -> Sent:
     if ask.reply is not None:  # a target of ours must be resolved, whatever the client wants
         flags |= message.RD
     rclass = rrs.IN if ask.reply else query.rclass
-    return Sent(ask.name.lower(), query.rtype, rclass, flags, query.do, upstream.stub)
+    name = ask.name.lower()
+    return Sent(name, query.rtype, rclass, flags, query.do, upstream.stub, ask.options)
 
 
 def relayed(

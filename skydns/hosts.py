@@ -15,18 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Never
+from typing import Final
 
 from skydns import names, rrs
 from skydns.answer import Reply
-from skydns.compiled import Answers
+from skydns.files import Stamp, stamp
 from skydns.rrs import RR, Question
 
-_PAUSE: Final = 5.0  # seconds between two looks when no file asks for any
 _FAMILIES: Final = {rrs.A: 4, rrs.AAAA: 16}
 
 
@@ -92,26 +90,30 @@ class Hosts:
     """Answers from the tables of all server blocks.
 
     Args:
-        answers: asked for names that no file has; what they keep is dropped when a file changes.
         said: told what is wrong with a file.
     """
 
-    def __init__(self, answers: Answers, said: Callable[[str, str], None]) -> None:
-        self._answers = answers
+    def __init__(self, said: Callable[[str, str], None]) -> None:
         self._said = said
         self._blocks: Mapping[bytes, Spec | None] = {}
         self._tables: dict[Spec, Table] = {}
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, Stamp] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._tables)
+
+    @property
+    def pauses(self) -> list[float]:
+        """How often the files want to be looked at, in seconds."""
+        return [spec.reload for spec in self._tables if spec.reload]
 
     def use(self, blocks: Mapping[bytes, Spec | None]) -> None:
         """Answer by these from now on."""
         self._blocks = blocks
         specs = {spec for spec in blocks.values() if spec is not None}
         for spec in specs:
-            self._seen[spec.path] = _stamp(spec.path)
+            self._seen[spec.path] = stamp(spec.path)
         self._tables = {spec: self._read(spec) for spec in specs}
-        self._answers.before = self.answer if specs else None
-        self._answers.clear()
 
     def answer(self, question: Question) -> Reply | None:
         """Return what the files say about a name; None: it is the next plugin's."""
@@ -132,9 +134,7 @@ class Hosts:
             if not targets:
                 return None
             records = tuple(RR(name, rrs.PTR, spec.ttl, names=(target,)) for target in targets)
-            return Reply(
-                rrs.NOERROR, answer=records, zone=self._unsigned(zone or name), reads=(name,)
-            )
+            return Reply(rrs.NOERROR, answer=records, zone=zone or name, reads=(name,))
         if not zone:
             return None
         size = _FAMILIES.get(question.rtype, 0)
@@ -144,33 +144,22 @@ class Hosts:
                 return None
             return Reply(rrs.SERVFAIL, authoritative=False, reads=(name,))
         records = tuple(RR(name, question.rtype, spec.ttl, address) for address in found)
-        return Reply(rrs.NOERROR, answer=records, zone=self._unsigned(zone), reads=(name,))
+        return Reply(rrs.NOERROR, answer=records, zone=zone, reads=(name,))
 
-    def _unsigned(self, zone: bytes) -> bytes:
-        """Return the zone that an answer counts for; none that would be signed."""
-        signing = self._answers.signing
-        return b"" if signing is not None and zone in signing.signers else zone
-
-    async def run(self) -> Never:
-        """Read files anew that have changed."""
-        while True:
-            pauses = [spec.reload for spec in self._tables if spec.reload]
-            await asyncio.sleep(min(pauses, default=_PAUSE))
-            await self.look()
-
-    async def look(self) -> None:
-        """Read the files that have changed."""
-        blocks = self._blocks
-        stamps = {spec.path: _stamp(spec.path) for spec in self._tables}
+    async def look(self) -> bool:
+        """Read the files that have changed; say whether there is anything new."""
+        blocks, changed = self._blocks, False
+        stamps = {spec.path: stamp(spec.path) for spec in self._tables}
         for spec in tuple(self._tables):
-            stamp = stamps[spec.path]
-            if not spec.reload or not any(stamp) or stamp == self._seen[spec.path]:
+            now = stamps[spec.path]
+            if not spec.reload or not any(now) or now == self._seen[spec.path]:
                 continue
             table = await asyncio.to_thread(self._read, spec)
             if self._blocks is blocks:
                 self._tables[spec] = table
-                self._answers.clear()
+                changed = True
         self._seen |= stamps
+        return changed
 
     def _read(self, spec: Spec) -> Table:
         lines: list[str] = []
@@ -188,12 +177,3 @@ def _table(lines: Iterable[str], zones: frozenset[bytes]) -> Table:
     for line in lines:
         table.add(line, zones)
     return table
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    """Return what changes when a file is written."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)

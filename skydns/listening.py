@@ -41,7 +41,7 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
             one = Server(server.answers, server.forwarder, server.limits) if at else server
             if at:
                 one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
-                one.screen = server.screen
+                one.screen, one.rewriter = server.screen, server.rewriter
             await one.adopt(udp, tcp)
             others += [one] if at else []
     else:
@@ -49,7 +49,7 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
         for address in config.binds:
             one = Server(server.answers, server.forwarder, server.limits)
             one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
-            one.screen = server.screen
+            one.screen, one.rewriter = server.screen, server.rewriter
             await one.listen(address.host, address.port)
             others.append(one)
     encrypted = config.encrypted
@@ -108,18 +108,18 @@ def _page(kind: str, runtime: Runtime) -> admin.Route:
     return page
 
 
-async def watch_file(config: Config) -> Never:
-    """Look whether the Corefile has changed, and have it read anew, as by SIGHUP."""
+async def watch_file(path: str, seconds: float) -> Never:
+    """Look whether a file that settings come from has changed; have all read anew, as by SIGHUP."""
 
     def digest() -> bytes:
         try:
-            return hashlib.sha512(Path(config.corefile).read_bytes()).digest()
+            return hashlib.sha512(Path(path).read_bytes()).digest()
         except OSError:
             return b""
 
     before = digest()
     while True:
-        await asyncio.sleep(config.reload)
+        await asyncio.sleep(seconds)
         now = digest()
         if now and now != before:
             before = now

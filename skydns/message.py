@@ -173,7 +173,7 @@ def encode(name: bytes, reply: Reply) -> Body:
         starts.append(len(writer.out))
         writer.record(rr)
         ends.append(len(writer.out))
-        if rr.rtype == rrs.SOA and not reply.answer:
+        if rr.rtype == rrs.SOA and not (reply.answer or reply.fixed):
             serial = ends[-1] - 20
     turn, turns = _turning(reply.answer, starts, ends)
     return Body(

@@ -114,6 +114,13 @@ def address_of(name: bytes) -> bytes:
     return b""
 
 
+def end(data: bytes, at: int) -> int:
+    """Return where an uncompressed name that begins at `at` ends."""
+    while length := data[at]:
+        at += length + 1
+    return at + 1
+
+
 def labels(wire: bytes) -> Iterator[bytes]:
     """Yield the labels of a name, leftmost first, without the root's."""
     at = 0

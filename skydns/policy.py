@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from skydns import records
+from skydns.order import Order
 
 
 class Apex(Enum):
@@ -82,7 +83,7 @@ class Policy:
         priority: for records that set none.
         hostmaster: RNAME of every SOA; b"": `hostmaster.` and the zone.
         local: the name looked up for `local.dns.<zone>`, folded; b"": none.
-        rotate: the addresses of an answer take turns in being first.
+        rotate: the addresses of an answer take turns in being first, or as `order` says.
         auto_ptr: an address of a record answers PTR with the record's name.
         depth: how many labels below a name are part of its answers; None: all, 0: its own key's only.
         minimal: an answer with data has nothing in its other sections.
@@ -96,6 +97,8 @@ class Policy:
         host: the text answered for `hostname.bind` and `id.server`; "": refused.
         nsid: what queries with NSID are answered (RFC 5001); b"": nothing.
         mname: MNAME of every SOA; b"": `ns.dns.` and the zone.
+        authors: the texts for `authors.bind`; none: refused.
+        bufsize: octets of a reply by UDP at most.
     """
 
     zones: frozenset[bytes]
@@ -118,3 +121,6 @@ class Policy:
     host: str = ""
     nsid: bytes = b""
     mname: bytes = b""
+    authors: tuple[str, ...] = ()
+    order: Order = field(default_factory=Order)
+    bufsize: int = 1232

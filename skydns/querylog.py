@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The query log: a line of CoreDNS's form (specs/skydns.md §14.4) for one query of so many.
+"""The query log: a line, in CoreDNS's form or another (`skydns.logformat`), for one query of so many.
 
 The hot loop writes none: with the log on, `Attentive` stands in its place, which answers in the same
 way, one datagram at a time.
@@ -10,18 +10,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
-from skydns import message, names, rrs
 from skydns.acl import Screen
 from skydns.batch import QUERY
 from skydns.compiled import Answers
 from skydns.fastpath import BATCH, NO_CLIENTS, Loop, Started, back, packed
 from skydns.limit import Limiter
-
-_FLAGS: Final = (
-    (0x8000, "qr"), (0x0400, "aa"), (0x0200, "tc"), (0x0100, "rd"), (0x0080, "ra"), (0x0020, "ad"), (0x0010, "cd"),
-)  # fmt: skip
+from skydns.logformat import EVERYTHING, Formats, format_of, line
 
 
 class QueryLog:
@@ -30,43 +26,45 @@ class QueryLog:
     Args:
         write: takes a line.
         every: one query of so many is written.
+        formats: which are, and how.
+        local: the address that is asked.
     """
 
-    def __init__(self, write: Callable[[str], None], every: int = 1) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        every: int = 1,
+        formats: Formats = EVERYTHING,
+        local: str = "-",
+    ) -> None:
+        self.every = max(every, 1)
         self._write = write
-        self._every = max(every, 1)
+        self._formats = formats
+        self._local = local
         self._seen = 0
+
+    def due(self) -> bool:
+        """Count one reply; say whether it is to be written."""
+        self._seen += 1
+        return self._seen % self.every == 0
+
+    def put(self, data: bytes, reply: bytes, client: str, proto: str, seconds: float) -> None:
+        """Write one query and its reply, if a format is for it."""
+        if text := format_of(data, reply, self._formats):
+            self._write(line(data, reply, client, proto, seconds, text, self._local))
 
     def note(self, data: bytes, reply: bytes, client: str, proto: str, seconds: float) -> None:
         """Take note of one query and its reply."""
-        self._seen += 1
-        if self._seen % self._every == 0:
-            self._write(line(data, reply, client, proto, seconds))
-
-
-def line(data: bytes, reply: bytes, client: str, proto: str, seconds: float) -> str:
-    """Return the line for a query."""
-    query = message.parse(data)
-    if isinstance(query, message.Query):
-        name = names.to_text(query.question[:-4])
-        rtype = rrs.TYPES.get(query.rtype, f"TYPE{query.rtype}")
-        rclass = {rrs.IN: "IN", rrs.CHAOS: "CH", rrs.ANY_CLASS: "ANY"}.get(
-            query.rclass, f"CLASS{query.rclass}"
-        )
-        asked = (
-            f'"{rtype} {rclass} {name} {proto} {len(data)} {str(query.do).lower()} {query.size}"'
-        )
-    else:
-        asked = f'"- - - {proto} {len(data)} false 512"'
-    bits = int.from_bytes(reply[2:4], "big")
-    flags = ",".join(text for bit, text in _FLAGS if bits & bit)
-    rcode = rrs.RCODES.get(bits & 0xF, str(bits & 0xF))
-    number = int.from_bytes(data[:2], "big")
-    return f"{client} - {number} {asked} {rcode} {flags} {len(reply)} {seconds:.9f}s"
+        if self.due():
+            self.put(data, reply, client, proto, seconds)
 
 
 class Attentive(Loop):
-    """The loop that looks at every query: with a log, with an access list, or both."""
+    """The loop that looks at every query: with a log, an access list, or rules that rewrite.
+
+    Args:
+        taken: says whether a query is answered elsewhere, and later.
+    """
 
     def __init__(
         self,
@@ -76,12 +74,14 @@ class Attentive(Loop):
         log: QueryLog | None,
         screen: Screen | None,
         limiter: Limiter | None = None,
+        taken: Callable[[bytes, Any], bool] = lambda data, sender: False,
         *,
         wildcard: bool = False,
     ) -> None:
         super().__init__(sock, answers, forward, limiter, wildcard=wildcard)
         self._log = log
         self._screen = screen
+        self._taken = taken
         self.drain = self._drain_attentively
 
     def _drain_attentively(self) -> None:
@@ -92,6 +92,8 @@ class Attentive(Loop):
                 begun = perf_counter()
                 way = [back(*item) for item in control]
                 sender: Any = (peer, way) if self.wildcard else peer
+                if self._taken(data, sender):
+                    continue
                 reply = self._screened(data, peer)
                 if reply is None:
                     reply = self._answer(data, sender)

@@ -41,7 +41,8 @@ REFUSED: Final = 5
 BADVERS: Final = 16
 RCODES: Final = {
     NOERROR: "NOERROR", FORMERR: "FORMERR", SERVFAIL: "SERVFAIL", NXDOMAIN: "NXDOMAIN",
-    NOTIMP: "NOTIMP", REFUSED: "REFUSED", BADVERS: "BADVERS",
+    NOTIMP: "NOTIMP", REFUSED: "REFUSED", 6: "YXDOMAIN", 7: "YXRRSET", 8: "NXRRSET", 9: "NOTAUTH",
+    10: "NOTZONE", BADVERS: "BADVERS",
 }  # fmt: skip
 
 
@@ -52,6 +53,14 @@ def number(text: str) -> int | None:
         return int(upper[4:]) if int(upper[4:]) < 65536 else None
     found: int | None = dnslib.QTYPE.reverse.get(upper)
     return found
+
+
+def rcode(text: str) -> int | None:
+    """Return the number of an rcode that fits a header: `NXDOMAIN`, `3`; None: there is none."""
+    if text.isdecimal():
+        return int(text) if int(text) < 16 else None
+    by_name = {name: code for code, name in RCODES.items() if code < 16}
+    return by_name.get(text.upper())
 
 
 class RR(NamedTuple):

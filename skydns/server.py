@@ -14,17 +14,19 @@ import socket
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
 from fairlead.errors import ConfigError
-from skydns import doh, message, names, rrs
+from skydns import doh, message, names, rewriting, rrs
 from skydns.acl import Decided, Screen
 from skydns.compiled import Answers, Ask
 from skydns.fastpath import Loop, packed
 from skydns.forward import Forwarder
 from skydns.limit import Limiter
 from skydns.querylog import Attentive, QueryLog
+from skydns.rewrite import Change, Rewriter
 from skydns.seen import Seen, bucket, moment
 from skydns.transfer import Transfers, is_transfer
 
@@ -64,6 +66,7 @@ class Server:
     log: QueryLog | None = None
     limiter: Limiter | None = None
     screen: Screen | None = None
+    rewriter: Rewriter | None = None
     tcp_refused: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     decided: Decided = field(default_factory=Counter)
@@ -102,10 +105,10 @@ class Server:
     def _serve_udp(self, sock: socket.socket, host: str) -> None:
         """Begin to answer on a bound UDP socket."""
         wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
-        if self.log is not None or self.screen is not None:
+        if self.log is not None or self.screen is not None or self.rewriter is not None:
             self._udp = Attentive(
                 sock, self.answers, self._forward_udp, self.log, self.screen, self.limiter,
-                wildcard=wildcard,
+                self._rewrite_udp, wildcard=wildcard,
             )  # fmt: skip
         else:
             self._udp = Loop(sock, self.answers, self._forward_udp, self.limiter, wildcard=wildcard)
@@ -123,11 +126,11 @@ class Server:
         if udp is not None:
             self._serve_udp(udp, self.host)
 
-    def use(self, screen: Screen | None) -> None:
-        """Let through what an access list allows from now on; None: all."""
-        if screen is None and self.screen is None:
+    def use(self, screen: Screen | None, rewriter: Rewriter | None) -> None:
+        """Let through what an access list allows, and apply these rules, from now on."""
+        if screen is self.screen and rewriter is self.rewriter:
             return
-        self.screen = screen
+        self.screen, self.rewriter = screen, rewriter
         if self._udp is not None:
             self._unsent_before += self._udp.unsent
             asyncio.get_running_loop().remove_reader(self._udp.sock)
@@ -156,6 +159,8 @@ class Server:
 
     async def respond(self, data: bytes, host: str) -> bytes | None:
         """Return the reply to a query that came over a stream; None: it is none."""
+        if self.rewriter and (change := self.rewriter.change(data, packed(host), "tcp")):
+            return await self._rewritten(change, data, host, udp=False) or None
         if (verdict := self._screened(data, host)) is not None:
             return verdict or None
         made = self.answers.reply(data, udp=False)
@@ -207,10 +212,48 @@ class Server:
         self._start(self._answer_udp(ask, data, peer))
 
     async def _answer_udp(self, ask: Ask, data: bytes, peer: Any) -> None:
-        host = peer[0] if isinstance(peer[0], str) else peer[0][0]
-        reply = await self._asked(ask, data, host, udp=True)
+        reply = await self._asked(ask, data, _host(peer), udp=True)
         if self._udp is not None:
             self._udp.send(reply, peer)
+
+    def _rewrite_udp(self, data: bytes, peer: Any) -> bool:
+        """Begin to answer a query that rules change; False: none does."""
+        host = _host(peer)
+        if not self.rewriter or not (change := self.rewriter.change(data, packed(host), "udp")):
+            return False
+        self._start(self._answer_rewritten(change, data, peer))
+        return True
+
+    async def _answer_rewritten(self, change: Change, data: bytes, peer: Any) -> None:
+        host = _host(peer)
+        reply = await self._rewritten(change, data, host, udp=True)
+        if reply and self.limiter is not None and self.limiter.pressed(1):
+            passed = self.limiter.passed(packed(host), data, reply[2:])
+            reply = reply[:2] + passed if passed else b""
+        if reply and self._udp is not None:
+            self._udp.send(reply, peer)
+
+    async def _rewritten(self, change: Change, data: bytes, host: str, *, udp: bool) -> bytes:
+        """Return the reply to a query that rules have changed, b"" for none."""
+        query = message.parse(data)
+        if not isinstance(query, message.Query):
+            return query or b""
+        begun = perf_counter()
+        reply = await rewriting.reply(
+            change, query, data, partial(self._inner, host=host, udp=udp), udp=udp
+        )
+        if self.log is not None and reply:
+            self.log.note(data, reply, f"{host}:0", "udp" if udp else "tcp", perf_counter() - begun)
+        return self._baked(data, reply, host) if reply else reply
+
+    async def _inner(self, data: bytes, options: bytes, *, host: str, udp: bool) -> bytes:
+        """Answer what a rule has made of a query, b"" for nothing."""
+        if (verdict := self._screened(data, host)) is not None:
+            return verdict
+        made = self.answers.reply(data, udp=udp)
+        if isinstance(made, Ask):
+            return await self._asked(made._replace(options=options), data, host, udp=udp)
+        return made or b""
 
     async def _asked(self, ask: Ask, data: bytes, host: str, *, udp: bool) -> bytes:
         """Have the name servers asked, and count it."""
@@ -297,6 +340,10 @@ class Server:
                         data = await reader.readexactly(size)
                 except (OSError, TimeoutError, asyncio.IncompleteReadError):
                     return  # leaving the group waits for what is under way
+                if self.rewriter and self.rewriter.change(data, packed(host), "tcp"):
+                    await room.acquire()
+                    group.create_task(self._answer_later(data, writer, host, room))
+                    continue
                 if (verdict := self._screened(data, host)) is not None:
                     if verdict:
                         await _write(writer, verdict, limits.write)
@@ -315,6 +362,17 @@ class Server:
                     self._note(data, made, host)
                     await _write(writer, self._baked(data, made, host), limits.write)
 
+    async def _answer_later(
+        self, data: bytes, writer: asyncio.StreamWriter, host: str, room: asyncio.Semaphore
+    ) -> None:
+        try:
+            if reply := await self.respond(data, host):
+                await _write(writer, reply, self.limits.write)
+        except (OSError, TimeoutError):
+            writer.close()
+        finally:
+            room.release()
+
     async def _answer_tcp(
         self,
         ask: Ask,
@@ -329,6 +387,11 @@ class Server:
             writer.close()
         finally:
             room.release()
+
+
+def _host(peer: Any) -> str:
+    """Return the address of a sender, with or without the way back to it."""
+    return str(peer[0] if isinstance(peer[0], str) else peer[0][0])
 
 
 async def _write(writer: asyncio.StreamWriter, reply: bytes, seconds: float) -> None:

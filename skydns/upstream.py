@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from skydns import names
+from skydns import names, rrs
 from skydns.addresses import Server
 from skydns.cache import Bounds
 
@@ -45,6 +45,15 @@ class Upstream:
         tcp: begin with TCP.
         excepted: folded names that are not asked for, with all below.
         stub: queries carry the mark by which a loop is seen.
+        attempts: questions to servers for one of a client at most; 0: two for each server.
+        failover: rcodes after which the next server is asked.
+        next_rcodes, next_on_nodata: answers after which `following` is asked.
+        failfast: when all servers are down none is asked.
+        concurrent: questions under way; more are refused; 0: any number.
+        source: address to ask from; "": the system's choice.
+        expire: seconds a TCP or TLS connection is kept.
+        idle: connections kept to one server; 0: any number.
+        files: of CA, certificate and key for servers that speak TLS; "": the system's CAs, none.
         resolv_conf: without servers those of /etc/resolv.conf are asked.
         local_names: `localhost`, `invalid` and the like are answered here (RFC 6761, 6303).
     """
@@ -62,6 +71,23 @@ class Upstream:
     stub: bool = False
     local_names: bool = True
     resolv_conf: bool = True
+    attempts: int = 0
+    failover: frozenset[int] = frozenset((rrs.SERVFAIL, rrs.REFUSED))
+    next_rcodes: frozenset[int] = frozenset()
+    next_on_nodata: bool = False
+    following: Upstream | None = None
+    failfast: bool = False
+    concurrent: int = 0
+    source: str = ""
+    expire: float = 10.0
+    idle: int = 0
+    files: tuple[str, str, str] = ("", "", "")
+
+    def passes_on(self, found: bytes) -> bool:
+        """Say whether an answer makes the next `forward` be asked."""
+        rcode = found[3] & 0xF
+        empty = rcode == rrs.NOERROR and found[6:8] == b"\0\0"
+        return rcode in self.next_rcodes or (self.next_on_nodata and empty)
 
     def serves(self, host: str) -> bool:
         """Say whether a client's address lies in the networks we ask for."""
@@ -107,5 +133,15 @@ class Routes:
     @property
     def servers(self) -> frozenset[Server]:
         """All servers of all routes."""
-        every = (self.default, *self.by_zone.values())
-        return frozenset(server for upstream in every for server in upstream.servers)
+        return frozenset(server for upstream in self.every for server in upstream.servers)
+
+    @property
+    def every(self) -> tuple[Upstream, ...]:
+        """All routes, and those that follow them."""
+        found: list[Upstream] = []
+        for first in (self.default, *self.by_zone.values()):
+            each: Upstream | None = first
+            while each is not None:
+                found.append(each)
+                each = each.following
+        return tuple(found)

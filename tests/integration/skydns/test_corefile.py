@@ -33,6 +33,12 @@ skydns.test 10.0.0.0/24 {{
     }}
 }}
 . {{
+    rewrite name exact red.lan inline.lan
+    rewrite name exact blue.lan web.skydns.test
+    log red.lan "{{type}} of {{name}}: {{/log/class}}" {{
+        class success
+    }}
+    file {db} zone.lan
     hosts {hosts} {{
         reload 1s
         10.7.7.7 inline.lan
@@ -63,6 +69,8 @@ async def test_a_corefile(tmp_path):
         fields = {"metrics": metrics, "health": health, "ready": ready, "nobody": nobody}
         fields["hosts"] = tmp_path / "hosts"
         (tmp_path / "hosts").write_text("10.7.7.8 printer.lan\n")
+        fields["db"] = tmp_path / "db"
+        (tmp_path / "db").write_text("$TTL 9\n@ IN SOA a b 1 2 3 4 5\n@ IN NS a\nx IN A 10.7.7.9\n")
         text = FILE.format(endpoint=cluster.endpoints[0], **fields)
         file.write_text(text)
         process = await asyncio.create_subprocess_exec(
@@ -85,6 +93,11 @@ async def test_a_corefile(tmp_path):
                     found("A", timeout=0.3)
             assert program.rdata("inline.lan") == ("NOERROR", ["10.7.7.7"])
             assert program.rdata("printer.lan", tcp=True) == ("NOERROR", ["10.7.7.8"])
+            assert program.rdata("x.zone.lan") == ("NOERROR", ["10.7.7.9"])
+            for tcp in (False, True):
+                assert program.rdata("red.lan", tcp=tcp) == ("NOERROR", ["10.7.7.7"])
+                assert program.rdata("blue.lan", tcp=tcp) == ("NOERROR", ["10.0.0.1"])
+            await program.until(lambda: program.log.count('msg="A of red.lan.: success"') == 2)
             (tmp_path / "hosts").write_text("10.7.7.10 printer.lan\n")
             await program.until(lambda: program.rdata("printer.lan")[1] == ["10.7.7.10"])
             assert program.rdata("www.example.org")[0] == "SERVFAIL"

@@ -7,8 +7,8 @@ import pytest
 
 from fairlead.testing.etcd import free_ports
 from skydns import config
+from skydns.ahead import Ahead
 from skydns.compiled import Answers
-from skydns.hosts import Hosts
 from skydns.policy import Policy
 from skydns.settings import SETTINGS
 from skydns.state import Served
@@ -51,7 +51,7 @@ async def test_every_answer_is_the_originals(tmp_path):
     (tmp_path / "ours").write_text(block + "    etcd z.test\n}\n")
     given = config.configure(SETTINGS.parse((f"-conf={tmp_path}/ours",), {}))
     answers = Answers(Served(), Policy(given.policy.zones, rotate=False), lambda: 0.0)
-    Hosts(answers, lambda path, reason: pytest.fail(reason)).use(given.hosts)
+    Ahead(answers, lambda path, reason: pytest.fail(reason)).use(given.blocks)
     different = []
     async with peer("coredns", "-conf", f"{tmp_path}/theirs", port=port):
         for name in NAMES:

@@ -12,7 +12,7 @@ from fairlead.errors import ConfigErrors
 from skydns.acl import Action, Screen
 from skydns.seen import Seen
 
-from .test_corefile import configured
+from .corefile.test_translate import configured
 
 FILE = """
 example.test a.example.test {

@@ -8,12 +8,12 @@ import dns.rcode
 import pytest
 
 from fairlead.errors import ConfigErrors
+from skydns.ahead import Ahead
 from skydns.compiled import Answers, Ask
-from skydns.hosts import Hosts
 from skydns.policy import Policy
 from skydns.state import Served
 
-from .test_corefile import configured
+from .corefile.test_translate import configured
 
 FILE = """10.0.0.1 one.example.test One-Alias.example.test # a note
 10.0.0.2 one.example.test
@@ -36,8 +36,8 @@ def served(tmp_path):
         policy = Policy(frozenset((b"\1z\4test\0",)), rotate=False)
         answers = Answers(Served(), policy, lambda: 0.0)
         said = []
-        local = Hosts(answers, lambda *what: said.append(what))
-        local.use(configured(tmp_path, text).hosts)
+        local = Ahead(answers, lambda *what: said.append(what))
+        local.use(configured(tmp_path, text).blocks)
         return answers, local, said
 
     return made
@@ -123,8 +123,8 @@ def test_a_missing_file_is_said(served, tmp_path):
 
 def test_without_the_plugin_nobody_is_asked_before(served, tmp_path):
     answers, local, _ = served()
-    local.use(configured(tmp_path, "z.test {\n etcd\n}").hosts)
-    assert answers.before is None
+    local.use(configured(tmp_path, "z.test {\n etcd\n}").blocks)
+    assert answers.ahead is None
     assert ask(answers, "one.example.test")[0] == "REFUSED"
 
 

@@ -4,9 +4,11 @@
 import pytest
 
 from fairlead.errors import ConfigErrors
-from skydns import config, corefile, keys, names, translate
+from skydns import config, keys, names
 from skydns.addresses import Server
-from skydns.corefile import CorefileError
+from skydns.corefile.grammar import CorefileError, parse
+from skydns.corefile.translate import translate
+from skydns.logformat import COMBINED
 from skydns.policy import Apex
 from skydns.settings import SETTINGS
 
@@ -53,7 +55,7 @@ def test_the_typical_file_starts_unchanged(tmp_path):
     assert found.metrics.addresses == (("", 9153, "/metrics"),)
     assert found.policy.rotate
     assert found.log_every == 1
-    assert found.reload == 30.0
+    assert found.watched == ((f"{tmp_path}/Corefile", 30.0),)
     assert not found.policy.fallthrough  # no forward in that block: nothing to fall through to
 
 
@@ -126,16 +128,27 @@ def test_every_property_of_etcd(tmp_path):
     ("a.test {\n etcd\n}\na.test {\n etcd\n}", 'line 4: "a.test" is there twice'),
     ("a.test:53 {\n etcd\n}\nb.test:54 {\n etcd\n}", "several ports"),
     ("a.test {\n forward . 192.0.2.1\n}", "no block has the plugin etcd"),
-    ("a.test {\n etcd\n forward . dns.example\n}", 'forward: "dns.example" is neither'),
-    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  next NXDOMAIN\n }\n}", 'property "next"'),
+    ("a.test {\n etcd\n forward . no-such-host.invalid\n}", 'forward: "no-such-host.invalid"'),
+    ("a.test {\n etcd\n forward . https://192.0.2.1\n}", 'forward: "https://192.0.2.1" is neither'),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  doh_method GET\n }\n}", 'property "doh_method"'),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  next NONSENSE\n }\n}", '"NONSENSE" is no rcode'),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  failover NOERROR\n }\n}", "NOERROR is no failure"),
     ("a.test {\n etcd\n forward . 192.0.2.1 {\n  health_check 1s twice\n }\n}", '"twice" is not supported'),
-    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  max_idle_conns some\n }\n}", "max_idle_conns takes a number"),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  max_idle_conns some\n }\n}", "max_idle_conns takes a number from 0"),
     ("quic://a.test {\n etcd\n}", "scheme quic"),
     ("a.test {\n etcd\n import nothing\n}", 'import "nothing": no such'),
     ('a.test {\n chaos "x\n}', "line 2: a quoted string does not end"),
-    ("a.test {\n etcd\n bufsize 4096\n}", "bufsize: it is 1232"),
-    ("a.test {\n etcd\n bind eth0\n}", "names of interfaces"),
-    ("a.test {\n etcd\n cache {\n  disable success\n }\n}", 'cache: property "disable"'),
+    ("a.test {\n etcd\n bufsize 500\n}", "bufsize 500 is not within 512 and 4096"),
+    ("a.test {\n etcd\n bind no-such\n}", '"no-such" is no address and no interface'),
+    ("a.test {\n etcd\n cache {\n  disable success a.test\n }\n}", 'cache: property "disable"'),
+    ("a.test {\n etcd\n cache {\n  serve_stale 1h sometimes\n }\n}", '"sometimes" is neither immediate'),
+    ("a.test {\n etcd\n cache {\n  prefetch 1 1m 95%\n }\n}", '"95%" is not within'),
+    ("a.test {\n etcd\n log {\n  class good\n }\n}", '"good" is no class of replies'),
+    ("a.test {\n etcd\n loadbalance least\n}", "loadbalance [round_robin | weighted FILE]"),
+    ("a.test {\n etcd\n file nowhere.zone\n}", 'file: "nowhere.zone": [Errno 2]'),
+    ("a.test {\n etcd\n tls a b\n}", "in a tls:// or https:// block"),
+    ("tls://a.test {\n etcd\n tls a b c {\n  client_auth require\n }\n}", "proves nothing"),
+    ("tls://a.test {\n etcd\n tls a b {\n  client_auth require_and_verify\n }\n}", "needs a CA"),
     ("a.test {\n etcd {\n path /a\n }\n}\nb.test {\n etcd {\n path /b\n }\n}", "another block has another path-prefix"),
 ])  # fmt: skip
 def test_what_is_refused_names_line_and_plugin(tmp_path, text, said):
@@ -146,7 +159,7 @@ def test_what_is_refused_names_line_and_plugin(tmp_path, text, said):
 
 def test_grammar(tmp_path):
     (tmp_path / "more").write_text("errors # from a file\n")
-    blocks = corefile.parse(
+    blocks = parse(
         """
         (common) {
             log
@@ -170,17 +183,17 @@ def test_grammar(tmp_path):
     credentials, path = block.plugins[2].properties
     assert credentials.args == ("a user", 'p"w')
     assert path.args == ("/p/x",)
-    (bare,) = corefile.parse("a.test:1053\netcd\nlog\n", {}, tmp_path)
+    (bare,) = parse("a.test:1053\netcd\nlog\n", {}, tmp_path)
     assert (bare.zones, bare.port, len(bare.plugins)) == (("a.test",), 1053, 2)
 
 
 def test_imports_that_go_round_end(tmp_path):
     (tmp_path / "round").write_text("import round\n")
     with pytest.raises(CorefileError, match="ends somewhere"):
-        corefile.parse("a.test {\n import round\n}", {}, tmp_path)
+        parse("a.test {\n import round\n}", {}, tmp_path)
 
 
-def test_properties_of_forward_work_or_are_named(tmp_path):
+def test_properties_of_forward(tmp_path):
     found = configured(tmp_path, """
         . {
             etcd a.test
@@ -193,17 +206,100 @@ def test_properties_of_forward_work_or_are_named(tmp_path):
         }
         """)  # fmt: skip
     assert found.routes.default.probe == (2.0, False, names.from_text("probe.test"))
+    assert (found.routes.default.expire, found.routes.default.idle) == (10.0, 5)
+    assert not found.warnings
+
+
+def test_more_of_forward(tmp_path):
+    found = configured(tmp_path, """
+        . {
+            etcd a.test
+            forward . 192.0.2.1 localhost:5353 {
+                max_connect_attempts 3
+                max_concurrent 50
+                failover SERVFAIL 9
+                next NXDOMAIN
+                next_on_nodata
+                failfast_all_unhealthy_upstreams
+                source_address 192.0.2.9
+                tls /cert /key /ca
+            }
+            forward . 192.0.2.2
+            bufsize 1100
+            nsid Use The Force
+            chaos One Two Three
+            errors {
+                stacktrace
+                consolidate 5m ".* timeout$" warning
+            }
+            bind lo {
+                except ::1
+            }
+            reload 30s 15s
+        }
+        """)  # fmt: skip
+    route = found.routes.default
+    assert route.servers[0] == Server("192.0.2.1", 53)
+    assert {server.port for server in route.servers[1:]} == {5353}
+    assert {server.host for server in route.servers[1:]} <= {"127.0.0.1", "::1"}
+    assert (route.attempts, route.concurrent, route.failfast) == (3, 50, True)
+    assert route.failover == {2, 5, 9}
+    assert (route.next_rcodes, route.next_on_nodata) == ({3}, True)
+    assert route.files == ("/ca", "/cert", "/key")
+    assert route.source == "192.0.2.9"
+    assert route.following.servers == (Server("192.0.2.2", 53),)
+    assert route.following.following is None
+    assert found.policy.bufsize == 1100
+    assert found.policy.nsid == b"Use The Force"
+    assert (found.policy.version, found.policy.authors) == ("One", ("Two", "Three"))
+    assert found.address == ("127.0.0.1", 53)
+    assert [warning.partition("Corefile: ")[2].split(":")[0] for warning in found.warnings] == [
+        "line 20", "line 25",
+    ]  # fmt: skip
+
+
+def test_unknown_plugins_can_be_ignored(tmp_path):
+    text = "a.test {\n etcd\n kubernetes cluster.local\n}"
+    found = configured(tmp_path, text, "-ignore-unknown-plugins")
     assert [warning.partition(": ")[2] for warning in found.warnings] == [
-        "line 7: forward: expire has no effect: connections are not kept",
-        "line 8: forward: max_idle_conns has no effect: connections are not kept",
+        "line 3: kubernetes: not supported, as if it were not there"
     ]
+    assert ("dns://:53", "a.test.", "etcd") in found.plugins
+
+
+def test_log_names_formats_and_classes(tmp_path):
+    found = configured(tmp_path, """
+        a.test {
+            etcd
+            log b.a.test "{name} {combined}"
+            log . {
+                class denial error
+            }
+        }
+        """)  # fmt: skip
+    first, second = found.logged[names.from_text("a.test.")]
+    assert first.zones == frozenset(keys.zones("b.a.test"))
+    assert first.text == "{name} " + COMBINED
+    assert second.classes == {"denial", "error"}
+    assert found.log_every == 1
 
 
 def test_cache_and_stale():
-    (block,) = corefile.parse(
+    (block,) = parse(
         "a.test {\n etcd\n cache 60 {\n success 5000 600 10\n denial 100 20\n prefetch 5 1m 10%\n"
         " serve_stale 2h verify\n servfail 3s\n keepttl\n }\n}", {}, None,
     )  # fmt: skip
-    found = translate.translate((block,)).bounds
+    found = translate((block,)).bounds
     assert (found.positive, found.negative, found.least) == (600, 20, 10)
     assert (found.prefetch, found.stale, found.failure, found.keep_ttl) == (5, 7200, 3, True)
+    assert (found.gap, found.share, found.stale_first) == (60.0, 0.1, False)
+    (block,) = parse(
+        "a.test {\n etcd\n cache a.test {\n denial 100 20 7\n disable success\n"
+        " serve_stale 1h immediate 10s 30s\n prefetch 2 30s 20%\n }\n}", {}, None,
+    )  # fmt: skip
+    said = translate((block,))
+    found = said.bounds
+    assert (found.positive, found.least, found.least_negative) == (0, 5, 7)
+    assert (found.stale_first, found.stale_ttl, found.recheck) == (True, 10, 30.0)
+    assert (found.gap, found.share) == (30.0, 0.2)
+    assert said.idle == ["line 3: cache: its zones: there is one cache for all names"]

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In which order the addresses of an answer go out (specs/skydns.md §10.6). Pure but for chance.
+
+What `skydns.compiled` does by itself is the usual: they take turns. Here is the rest: another first
+one by chance, one by weights from a file, and networks that come before others. Only addresses of one
+RRset change places; aliases stay before what they lead to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skydns import names, rrs
+from skydns.addresses import Network
+from skydns.rrs import RR
+
+Weights = Mapping[bytes, Mapping[bytes, int]]
+"""By folded name and packed address."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted.
+
+    Attributes:
+        chance: shuffle, instead of taking turns.
+        preferred: networks whose addresses come first.
+        weights: names whose first address is drawn by weight.
+    """
+
+    chance: bool = False
+    preferred: tuple[Network, ...] = ()
+    weights: Weights = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.chance or self.preferred or self.weights)
+
+    def arranged(self, answers: tuple[RR, ...]) -> tuple[RR, ...]:
+        """Return an answer with the preferred addresses first among those of their owner."""
+        if not self.preferred:
+            return answers
+        found: list[RR] = []
+        at = 0
+        while at < len(answers):
+            end = at
+            while end < len(answers) and answers[end][:2] == answers[at][:2]:
+                end += 1
+            found += sorted(answers[at:end], key=self._later)
+            at = end
+        return tuple(found)
+
+    def _later(self, rr: RR) -> bool:
+        return rr.rtype not in {rrs.A, rrs.AAAA} or not self._prefers(rr.head)
+
+    def _prefers(self, packed: bytes) -> bool:
+        address = ipaddress.ip_address(packed)
+        return any(address in network for network in self.preferred)
+
+    def payload(
+        self, name: bytes, reply: bytes, start: int, step: int, count: int
+    ) -> Callable[[], bytes]:
+        """Return what makes a reply with its addresses in another order each time.
+
+        Args:
+            name: asked for, folded.
+            reply: octets, without the id.
+            start, step, count: where the equally long address records stand.
+        """
+        end = start + step * count
+        head, tail = reply[:start], reply[end:]
+        records = [reply[at : at + step] for at in range(start, end, step)]
+        size = 16 if int.from_bytes(records[0][-18:-16], "big") == 16 else 4
+        if (given := self.weights.get(name)) is not None:
+            return _weighted(head, records, tail, [given.get(each[-size:], 1) for each in records])
+        first = [each for each in records if self._prefers(each[-size:])] if self.preferred else []
+        rest = [each for each in records if each not in first]
+        one, other = (_shuffled, _shuffled) if self.chance else (_turned(), _turned())
+        return lambda: b"".join((head, *one(first), *other(rest), tail))
+
+
+def _weighted(
+    head: bytes, records: list[bytes], tail: bytes, weights: list[int]
+) -> Callable[[], bytes]:
+    def made() -> bytes:
+        (at,) = random.choices(range(len(records)), weights)  # noqa: S311
+        return b"".join((head, records[at], *records[:at], *records[at + 1 :], tail))
+
+    return made
+
+
+def _shuffled(records: list[bytes]) -> list[bytes]:
+    return random.sample(records, len(records))
+
+
+def _turned() -> Callable[[list[bytes]], list[bytes]]:
+    turns = 0
+
+    def turned(records: list[bytes]) -> list[bytes]:
+        nonlocal turns
+        turns += 1
+        at = turns % len(records) if records else 0
+        return records[at:] + records[:at]
+
+    return turned
+
+
+def _weigh(present: dict[bytes, int] | None, address: bytes, weight: int) -> None:
+    if present is None or not 1 <= weight <= 255:
+        raise ValueError("a name comes first, and weights are 1 to 255")
+    present[address] = weight
+
+
+def read_weights(path: str) -> Weights:
+    """Read a file of weights: a line with a name, then lines of an address and a weight (1 to 255).
+
+    Raises:
+        ValueError: it cannot be read; names the line.
+    """
+    found: dict[bytes, dict[bytes, int]] = {}
+    present: dict[bytes, int] | None = None
+    try:
+        lines: Sequence[str] = Path(path).read_text("utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f'cannot read "{path}": {error}') from error
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            if len(words) == 1:
+                present = found.setdefault(names.from_text(words[0]).lower(), {})
+                continue
+            address, weight = words
+            _weigh(present, ipaddress.ip_address(address).packed, int(weight))
+        except ValueError as error:
+            raise ValueError(f'"{path}", line {number}: {error}') from error
+    return found
