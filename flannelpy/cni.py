@@ -20,7 +20,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
@@ -179,9 +179,13 @@ class Plugin:
         environ: CNI_COMMAND, CNI_CONTAINERID, CNI_IFNAME, CNI_PATH and what else the delegate
             needs.
         config: as `read_config` gives it.
+        show: told what ADD delegates.
     """
 
-    def __init__(self, environ: Mapping[str, str], config: dict[str, Any]) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], config: dict[str, Any], show: Callable[[str], object]
+    ) -> None:
+        self._show = show
         self._environ = dict(environ)
         self._config = config
         container = environ.get("CNI_CONTAINERID", "")
@@ -208,7 +212,7 @@ class Plugin:
         config = delegate(self._config, read_host(text, file))
         made = json.dumps(config, sort_keys=True, separators=(",", ":"))
         self._save(made)
-        sys.stderr.write(f"{made}\n")
+        self._show(f"{made}\n")
         try:
             return self._run(config["type"], made)
         except CniError:
@@ -284,8 +288,13 @@ class Plugin:
             ) from None
 
 
-def run(environ: Mapping[str, str], stdin: str) -> bytes:
+def run(
+    environ: Mapping[str, str], stdin: str, *, show: Callable[[str], object] | None = None
+) -> bytes:
     """Carry out one call and return what goes to standard output.
+
+    Args:
+        show: told what ADD delegates; None: written to standard error, as the original does.
 
     Raises:
         CniError: for the runtime.
@@ -300,7 +309,7 @@ def run(environ: Mapping[str, str], stdin: str) -> bytes:
             f'CNI_COMMAND "{command}" is not ADD, DEL, CHECK or VERSION',
             "a container runtime calls this program; it is of no use by hand",
         )
-    plugin = Plugin(environ, read_config(stdin))
+    plugin = Plugin(environ, read_config(stdin), sys.stderr.write if show is None else show)
     if command == "ADD":
         return plugin.add()
     if command == "DEL":

@@ -23,6 +23,8 @@ from flannelpy import cni
 from flannelpy.cni import CniError
 
 DRIVER: Final = "flannel-netavark"
+STATE: Final = "/run/flannel/netavark"
+"""What is known of containers' interfaces; it goes with them when the host restarts."""
 CNI_PATH: Final = "/usr/lib/cni:/opt/cni/bin:/usr/libexec/cni"
 
 
@@ -61,6 +63,7 @@ def configuration(asked: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {"cniVersion": "1.0.0", "name": network["name"], "type": "flannel"}
     if "subnet_file" in options:
         made["subnetFile"] = options["subnet_file"]
+    made |= {"dataDir": STATE, "ipam": {"dataDir": f"{STATE}/addresses"}}
     made["delegate"] = {
         "bridge": network.get("network_interface") or "cni-flannel0",
         "isDefaultGateway": True,
@@ -105,8 +108,12 @@ def call(command: str, netns: str, asked: Mapping[str, Any]) -> dict[str, Any] |
     }
     # ports and addresses that cannot be had must not keep a container from being taken down
     wanted = asked if command == "setup" else {**asked, "port_mappings": [], "network_options": {}}
-    answer = cni.run(environ, json.dumps(configuration(wanted)))
+    answer = cni.run(environ, json.dumps(configuration(wanted)), show=_quiet)
     return status(json.loads(answer), interface) if command == "setup" else None
+
+
+def _quiet(_: str) -> None:
+    """Say nothing: podman shows its user all that we write to standard error."""
 
 
 def main() -> int:
