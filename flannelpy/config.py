@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -24,6 +25,7 @@ class Config:
         margin: seconds before its expiry to renew the lease.
         reacquire: get the subnet again when the lease is revoked; else end with status 0.
         wait: wait for a subnet when all are taken; else end with status 1.
+        bridge: the containers' bridge, kept with the subnet's gateway; "": none.
         firewall: which rules, in which flavour.
         rules_resync: seconds between looks at iptables' rules.
         healthz_port: 0: no health server.
@@ -47,6 +49,7 @@ class Config:
     resync: float
     set_forwarding: bool
     takeover_bridges: tuple[str, ...]
+    bridge: str
     healthz_ip: str
     healthz_port: int
 
@@ -83,6 +86,8 @@ def configure(values: Values) -> Config:
         faults.append(values.error(given, f"needs -{missing} beside it"))
     if values.text("etcd-password") and not values.text("etcd-username"):
         faults.append(values.error("etcd-password", "needs -etcd-username beside it"))
+    if not re.fullmatch(r"[^\s/:]{0,15}", values.text("bridge")):
+        faults.append(values.error("bridge", "not an interface's name"))
     for pattern, reason in _bad_patterns(values.many("iface-regex")):
         faults.append(values.error("iface-regex", f'"{pattern}": {reason}'))
     excluded = []
@@ -132,6 +137,7 @@ def configure(values: Values) -> Config:
         resync=values.seconds("resync"),
         set_forwarding=values.flag("set-forwarding"),
         takeover_bridges=values.many("takeover-bridge"),
+        bridge=values.text("bridge"),
         healthz_ip=values.text("healthz-ip"),
         healthz_port=port,
     )

@@ -16,6 +16,7 @@ from flannelpy import bridges, forwarding, health, identity, kernel, metrics, vi
 from flannelpy.blackhole import Blackholes
 from flannelpy.config import Config
 from flannelpy.firewall import host as firewall
+from flannelpy.gateway import Gateways
 from flannelpy.memory import Memory
 from flannelpy.node import Node
 from flannelpy.sources import Sources
@@ -37,7 +38,8 @@ async def serve(config: Config, runtime: Runtime) -> int:
             host, network, uplink, leases, memory.recall(), config.prefix, planning=runtime.planning
         )
         rules = ends.enter_context(await firewall.connect(config, network, runtime.log))
-        host.parts += (rules, Blackholes(host, network.ranges))
+        bridge = Gateways(host, config.bridge, network.ranges)
+        host.parts += (rules, Blackholes(host, network.ranges), bridge)
         tenure = Tenure(config, runtime, sources, memory)
         node = Node(config, runtime, host, rules, sources, here, await tenure.first(here))
         metrics.export(runtime, node, tenure)

@@ -26,6 +26,7 @@ class Interface:
 
     Attributes:
         link: the same as an overlay device; its tunnel is None when it is none we know.
+        kind: rtnetlink's word for a virtual one; "" for hardware.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Interface:
     up: bool
     mac: str
     link: Link
+    kind: str = ""
 
 
 class Kernel(Netlink):
@@ -90,7 +92,7 @@ class Kernel(Netlink):
             made = (maker.made(raw.name) for maker in self.makers)
             tunnel = next((it for it in made if it is not None), None)
         link = Link(raw.name, tunnel, raw.mtu, raw.mac, learning, raw.up)
-        return Interface(raw.name, raw.ifindex, raw.mtu, raw.up, raw.mac, link)
+        return Interface(raw.name, raw.ifindex, raw.mtu, raw.up, raw.mac, link, raw.kind)
 
     async def create(self, link: Link) -> None:
         """Create an overlay device, still down."""

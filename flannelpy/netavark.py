@@ -23,6 +23,7 @@ from flannelpy import cni
 from flannelpy.cni import CniError
 
 DRIVER: Final = "flannel-netavark"
+BRIDGE: Final = "cni-flannel0"
 STATE: Final = "/run/flannel/netavark"
 """What is known of containers' interfaces; it goes with them when the host restarts."""
 CNI_PATH: Final = "/usr/lib/cni:/opt/cni/bin:/usr/libexec/cni"
@@ -41,7 +42,7 @@ def create(network: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(network)
     made["ipam_options"] = {"driver": "none"}
     made["dns_enabled"] = False
-    made["network_interface"] = network.get("network_interface") or "cni-flannel0"
+    made["network_interface"] = network.get("network_interface") or BRIDGE
     return made
 
 
@@ -65,7 +66,7 @@ def configuration(asked: Mapping[str, Any]) -> dict[str, Any]:
         made["subnetFile"] = options["subnet_file"]
     made |= {"dataDir": STATE, "ipam": {"dataDir": f"{STATE}/addresses"}}
     made["delegate"] = {
-        "bridge": network.get("network_interface") or "cni-flannel0",
+        "bridge": network.get("network_interface") or BRIDGE,
         "isDefaultGateway": True,
         "hairpinMode": True,
         "ipMasq": False,

@@ -20,7 +20,7 @@ from dataclasses import replace
 from fairlead.errors import ActionError
 from fairlead.reconcile import Guard, Loop, Pass, Scope
 from fairlead.runtime import Runtime
-from flannelpy import apply, identity, observe, plan, subnet_env
+from flannelpy import apply, gateway, identity, observe, plan, subnet_env
 from flannelpy.allocate import same_subnet
 from flannelpy.backends import Backend, Host
 from flannelpy.blackhole import Blackhole
@@ -138,16 +138,16 @@ class Node:
         file = File(self._config.subnet_file, env.render())
         self.duplicates.clear()
         firewall = self._rulesets.firewall(self.host, self.backend.ports)
-        self.overlay = Overlay(
-            network, self.backend, subnets, (file, *self._blackholes()), firewall
-        )
+        self.overlay = Overlay(network, self.backend, subnets, (file, *self._extras()), firewall)
         for key in self._sources.leases:
             self._take_in(key, new=not told)
 
-    def _blackholes(self) -> Iterable[Object]:
+    def _extras(self) -> Iterable[Object]:
         own = self.held.subnets
         if self._config.blackhole:
             yield from (Blackhole(it) for it in (own.v4, own.v6) if it is not None)
+        if self._config.bridge:
+            yield gateway.wanted(self._config.bridge, own, self.backend.mtu)
 
     def _leases_told(self, touched: Iterable[bytes]) -> None:
         marks: set[Key] = set()

@@ -5,21 +5,23 @@
 
     podman info, netavark --version ─► Found ─► choose ─► Setup: files, commands ─► written, run
 
-Netavark's bridge driver always masquerades, so the other side would see the host's address: the
-way is a netavark driver of ours where netavark takes plugins (1.6), else CNI, which podman 5 has
-no more. `choose` and `plan` are pure.
+Netavark's bridge driver always masquerades, so the other side would see the host's address. The
+way is a netavark driver of ours where netavark takes plugins (1.6) and CNI's plugins are there
+to do its work; else a bridge that flanneld keeps and netavark only plugs containers into (1.14);
+else CNI, which podman 5 has no more. `choose` and `plan` are pure.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fairlead.errors import FairleadError
-from flannelpy.netavark import DRIVER
+from flannelpy.keys import Subnets
+from flannelpy.netavark import BRIDGE, DRIVER
 
 CONFLIST: Final = "/etc/cni/net.d/50-flannel.conflist"
 DROP_IN: Final = "/etc/containers/containers.conf.d/50-flannel.conf"
@@ -31,6 +33,7 @@ NETAVARK_DIRS: Final = (
     "/usr/lib/netavark",
 )
 _PLUGINS: Final = (1, 6, 0)  # the first netavark that takes them
+_UNMANAGED: Final = (1, 14, 0)  # the first that leaves a bridge and the rules to others
 
 
 class PodmanError(FairleadError):
@@ -51,8 +54,16 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """What flanneld wrote to the subnet file."""
+
+    subnets: Subnets
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """The way, "netavark" or "cni", and why."""
+    """The way, "netavark", "bridge" or "cni", and why."""
 
     way: str
     why: str
@@ -65,10 +76,12 @@ class Setup:
     Attributes:
         files: path → text.
         command: what is run then, unless the network is there.
+        advice: what else has to be so.
     """
 
     files: Mapping[str, str]
     command: tuple[str, ...] = ()
+    advice: str = ""
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -96,28 +109,47 @@ def choose(found: Found, way: str = "auto") -> Choice:
     Raises:
         PodmanError: there is none, or not the one asked for.
     """
-    plugins = found.netavark >= _PLUGINS
+    it, podman = _text(found.netavark) or "not installed", _text(found.podman)
     has_cni = bool(found.podman) and found.podman < (5,)
-    it = _text(found.netavark) or "not installed"
-    if way == "netavark" and not plugins:
-        raise PodmanError(f"netavark is {it}; it takes plugins from 1.6.0 on")
-    if way != "cni" and plugins:
-        return Choice("netavark", f"netavark {it} takes a driver plugin, and its own bridge would masquerade")  # fmt: skip
-    if not has_cni:
-        raise PodmanError(
-            f"podman {_text(found.podman)} has no CNI, and netavark is {it}: install netavark 1.6 or newer"
-        )
-    if not found.cni:
-        raise PodmanError("CNI's plugins are missing: apt-get install containernetworking-plugins")
-    return Choice("cni", f"podman {_text(found.podman)} has CNI; netavark {it} takes no plugin and its own bridge always masquerades")  # fmt: skip
+    lacks = {
+        "netavark": f"netavark is {it}; it takes plugins from 1.6.0 on" if found.netavark < _PLUGINS
+        else "" if found.cni else _NO_PLUGINS,
+        "bridge": f"netavark is {it}; it leaves bridges to others from 1.14.0 on" if found.netavark < _UNMANAGED
+        else "",
+        "cni": f"podman {podman} has no CNI" if not has_cni else "" if found.cni else _NO_PLUGINS,
+    }  # fmt: skip
+    why = {
+        "netavark": f"netavark {it} takes a driver plugin, and its own bridge would masquerade",
+        "bridge": f"netavark {it} plugs containers into a bridge that flanneld keeps; its own would masquerade",
+        "cni": f"podman {podman} has CNI; netavark {it} takes no plugin and its own bridge always masquerades",
+    }
+    if way != "auto" and lacks[way]:
+        raise PodmanError(lacks[way])
+    for each, reason in why.items():
+        if way == each or (way == "auto" and not lacks[each]):
+            return Choice(each, reason)
+    raise PodmanError("; ".join(lacks.values()) + ": install netavark 1.6 or newer")
 
 
-def plan(choice: Choice, found: Found, programs: str, name: str, subnet_file: str) -> Setup:
+_NO_PLUGINS: Final = "CNI's plugins are missing: apt-get install containernetworking-plugins"
+
+
+def plan(
+    choice: Choice, found: Found, programs: str, name: str, subnet_file: str, leased: Leased | None
+) -> Setup:
     """Return what sets up the network `name`.
 
     Args:
         programs: the directory in which this package's programs lie.
+        leased: what the subnet file says; None: flanneld has not run yet.
+
+    Raises:
+        PodmanError: the way needs the subnet, and there is none.
     """
+    if choice.way == "bridge":
+        if leased is None:
+            raise PodmanError(f"{subnet_file} is not there; start flanneld -bridge {BRIDGE} first")
+        return Setup({}, ("podman", "network", "create", *_unmanaged(leased), name), _KEEP)
     if choice.way == "netavark":
         text = _toml({"netavark_plugin_dirs": (programs, *NETAVARK_DIRS)})
         options = ("--opt", f"subnet_file={subnet_file}")
@@ -128,9 +160,23 @@ def plan(choice: Choice, found: Found, programs: str, name: str, subnet_file: st
     return Setup({DROP_IN: text, CONFLIST: conflist(name, subnet_file)})
 
 
+_KEEP: Final = f"flanneld has to run with -bridge {BRIDGE}"
+
+
+def _unmanaged(leased: Leased) -> Iterator[str]:
+    """Yield the options of a network on the bridge that flanneld keeps."""
+    yield from ("--driver", "bridge", "--interface-name", BRIDGE, "--disable-dns")
+    yield from ("--opt", "mode=unmanaged", "--opt", f"mtu={leased.mtu}")
+    if leased.subnets.v6 is not None:
+        yield "--ipv6"
+    for subnet in (leased.subnets.v4, leased.subnets.v6):
+        if subnet is not None:
+            yield from ("--subnet", str(subnet), "--gateway", str(subnet.network_address + 1))
+
+
 def conflist(name: str, subnet_file: str) -> str:
     """Return the network's CNI configuration; ports are published by CNI's own plugin."""
-    delegate = {"bridge": "cni-flannel0", "hairpinMode": True, "isDefaultGateway": True, "ipMasq": False}  # fmt: skip
+    delegate = {"bridge": BRIDGE, "hairpinMode": True, "isDefaultGateway": True, "ipMasq": False}  # fmt: skip
     plugins: list[dict[str, Any]] = [
         {"type": "flannel", "subnetFile": subnet_file, "delegate": delegate},
         {"type": "portmap", "capabilities": {"portMappings": True}},

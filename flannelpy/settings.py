@@ -124,6 +124,11 @@ OURS: Final = (
         ours=True,
     ),
     Setting(
+        "bridge",
+        help="Make a bridge of this name for containers; keep it with the subnet's first address and the overlay's MTU.",
+        ours=True,
+    ),
+    Setting(
         "takeover-bridge",
         Kind.COMMA,
         (),

@@ -44,7 +44,8 @@ class Kind(IntEnum):
     BLACKHOLE = 8
     RULES = 9
     COMMAND = 10  # the operator's, for a subnet (extension)
-    FILE = 11
+    BRIDGE = 11  # the containers' (-bridge)
+    FILE = 12
 
 
 class Key(NamedTuple):

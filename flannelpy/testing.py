@@ -280,7 +280,7 @@ class FakeKernel(Kernel):
                 raise KernelError(errno.EEXIST)
             tunnel = asked.vxlan._replace(port=asked.vxlan.port or 8472)
             asked = asked._replace(mtu=min(asked.mtu, self._most(tunnel)), vxlan=tunnel)
-        elif asked.kind not in ("ipip", "dummy", "veth"):
+        elif asked.kind not in ("ipip", "dummy", "veth", "bridge"):
             raise KernelError(errno.EOPNOTSUPP, "Unknown device type")
         made = _Device(asked._replace(ifindex=next(now.indexes), up=False))
         now.devices[made.raw.ifindex] = made

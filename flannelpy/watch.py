@@ -83,6 +83,8 @@ class Watch:
                         node.loop.dirty.mark_all()  # routes go with a device's last address
             elif reply.type in (rtnetlink.NEWROUTE, rtnetlink.DELROUTE):
                 self._underlay_changed.set()
+            elif self._config.bridge and reply.type in (rtnetlink.NEWADDR, rtnetlink.DELADDR):
+                marks.add(Key(Kind.BRIDGE, self._config.bridge))
         node.loop.dirty.mark(marks)
 
     def _link(self, reply: Reply, marks: set[Key]) -> None:
@@ -92,6 +94,8 @@ class Watch:
         if name == node.host.uplink.name:
             node.loop.dirty.mark_all()  # routes go with a link, without a word
             self._uplink_changed.set()
+        elif name == self._config.bridge:
+            marks.add(Key(Kind.BRIDGE, name))
         elif name in node.overlay.territory.devices:
             wanted = node.overlay.wanted(Key(Kind.LINK, name))
             if (

@@ -13,7 +13,7 @@ def podman() -> None:
 
 @podman.command()
 @click.option("--name", default="flannel", show_default=True, help="The network's name.")
-@click.option("--way", type=click.Choice(["auto", "netavark", "cni"]), default="auto", show_default=True)  # fmt: skip
+@click.option("--way", type=click.Choice(["auto", "netavark", "bridge", "cni"]), default="auto", show_default=True)  # fmt: skip
 @click.option("--subnet-file", default="/run/flannel/subnet.env", show_default=True)
 @click.option("--dry-run", is_flag=True, help="Show what would be written and run.")
 def setup(name: str, way: str, subnet_file: str, dry_run: bool) -> None:

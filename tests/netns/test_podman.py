@@ -107,15 +107,16 @@ async def all_is_well(one, other):
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("way", ["cni", "netavark"])
+@pytest.mark.parametrize("way", ["cni", "netavark", "bridge"])
 async def test_containers_of_two_hosts_reach_one_another_and_still_do_after_restarts(way):
     program = shutil.which("podman", path=PEERS) if way != "cni" else "podman"
     if program is None:
         pytest.skip("there is no podman 5 with its netavark in FAIRLEAD_PEERS")
+    flags = ("-ip-masq", "-set-forwarding", *(("-bridge=cni-flannel0",) if way == "bridge" else ()))
     private = (*PRIVATE, "/etc/cni", "/etc/containers")
     async with overlay("a", "b", config=VXLAN, private=private) as it:
         for name in "ab":
-            await it.start(name, "-ip-masq")
+            await it.start(name, *flags)
             await it.subnet(name)
             await one_kind_of_cgroups(it.site[name])
             if way != "cni":
@@ -141,7 +142,7 @@ async def test_containers_of_two_hosts_reach_one_another_and_still_do_after_rest
             await all_is_well(one, other)
             # flanneld
             await it.daemons["a"].stop()
-            await it.start("a", "-ip-masq")
+            await it.start("a", *flags)
             await all_is_well(one, other)
             # the host: no process, no device, no /run is left
             await one("kill", "web")
@@ -152,7 +153,7 @@ async def test_containers_of_two_hosts_reach_one_another_and_still_do_after_rest
             await it.site["a"].run(
                 "sh", "-c", "umount -l /run; mount -n -t tmpfs -o mode=0755 none /run"
             )
-            await it.start("a", "-ip-masq")
+            await it.start("a", *flags)
             await it.subnet("a")
             await one("start", "web")
             await all_is_well(one, other)

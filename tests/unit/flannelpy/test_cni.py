@@ -127,7 +127,7 @@ def test_a_bad_configuration_has_the_specifications_code(text: str, code: int) -
 @pytest.mark.parametrize("container", ["", "../x", "a/b", ".hidden", "a\n"])
 def test_a_container_id_cannot_name_another_folder(container: str) -> None:
     with pytest.raises(CniError, match="CNI_CONTAINERID"):
-        cni.Plugin({"CNI_CONTAINERID": container, "CNI_IFNAME": "eth0"}, {"name": "n"})
+        cni.Plugin({"CNI_CONTAINERID": container, "CNI_IFNAME": "eth0"}, {"name": "n"}, print)
 
 
 def test_version_tells_what_we_speak() -> None:

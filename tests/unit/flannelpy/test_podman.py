@@ -8,21 +8,20 @@ import pytest
 
 from flannelpy import netavark
 from flannelpy.cni import CniError
-from flannelpy.podman import Found, PodmanError, choose, plan, read_info
+from flannelpy.keys import parse_lease
+from flannelpy.podman import Found, Leased, PodmanError, choose, plan, read_info
 
 DEBIAN_12 = read_info(
     {"host": {"networkBackend": "netavark"}, "version": {"Version": "4.3.1"}},
     "netavark 1.4.0",
     "/usr/lib/cni",
 )
-NEWER = read_info(
-    {
-        "host": {"networkBackendInfo": {"backend": "netavark", "version": "netavark 1.14.1"}},
-        "version": {"Version": "5.5.2"},
-    },
-    "",
-    "",
-)
+FIVE = {
+    "host": {"networkBackendInfo": {"backend": "netavark", "version": "netavark 1.14.1"}},
+    "version": {"Version": "5.5.2"},
+}
+NEWER = read_info(FIVE, "", "/usr/lib/cni")
+BARE = read_info(FIVE, "", "")
 
 
 def test_debian_12_has_cni_and_the_reason_is_told() -> None:
@@ -30,7 +29,7 @@ def test_debian_12_has_cni_and_the_reason_is_told() -> None:
     choice = choose(DEBIAN_12)
     assert choice.way == "cni"
     assert "1.4.0 takes no plugin" in choice.why
-    made = plan(choice, DEBIAN_12, "/opt/fairlead/bin", "flannel", "/run/flannel/subnet.env")
+    made = plan(choice, DEBIAN_12, "/opt/fairlead/bin", "flannel", "/run/flannel/subnet.env", None)
     conflist = json.loads(made.files["/etc/cni/net.d/50-flannel.conflist"])
     assert conflist["plugins"][0]["delegate"]["ipMasq"] is False
     drop_in = made.files["/etc/containers/containers.conf.d/50-flannel.conf"]
@@ -42,9 +41,24 @@ def test_debian_12_has_cni_and_the_reason_is_told() -> None:
 def test_a_newer_netavark_gets_our_driver() -> None:
     choice = choose(NEWER)
     assert choice.way == "netavark"
-    made = plan(choice, NEWER, "/opt/fairlead/bin", "blue", "/run/flannel/blue.env")
+    made = plan(choice, NEWER, "/opt/fairlead/bin", "blue", "/run/flannel/blue.env", None)
     assert made.command[:5] == ("podman", "network", "create", "--driver", "flannel-netavark")
     assert "netavark_plugin_dirs" in made.files["/etc/containers/containers.conf.d/50-flannel.conf"]
+
+
+def test_without_cnis_plugins_flanneld_keeps_the_bridge() -> None:
+    choice = choose(BARE)
+    assert choice.way == "bridge"
+    leased = Leased(parse_lease(b"10.5.7.0-24&fd00:5:0:7::-64"), 1430)
+    made = plan(choice, BARE, "/opt/fairlead/bin", "flannel", "/run/flannel/subnet.env", leased)
+    assert " ".join(made.command) == (
+        "podman network create --driver bridge --interface-name cni-flannel0 --disable-dns "
+        "--opt mode=unmanaged --opt mtu=1430 --ipv6 --subnet 10.5.7.0/24 --gateway 10.5.7.1 "
+        "--subnet fd00:5:0:7::/64 --gateway fd00:5:0:7::1 flannel"
+    )
+    assert "flanneld has to run with -bridge cni-flannel0" in made.advice
+    with pytest.raises(PodmanError, match="start flanneld -bridge"):
+        plan(choice, BARE, "/opt/fairlead/bin", "flannel", "/run/flannel/subnet.env", None)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +66,8 @@ def test_a_newer_netavark_gets_our_driver() -> None:
     [
         (Found((5, 0, 0), (1, 5, 0)), "auto", "no CNI"),
         (Found((4, 3, 1), (1, 4, 0)), "auto", "containernetworking-plugins"),
+        (Found((5, 0, 0), (1, 10, 0)), "netavark", "containernetworking-plugins"),
+        (Found((5, 0, 0), (1, 10, 0)), "bridge", "from 1.14.0 on"),
         (DEBIAN_12, "netavark", "from 1.6.0 on"),
         (NEWER, "cni", "has no CNI"),
     ],
