@@ -22,24 +22,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import socket
-import struct
 import sys
 from array import array
 from itertools import accumulate
 from typing import Any, Final
 
-PLACES: Final = 64
-HEAD: Final = 128  # octets; no query for an existing name of ours is longer
-QUERY: Final = 4096
-"""Octets read of a query; larger ones arrive cut and get FORMERR."""
+from skydns.places import CONTROL, HEAD, PLACES, QUERY, SENDER, Places, by_count
+
 REPLY: Final = 4096
 OFFSETS: Final = range(0, PLACES * HEAD, HEAD)
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"  # IPv4 on a socket of IPv6
-_SENDER: Final = 28  # sockaddr_in6, the longer one
-_CONTROL: Final = 64
 _REST: Final = QUERY - HEAD
-_PKTINFO: Final = getattr(socket, "IP_PKTINFO", 8)  # Python 3.11 has no name for it
 
 
 class _Vector(ctypes.Structure):
@@ -62,7 +55,7 @@ class _Message(ctypes.Structure):
     )
 
 
-_SIZES: Final = struct.Struct("56xI4x" * PLACES)
+_SIZES: Final = by_count("56xI4x")
 
 
 def _found() -> Any:
@@ -80,30 +73,21 @@ def _found() -> Any:
 LIBRARY: Final = _found()
 
 
-class Batch:
-    """The places of one socket.
-
-    Args:
-        wildcard: the socket tells to which of our addresses a datagram came (IP_PKTINFO).
+class Batch(Places):
+    """The places of one socket, and the calls.
 
     Attributes:
-        heads: the first octets of what came last, HEAD octets a place.
-        senders: where from, as the kernel wrote it; `size_of_sender` octets a place count.
         unsent: replies the kernel refused.
     """
 
     def __init__(self, sock: socket.socket, *, wildcard: bool) -> None:
+        super().__init__(sock, wildcard=wildcard)
         self.unsent = 0
-        self._sock = sock
         self._fd = sock.fileno()
-        self._v4 = sock.family == socket.AF_INET
-        self._wildcard = wildcard
-        self.size_of_sender = 16 if self._v4 else _SENDER
-        parts = {
-            "senders": PLACES * _SENDER, "controls": PLACES * _CONTROL, "heads": PLACES * HEAD,
-            "rests": PLACES * _REST, "out": PLACES * REPLY,
+        self._memory = {
+            "senders": self.senders, "controls": self.controls, "heads": bytearray(PLACES * HEAD),
+            "rests": bytearray(PLACES * _REST), "out": bytearray(PLACES * REPLY),
         }  # fmt: skip
-        self._memory = {name: bytearray(size) for name, size in parts.items()}
         self._held = {
             name: (ctypes.c_char * len(part)).from_buffer(part)
             for name, part in self._memory.items()
@@ -116,6 +100,7 @@ class Batch:
         self._lay_out()
         self._in_octets = memoryview(self._in).cast("B")
         self._fresh = bytes(self._in_octets)
+        self._used = 0  # places of the last batch
         self._vectors = memoryview(self._out_vectors).cast("B").cast("Q")
         self._heads_view = memoryview(self._memory["heads"])
         self._in_at = ctypes.addressof(self._in)
@@ -124,7 +109,7 @@ class Batch:
     def _lay_out(self) -> None:
         """Fill in what stays."""
         at = self._at
-        control_size = (32 if self._v4 else 40) if self._wildcard else 0
+        control_size = (32 if self.v4 else 40) if self.wildcard else 0
         for place in range(PLACES):
             first, second = self._in_vectors[2 * place], self._in_vectors[2 * place + 1]
             first.base, first.size = at["heads"] + place * HEAD, HEAD
@@ -133,21 +118,23 @@ class Batch:
             number.base, number.size = at["heads"] + place * HEAD, 2
             for messages, vectors in ((self._in, self._in_vectors), (self._out, self._out_vectors)):
                 message = messages[place]
-                message.name = at["senders"] + place * _SENDER
+                message.name = at["senders"] + place * SENDER
                 message.name_size = self.size_of_sender
                 message.vectors = ctypes.addressof(vectors) + 2 * place * ctypes.sizeof(_Vector)
                 message.vector_count = 2
                 if control_size:
-                    message.control = at["controls"] + place * _CONTROL
+                    message.control = at["controls"] + place * CONTROL
                     message.control_size = control_size
 
     def receive(self) -> tuple[bytes, tuple[int, ...]]:
         """Return the heads of what is queued, and how long each query is; no sizes when nothing is."""
-        self._in_octets[:] = self._fresh
-        count = LIBRARY.recvmmsg(self._fd, self._in_at, PLACES, 0, None)
-        if count <= 0:
+        if self.wildcard:  # the kernel writes there how much control data it gave
+            used = self._used * 64
+            self._in_octets[:used] = self._fresh[:used]
+        count = self._used = max(LIBRARY.recvmmsg(self._fd, self._in_at, PLACES, 0, None), 0)
+        if not count:
             return b"", ()
-        return bytes(self._heads_view[: count * HEAD]), _SIZES.unpack(self._in_octets)[:count]
+        return bytes(self._heads_view[: count * HEAD]), _SIZES[count].unpack_from(self._in_octets)
 
     def whole(self, place: int, size: int) -> bytes:
         """Return a query that is longer than HEAD."""
@@ -166,7 +153,7 @@ class Batch:
         count = len(replies)
         self._vectors[2 : 4 * count : 4] = memoryview(starts)
         self._vectors[3 : 4 * count : 4] = memoryview(sizes)
-        if self._wildcard:
+        if self.wildcard:
             self._go_back()
         begin = 0
         while b"" in replies[begin:]:
@@ -189,36 +176,7 @@ class Batch:
 
     def _go_back(self) -> None:
         """Have replies leave from the address asked, by whatever interface leads there."""
-        if self._v4:  # struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
-            controls = self._memory["controls"]
+        if self.v4:  # struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
+            controls = self.controls
             for octet in range(16, 20):
-                controls[octet::_CONTROL] = bytes(PLACES)
-
-    def address(self, place: int) -> bytes:
-        """Return a sender's address, 4 or 16 octets."""
-        start = place * _SENDER + (4 if self._v4 else 8)
-        found = bytes(self._memory["senders"][start : start + (4 if self._v4 else 16)])
-        return found[12:] if found[:12] == _MAPPED else found
-
-    def port(self, place: int) -> int:
-        """Return a sender's port."""
-        start = place * _SENDER + 2
-        return int.from_bytes(self._memory["senders"][start : start + 2], "big")
-
-    def sender(self, place: int) -> Any:
-        """Return where a query came from as Python's sockets say it, and the way back."""
-        start = place * _SENDER
-        raw = bytes(self._memory["senders"][start : start + self.size_of_sender])
-        port = int.from_bytes(raw[2:4], "big")
-        if self._v4:
-            peer: tuple[Any, ...] = (socket.inet_ntop(socket.AF_INET, raw[4:8]), port)
-        else:
-            scope = int.from_bytes(raw[24:28], sys.byteorder)
-            peer = (socket.inet_ntop(socket.AF_INET6, raw[8:24]), port, 0, scope)
-        if not self._wildcard:
-            return peer
-        start = place * _CONTROL
-        control = bytes(self._memory["controls"][start : start + _CONTROL])
-        if self._v4:
-            return peer, [(socket.IPPROTO_IP, _PKTINFO, b"\0\0\0\0" + control[20:24] + b"\0\0\0\0")]
-        return peer, [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, control[16:36])]
+                controls[octet::CONTROL] = bytes(PLACES)

@@ -5,9 +5,9 @@ Theory of operation
 -------------------
 Four look-ups, each for what the one before missed, all keyed by the query's octets without its id::
 
-    ready   query octets ────────────────► reply octets        the hot loop looks here itself
-    folded  the same with a lower-case name                    0x20 and careless clients
-    near    the octets without the first label ► NXDOMAIN      floods of names that do not exist
+    ready   query octets ────────────────► reply octets        the hot loop looks here itself,
+            the same with a lower-case name                    for 0x20 and careless clients too
+    near    the octets without the first label ► NXDOMAIN      and here: floods of missing names
     kept    (name, type, class) ─► Body ─► finish              other flags, EDNS, options
             answer() ─► encode ─► Body                         the first time
 
@@ -37,7 +37,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from skydns import keys, message, names, rrs
@@ -59,7 +59,8 @@ MOST_KEPT: Final = 400_000  # entries in `ready`; 0.4 KiB each
 MOST_BRIEF: Final = 4096  # entries of answers that read only their own name
 MOST_SHAPES: Final = 64  # a changed name costs a look-up for each
 MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
-MOST_NEAR: Final = 100_000  # NXDOMAIN templates
+MOST_NEAR: Final = 10_000  # NXDOMAIN templates; 1.3 KiB each
+NAME: Final = 10  # where the question's name begins in a query without its id
 STAR: Final = frozenset(keys.WILDCARDS)
 
 
@@ -105,7 +106,7 @@ class Entry:
         self.nears: tuple[bytes, ...] = ()
 
 
-class _Turning:
+class Turning:
     """A reply whose addresses take turns in being first."""
 
     __slots__ = ("at", "head", "ring", "size", "step", "tail")
@@ -119,6 +120,7 @@ class _Turning:
         self.ring = payload[start : start + self.size] * 2
 
     def __call__(self) -> bytes:
+        """Return the reply with the next address first."""
         at = self.at + self.step
         if at >= self.size:
             at = 0
@@ -126,7 +128,7 @@ class _Turning:
         return self.head + self.ring[at : at + self.size] + self.tail
 
 
-class _Negative:
+class Negative:
     """A negative reply around its zone's present serial."""
 
     __slots__ = ("head", "serial", "tail")
@@ -137,20 +139,40 @@ class _Negative:
         self.tail = payload[at + 4 :]
 
     def __call__(self) -> bytes:
+        """Return the reply with the serial of now."""
         return self.head + self.serial[0] + self.tail
 
 
-@dataclass(slots=True)
-class _Near:
-    """NXDOMAIN for any label that `children` does not hold."""
+class Near:
+    """NXDOMAIN for any label that `children` does not hold.
 
-    children: Mapping[bytes, object]
-    flags: bytes
-    rest: int
-    head: bytes
-    serial: list[bytes]
-    tail: bytes
-    cell: Cell
+    Attributes:
+        stop: where the question ends, from the query's end (None: there): a slice's bound.
+        after: what follows the question, around the serial `seen`.
+    """
+
+    __slots__ = ("after", "cell", "children", "flags", "head", "seen", "serial", "stop", "tail")
+
+    def __init__(
+        self,
+        children: Mapping[bytes, object],
+        reply: tuple[bytes, bytes, bytes],
+        stop: int | None,
+        serial: list[bytes],
+        cell: Cell,
+    ) -> None:
+        self.children = children
+        self.flags, self.head, self.tail = reply
+        self.stop = stop
+        self.serial = serial
+        self.cell = cell
+        self.renew()
+
+    def renew(self) -> bytes:
+        """Return `after` with the zone's present serial."""
+        self.seen = self.serial[0]
+        self.after = self.head + self.seen + self.tail
+        return self.after
 
 
 class Answers:
@@ -171,8 +193,8 @@ class Answers:
         self.ahead: Ahead | None = None
         self.now = clock
         self._clock = clock
-        self.ready: dict[bytes, tuple[Payload, Cell]] = {}
-        self.near: dict[bytes, _Near] = {}
+        self.ready: dict[bytes, tuple[Payload, Cell, int]] = {}  # and where the key's name ends
+        self.near: dict[bytes, Near] = {}
         self._watching: dict[bytes, Entry] = {}  # for each template what drops it
         self._kept: dict[tuple[bytes, int, int], Entry] = {}
         self._brief: dict[tuple[bytes, int, int], Entry] = {}
@@ -186,10 +208,39 @@ class Answers:
 
     # ── queries
 
+    def quick(self, data: bytes) -> bytes | None:
+        """Return the reply to a query as far as it is ready, None when it has to be made.
+
+        The hot loops have this written out again, to save the call: octets without the id.
+        """
+        key = data[2:]
+        if (hit := self.ready.get(key)) is not None:
+            payload, cell, _ = hit
+            cell[0] += 1
+            return data[:2] + (payload if isinstance(payload, bytes) else payload())
+        if len(key) <= NAME:
+            return None
+        folded = key.lower()
+        if folded != key:
+            hit = self.ready.get(folded)
+            if hit is not None:
+                payload, cell, end = hit
+                if folded[end:] == key[end:]:  # type 65 is no letter
+                    cell[0] += 1
+                    octets = payload if isinstance(payload, bytes) else payload()
+                    return data[:2] + octets[:NAME] + key[NAME:end] + octets[end:]
+            end = key.find(b"\0", NAME)
+            folded = folded[:end] + key[end:]
+        at = NAME + 1 + key[NAME]
+        near = self.near.get(folded[: NAME + 1] + folded[at:])
+        if near is None or (label := folded[NAME + 1 : at]) in near.children or label in STAR:
+            return None
+        near.cell[0] += 1
+        after = near.after if near.seen is near.serial[0] else near.renew()
+        return b"".join((data[:2], near.flags, key[NAME : near.stop], after))
+
     def reply(self, data: bytes, *, udp: bool = True) -> bytes | Ask | None:
-        """Return the reply to a query that `ready` does not hold; None: drop it."""
-        if udp and len(data) > message.HEADER and (quick := self._folded(data)) is not None:
-            return quick
+        """Return the reply to a query that `quick` has none for; None: drop it."""
         begun = self._clock()
         query = message.parse(data)
         if not isinstance(query, Query):
@@ -202,41 +253,6 @@ class Answers:
         """Return the octets of a reply made elsewhere (by the name servers' help)."""
         body, _ = self._encoded(query.name, reply, query)
         return self._finish(body, query, udp)
-
-    def _folded(self, data: bytes) -> bytes | None:
-        """Answer a query whose name has upper-case letters from its lower-case twin."""
-        end = data.find(b"\0", message.HEADER)
-        name = data[message.HEADER : end]
-        folded = name.lower()
-        if end < 0 or folded == name:
-            return None
-        hit = self.ready.get(data[2 : message.HEADER] + folded + data[end:])
-        if hit is None:
-            return None
-        payload, cell = hit
-        cell[0] += 1
-        if not isinstance(payload, bytes):
-            payload = payload()
-        return b"".join((data[:2], payload[:10], data[12 : end + 5], payload[end + 3 :]))
-
-    def nearby(self, data: bytes) -> bytes | None:
-        """Answer NXDOMAIN for a name directly below one whose children are known, else None.
-
-        Asked between `ready` and `reply`: what a flood of missing names costs is this function.
-        """
-        if len(data) <= message.HEADER:
-            return None
-        start = 13 + data[12]
-        near = self.near.get(data[2:13] + data[start:])
-        if near is None:
-            return None
-        label = data[13:start].lower()
-        if label in near.children or label in STAR:
-            return None
-        near.cell[0] += 1
-        return b"".join((
-            data[:2], near.flags, data[12 : len(data) - near.rest], near.head, near.serial[0], near.tail,
-        ))  # fmt: skip
 
     def _careful(self, data: bytes, query: Query, udp: bool, begun: float) -> bytes | Ask:
         """Answer a parsed query, which came at `begun`, from what is kept, or make the answer."""
@@ -344,41 +360,45 @@ class Answers:
         else:
             self._readers[name] = {present, entry}
 
-    def _ready(self, data: bytes, query: Query, entry: Entry, reply: bytes, cell: Cell) -> None:
-        """Keep a reply under its query's octets, where every later one is found by one look-up."""
-        if query.question[:-4] != query.name:
-            return  # only lower case is kept; the others are found through it
-        if entry.body.rcode == rrs.NXDOMAIN and self._remember_near(
-            data, query, entry, reply, cell
-        ):
+    def _ready(self, query_octets: bytes, query: Query, entry: Entry, reply: bytes, cell: Cell) -> None:  # fmt: skip
+        """Keep a reply under its query's octets, where every later one is found by one look-up.
+
+        Kept with the name in lower case, whatever case it came in. A query with the reserved bit
+        set is not kept: it would make an octet of the header look like a letter.
+        """
+        if query_octets[3] & 0x40:
+            return
+        name_end = NAME + len(query.name)
+        key = query_octets[2:12] + query.name + query_octets[2 + name_end :]
+        octets = reply[2:12] + query.name + reply[2 + name_end :]
+        if entry.body.rcode == rrs.NXDOMAIN and self._remember_near(key, query, entry, octets, cell):  # fmt: skip
             return
         if len(self.ready) >= MOST_KEPT:
             self.clear()
             return
-        payload: Payload = reply[2:]
         body = entry.body
-        records = 10 + len(query.question)
-        complete = int.from_bytes(reply[6:8], "big") == body.answers
+        records = name_end + 4
+        complete = int.from_bytes(octets[4:6], "big") == body.answers
+        payload: Payload = octets
         if body.turn is not None and self.policy.rotate and complete:
             start, step = body.turn
-            payload = _Turning(reply[2:], records + start, step, body.turns)
+            payload = Turning(octets, records + start, step, body.turns)
             if self.policy.order:
                 payload = self.policy.order.payload(
-                    query.name, reply[2:], records + start, step, body.turns
+                    query.name, octets, records + start, step, body.turns
                 )
-        elif body.serial and reply[8:10] == b"\0\x01":
-            payload = _Negative(reply[2:], records + body.serial, self._serial(entry.zone))
-        key = data[2:]
-        self.ready[key] = (payload, cell)
+        elif body.serial and octets[6:8] == b"\0\x01":
+            payload = Negative(octets, records + body.serial, self._serial(entry.zone))
+        self.ready[key] = (payload, cell, name_end - 1)
         if entry.key in self._brief:
-            shape = (key[:10], key[10 + len(query.name) :])
+            shape = (key[:NAME], key[name_end:])
             if shape in self._shapes or len(self._shapes) < MOST_SHAPES:
                 self._shapes[shape] = None
                 return
         entry.readies += (key,)
 
     def _remember_near(
-        self, data: bytes, query: Query, entry: Entry, reply: bytes, cell: Cell
+        self, key: bytes, query: Query, entry: Entry, payload: bytes, cell: Cell
     ) -> bool:
         """Make the template for the brothers of a name that does not exist, if it has any."""
         above = names.parent(query.name)
@@ -400,12 +420,12 @@ class Answers:
             return False
         if len(self.near) >= MOST_NEAR:
             self._drop(next(iter(self._watching.values())))
-        end = message.HEADER + len(query.question)
-        key = data[2:13] + data[13 + data[12] :]
+        size, end = len(key), NAME + len(query.question)
         at = end + entry.body.serial
-        self.near[key] = _Near(
-            (node.children if node else None) or {}, reply[2:12], len(data) - end,
-            reply[end:at], self._serial(entry.zone), reply[at + 4 :], cell,
+        key = key[: NAME + 1] + key[NAME + 1 + key[NAME] :]
+        self.near[key] = Near(
+            (node.children if node else None) or {}, (payload[:NAME], payload[end:at], payload[at + 4 :]),
+            end - size or None, self._serial(entry.zone), cell,
         )  # fmt: skip
         # the template depends on the parent, which this entry did not read: one that does
         watcher = Entry(

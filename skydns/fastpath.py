@@ -13,12 +13,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, Final
 
-from skydns.batch import HEAD, LIBRARY, OFFSETS, PLACES, QUERY, Batch
+from skydns.batch import LIBRARY, OFFSETS, Batch
 from skydns.compiled import STAR, Answers, Ask
 from skydns.limit import Limiter
+from skydns.places import HEAD, PLACES, QUERY
+from skydns.querylog import QueryLog
 
 BATCH: Final = 256
 """Datagrams taken in one turn at most."""
@@ -41,8 +43,12 @@ class Loop:
         sock: bound, non-blocking.
         forward: called with what cannot be answered at once.
         limiter: what is sent to whom, and how much; None: all.
+        log: gets the replies that are due; None: none are written.
         wildcard: the socket is bound to every address, so that a reply must be told to leave from
             the address the query came to (a host with several would else answer from another).
+
+    Attributes:
+        drain: to be called when the socket is readable.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Loop:
         answers: Answers,
         forward: Started,
         limiter: Limiter | None = None,
+        log: QueryLog | None = None,
         *,
         wildcard: bool = False,
     ) -> None:
@@ -58,6 +65,7 @@ class Loop:
         self.answers = answers
         self.forward = forward
         self.limiter = limiter
+        self.log = log
         self._unsent = 0
         self.wildcard = wildcard
         if wildcard:
@@ -79,11 +87,12 @@ class Loop:
 
         One function, with what could be three: a call costs 60 ns, a reply 400 beside the kernel.
         """
-        batch, answers, limiter = self.batch, self.answers, self.limiter
+        batch, answers, limiter, log = self.batch, self.answers, self.limiter, self.log
         ready, near_to = answers.ready.get, answers.near.get
         until = monotonic() + TURN
         for _ in range(0, BATCH, PLACES):
             heads, sizes = batch.receive()
+            begun = perf_counter() if log is not None else 0.0
             replies: list[bytes] = []
             append = replies.append
             for start, size in zip(OFFSETS, sizes, strict=False):
@@ -95,41 +104,61 @@ class Loop:
                 key = heads[start + 2 : end]
                 hit = ready(key)
                 if hit is not None:
-                    payload, cell = hit
+                    payload, cell, _ = hit
                     cell[0] += 1
                     # isinstance costs 30 ns
                     append(payload if payload.__class__ is bytes else payload())  # type: ignore[operator]
                     continue
-                rest = start + 13 + heads[start + 12]
-                near = near_to(key[:11] + heads[rest:end])
-                if near is not None:
-                    label = heads[start + 13 : rest].lower()
-                    if label not in near.children and label not in STAR:
-                        near.cell[0] += 1
-                        append(b"".join((near.flags, heads[start + 12 : end - near.rest], near.head, near.serial[0], near.tail)))  # fmt: skip
-                        continue
-                # a name with upper-case letters is answered from its lower-case twin
-                name_end = key.find(0, 10)
-                name = key[10:name_end]
-                folded = name.lower()
-                if folded != name:
-                    hit = ready(key[:10] + folded + key[name_end:])
+                folded = key.lower()
+                if folded != key:  # a name in mixed case is answered from its lower-case twin
+                    hit = ready(folded)
                     if hit is not None:
-                        payload, cell = hit
-                        cell[0] += 1
-                        octets: bytes = payload if payload.__class__ is bytes else payload()  # type: ignore[operator]
-                        append(octets[:10] + name + octets[name_end:])
+                        payload, cell, name_end = hit
+                        if folded[name_end:] == key[name_end:]:  # type 65 is no letter
+                            cell[0] += 1
+                            octets: bytes = payload if payload.__class__ is bytes else payload()  # type: ignore[operator]
+                            append(octets[:10] + key[10:name_end] + octets[name_end:])
+                            continue
+                    name_end = key.find(0, 10)
+                    folded = folded[:name_end] + key[name_end:]
+                at = heads[start + 12] + 11
+                near = near_to(folded[:11] + folded[at:])
+                if near is not None:
+                    label = folded[11:at]
+                    if label not in near.children and (at > 14 or label not in STAR):
+                        near.cell[0] += 1
+                        after = near.after if near.seen is near.serial[0] else near.renew()
+                        append(near.flags + key[10 : near.stop] + after)
                         continue
                 append(self._slow_batch(heads[start:end], start // HEAD))
-            if limiter is not None and limiter.pressed(len(replies)):
+            if (
+                limiter is not None
+                and limiter.pressed(len(replies))
+                and not limiter.spares(batch.addresses(len(replies)))
+            ):
                 for place, (start, reply) in enumerate(zip(OFFSETS, replies, strict=False)):
                     query = heads[start : start + min(sizes[place], HEAD)]
                     if reply:
                         replies[place] = limiter.passed(batch.address(place), query, reply)
             if replies:
                 batch.send(replies)
+            if log is not None:
+                self._note(heads, sizes, replies, perf_counter() - begun)
             if len(replies) < PLACES or monotonic() > until:
                 return
+
+    def _note(
+        self, heads: bytes, sizes: tuple[int, ...], replies: list[bytes], seconds: float
+    ) -> None:
+        """Write the replies of a batch that are due."""
+        log, batch = self.log, self.batch
+        for place, (reply, size) in enumerate(zip(replies, sizes, strict=False)):
+            if reply and log is not None and log.due():
+                start = place * HEAD
+                query = batch.whole(place, size) if size > HEAD else heads[start : start + size]
+                peer = batch.sender(place)
+                client = shown(peer[0] if self.wildcard else peer)
+                log.put(query, query[:2] + reply, client, "udp", seconds)
 
     def _slow_batch(self, data: bytes, place: int) -> bytes:
         """Answer what is not ready, without the id; b"" when nothing is to be sent now."""
@@ -174,15 +203,10 @@ class Loop:
 
     def _answer(self, data: bytes, peer: Any) -> bytes | None:
         """Return the whole reply to one query, None when nothing is to be sent now."""
-        hit = self.answers.ready.get(data[2:])
-        if hit is None:
-            return self.answers.nearby(data) or self.slow(data, peer)
-        payload, cell = hit
-        cell[0] += 1
-        return data[:2] + (payload if isinstance(payload, bytes) else payload())
+        return self.answers.quick(data) or self.slow(data, peer)
 
     def slow(self, data: bytes, peer: Any) -> bytes | None:
-        """Answer what `ready` does not hold; None when nothing is to be sent now."""
+        """Answer what has to be made; None when nothing is to be sent now."""
         made = self.answers.reply(data)
         if isinstance(made, Ask):
             self.forward(made, data, peer)
@@ -211,6 +235,11 @@ class Loop:
                 self.sock.sendmsg((reply,), way, 0, address)
         except OSError:
             self._unsent += 1
+
+
+def shown(peer: tuple[Any, ...]) -> str:
+    """Return a client as the query log shows it."""
+    return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
 
 def packed(host: str) -> bytes:

@@ -12,7 +12,7 @@ While all clients together stay below the limit none can be above it: nothing is
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from skydns import message
@@ -54,6 +54,7 @@ class Limiter:
         self._replies = 0
         self._counts: dict[tuple[bytes, bytes], int] = {}
         self._networks: dict[bytes, bytes] = {}  # address → network; b"": exempt
+        self._spared: set[bytes] = set()  # addresses of exempt networks, as far as met
 
     def pressed(self, replies: int) -> bool:
         """Count some replies; say whether a client may be above the limit by now."""
@@ -65,11 +66,18 @@ class Limiter:
         self._replies += replies
         return 0 < self.rate < self._replies
 
+    def spares(self, addresses: Collection[bytes]) -> bool:
+        """Say whether all of these clients are exempt: mostly so, and then a look is all it costs."""
+        if self._spared.issuperset(addresses):
+            return True
+        if len(self._spared) > _MOST:
+            self._spared.clear()
+        self._spared.update(each for each in set(addresses) if not self._network(each))
+        return self._spared.issuperset(addresses)
+
     def passed(self, address: bytes, query: bytes, reply: bytes) -> bytes:
         """Return what is to be sent instead of a reply (without its id); b"": nothing."""
-        network = self._networks.get(address)
-        if network is None:
-            network = self._network(address)
+        network = self._network(address)
         if not network:
             return reply
         # an answer is known by its question, in whatever letter case
@@ -93,6 +101,9 @@ class Limiter:
 
     def _network(self, address: bytes) -> bytes:
         """Return what of an address is counted together, b"" when it is exempt."""
+        found = self._networks.get(address)
+        if found is not None:
+            return found
         if len(self._networks) > _MOST:
             self._networks.clear()
         known = ipaddress.ip_address(address)

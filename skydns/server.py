@@ -21,11 +21,13 @@ from typing import Any, Final
 from fairlead.errors import ConfigError
 from skydns import doh, message, names, rewriting, rrs
 from skydns.acl import Decided, Screen
+from skydns.attentive import Attentive
+from skydns.batch import LIBRARY
 from skydns.compiled import Answers, Ask
 from skydns.fastpath import Loop, packed
 from skydns.forward import Forwarder
 from skydns.limit import Limiter
-from skydns.querylog import Attentive, QueryLog
+from skydns.querylog import QueryLog
 from skydns.rewrite import Change, Rewriter
 from skydns.seen import Seen, bucket, moment
 from skydns.transfer import Transfers, is_transfer
@@ -105,13 +107,20 @@ class Server:
     def _serve_udp(self, sock: socket.socket, host: str) -> None:
         """Begin to answer on a bound UDP socket."""
         wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
-        if self.log is not None or self.screen is not None or self.rewriter is not None:
+        if (
+            self.screen is not None
+            or self.rewriter is not None
+            or (self.log is not None and LIBRARY is None)
+        ):
             self._udp = Attentive(
                 sock, self.answers, self._forward_udp, self.log, self.screen, self.limiter,
                 self._rewrite_udp, wildcard=wildcard,
             )  # fmt: skip
         else:
-            self._udp = Loop(sock, self.answers, self._forward_udp, self.limiter, wildcard=wildcard)
+            self._udp = Loop(
+                sock, self.answers, self._forward_udp, self.limiter, self.log,
+                wildcard=wildcard,
+            )  # fmt: skip
         asyncio.get_running_loop().add_reader(sock, self._udp.drain)
 
     async def adopt(self, udp: socket.socket | None, tcp: socket.socket | None) -> None:

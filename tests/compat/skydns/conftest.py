@@ -61,11 +61,7 @@ class Server:
         return query, first
 
     def send(self, data, *, udp=True):
-        hit = self.answers.ready.get(data[2:]) if udp else None
-        if hit is None:
-            return (udp and self.answers.nearby(data)) or self.answers.reply(data, udp=udp)
-        payload = hit[0]
-        return data[:2] + (payload if isinstance(payload, bytes) else payload())
+        return (udp and self.answers.quick(data)) or self.answers.reply(data, udp=udp)
 
     def message(self, question, **options):
         query, data = self.wire(question, **options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hot loop on real sockets: the batched one and the plain ones answer alike."""
+"""The hot loop on real sockets: by batches and plain, which answer alike."""
 
 import itertools
 import socket
@@ -16,6 +16,7 @@ from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
 from skydns.policy import Policy
+from skydns.querylog import QueryLog
 from skydns.state import Served
 
 pytestmark = pytest.mark.integration
@@ -166,6 +167,21 @@ def test_a_client_that_is_gone_costs_only_its_own_reply(stage):
     gone.send(query("n9.z.test"))
     gone.close()
     assert [addresses(octets) for octets in stage.exchange(query("n9.z.test"))] == [["10.0.0.9"]]
+
+
+@pytest.mark.parametrize("stage", [("batches", host) for host in HOSTS], ids=str, indirect=True)
+def test_the_query_log_has_each_reply_that_is_due(stage):
+    lines = []
+    stage.loop.log = QueryLog(lines.append, 3)
+    long = query(".".join("x" * 60 for _ in range(2)) + ".z.test", number=8)
+    asked = [query("n1.z.test", number=1), long, query("n2.z.test", number=3), b"\0"] * 2
+    stage.exchange(*asked)
+    host, port = stage.client.getsockname()[:2]
+    sender = f"::ffff:{host}" if stage.sock.family != stage.client.family else host
+    client = f"[{sender}]:{port}" if ":" in sender else f"{sender}:{port}"
+    assert [line.rsplit(" ", 1)[0] for line in lines] == [
+        f'{client} - 3 "A IN n2.z.test. udp 27 false 512" NOERROR qr,aa,rd,ra 43'
+    ] * 2
 
 
 def test_a_flood_to_one_network_is_cut_and_dropped_and_good_cookies_pass(stage):

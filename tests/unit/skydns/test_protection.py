@@ -115,6 +115,15 @@ def test_a_network_is_one_client_and_another_second_another_start():
     assert sent(limited, HOME, query(), 10) == ["sent"] * 10
 
 
+def test_clients_that_are_never_limited_are_known_at_a_glance():
+    limited = limiter()
+    inside, mapped = bytes((10, 1, 2, 3)), bytes(10) + b"\xff\xff" + bytes((10, 1, 2, 4))
+    for _ in range(2):
+        assert limited.spares([inside, mapped])
+        assert not limited.spares([inside, HOME])
+        assert not limited.spares([HOME])
+
+
 def test_all_errors_to_one_network_are_one_answer():
     limited = limiter(slip=0)
     sent(limited, AWAY, query(), 11)
