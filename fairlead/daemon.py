@@ -52,6 +52,9 @@ class Program(Generic[C]):
         dump_on_usr1: SIGUSR1 dumps state to the log; False where the original uses it.
         reload_on_hup: SIGHUP reads the configuration again.
         render: how log lines look, when neither logfmt nor JSON was asked for.
+        write: where log lines go; stderr if None.
+        embedded: directory of a store to serve ourselves, where a flag of the program's own asks
+            for one; "" for none. `-etcd-embedded` goes before it.
         log_level: least level, when the program has its own flag for it.
     """
 
@@ -70,6 +73,8 @@ class Program(Generic[C]):
     dump_on_usr1: bool = True
     reload_on_hup: bool = True
     render: Callable[[C], Render | None] | None = None
+    write: Callable[[C], Callable[[str], None]] | None = None
+    embedded: Callable[[C], str] | None = None
     log_level: Callable[[C], str] | None = None
 
     def setting(self, values: Values, name: str) -> object:

@@ -62,6 +62,8 @@ def _logger(program: Program[C], config: C, values: Values) -> log.Log:
     level = program.log_level(config) if program.log_level else None
     level = level or str(program.setting(values, "log-level"))
     sink = log.Sink(level=log.LEVELS[level.lower()], render=render)
+    if program.write is not None and not program.setting(values, "plan"):  # stdout is the plan's
+        sink.write = program.write(config)
     logger = log.Log(sink)
     for setting in program.settings.all:
         if setting.secret and isinstance(values[setting.name], str):
@@ -217,6 +219,8 @@ async def _open_store(runtime: Runtime, config: Any, stack: AsyncExitStack) -> N
     program = runtime.program
     options = program.etcd(config) if program.etcd is not None else None
     directory = str(program.setting(runtime.values, "etcd-embedded"))
+    if not directory and program.embedded is not None:
+        directory = program.embedded(config)
     if directory:
         options = Options(endpoints=await _embedded(runtime, directory, stack))
     if options is None:

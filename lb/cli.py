@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from fairlead import daemon
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
 async def _serve(config: Config, runtime: Runtime) -> int | None:
     from lb.daemon import serve
 
-    await serve(config, runtime)
+    try:
+        await serve(config, runtime)
+    finally:
+        if config.memory:
+            shutil.rmtree(_memory(), ignore_errors=True)
     return None
 
 
@@ -26,6 +33,18 @@ def _render(config: Config) -> Render | None:
     from lb.logs import render
 
     return render(config.log)
+
+
+def _write(config: Config) -> Callable[[str], None]:
+    from lb.logs import write
+
+    return write(config.log)
+
+
+@cache
+def _memory() -> str:
+    """Return the directory of memng's store; it goes when we do."""
+    return tempfile.mkdtemp(prefix="memng-")
 
 
 PROGRAM: Final = daemon.Program(
@@ -37,6 +56,8 @@ PROGRAM: Final = daemon.Program(
     bad_flag_exit=2,
     failure_exit=255,
     render=_render,
+    write=_write,
+    embedded=lambda config: _memory() if config.memory else "",
     log_level=lambda config: config.log_level,
 )
 

@@ -24,6 +24,7 @@ from lb.http2 import Clients, Stream
 from lb.inward import BODY, CLOSING, HEAD, TUNNEL, WAIT
 from lb.memory import Memory
 from lb.plane import LiveListener, Plane
+from lb.tls import iana_name
 from lb.transaction import Transaction
 from lb.upstream import plain_fd
 
@@ -40,7 +41,7 @@ def tls_facts(transport: asyncio.BaseTransport) -> dict[str, Any]:
     return {
         "version": str(tls.version() or "").replace("TLSv1.", "TLS1") if tls else "",
         "resume": bool(tls and tls.session_reused),
-        "cipher_suite": cipher[0] if cipher else "",
+        "cipher_suite": iana_name(cipher[0]) if cipher else "",
         "server": getattr(tls, "server_name_sent", "") or "",
     }
 
@@ -51,6 +52,7 @@ class Client(asyncio.Protocol):
     Attributes:
         address: the client's, as text.
         buffer: bytes that came and are not read yet.
+        fresh: no request was read yet.
         fd: the descriptor of its plain socket; -1 under TLS or HTTP/2, or when it is gone.
         held: it is made to wait.
         since: when it last did what its state waits for (monotonic seconds).
@@ -66,6 +68,7 @@ class Client(asyncio.Protocol):
         "address",
         "buffer",
         "fd",
+        "fresh",
         "held",
         "listener",
         "memory",
@@ -89,6 +92,7 @@ class Client(asyncio.Protocol):
         self.since = plane.now
         self.buffer = b""
         self.held = False
+        self.fresh = True
         self.memory = Memory()
         self._busy = False
         self._scanned = 0
@@ -233,6 +237,7 @@ class Client(asyncio.Protocol):
             body = b"%d %b: %b" % (error.hint, http1.REASONS[error.hint], str(error).encode())
             transaction.refuse(error.hint, body)
             return False
+        self.fresh = False
         fields = memory.fields = request.fields
         rest = self.buffer = data[end + 4 :]
         close = fields.close or not (request.minor or fields.keep_alive) or self.listener.closing
@@ -244,6 +249,15 @@ class Client(asyncio.Protocol):
                 self.buffer = b""
                 transaction.body(rest)
         return True
+
+    @property
+    def phase(self) -> str:
+        """What statsd counts it as: new, active or idle; "" for a stream of another connection."""
+        if isinstance(self.transport, Stream):
+            return ""
+        if self.state == HEAD and not self.buffer:
+            return "new" if self.fresh else "idle"
+        return "active"
 
     def answered(self, data: bytes) -> None:
         """Send a whole response of a request that was whole; the hot path."""

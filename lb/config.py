@@ -12,6 +12,7 @@ from fairlead.etcd.options import Options
 from fairlead.flags import Values
 from lb.fields import Invalid
 from lb.keys import ROOTS
+from lb.logs import FORMATS
 from lb.records import split_address
 from lb.secret import Box
 from lb.settings import LEVELS
@@ -47,6 +48,8 @@ class Config:
         roots: key prefixes that are read; written to is the first that holds anything.
         listen: the built-in listener's host:port; None for no such listener.
         api: the admin API's host:port.
+        memory: what is configured ends with us (`-engine memng`).
+        warnings: what is served otherwise than the command line may mean.
         endpoint_read_timeout: until the first byte of a response, where a backend says nothing.
     """
 
@@ -70,6 +73,8 @@ class Config:
     statsd: str = ""
     statsd_prefix: str = ""
     acme_ca: str = ""
+    warnings: tuple[str, ...] = ()
+    memory: bool = False
 
 
 def configure(values: Values) -> Config:
@@ -122,6 +127,14 @@ def configure(values: Values) -> Config:
         aliases.append((old, new))
     if faults:
         raise ConfigErrors(tuple(faults))
+    warnings = []
+    if values.text("log") not in FORMATS:
+        warnings.append(f'-log: "{values.text("log")}" is unknown and counts as console')
+    patience = values.seconds("endpointDialTimeout") + values.seconds("endpointReadTimeout")
+    if values.seconds("serverWriteTimeout") <= patience:
+        warnings.append(
+            "-serverWriteTimeout should be above -endpointDialTimeout and -endpointReadTimeout together"
+        )
     read_timeout = values.seconds("serverReadTimeout")
     return Config(
         etcd=options,
@@ -146,6 +159,8 @@ def configure(values: Values) -> Config:
         statsd=values.text("statsdAddr"),
         statsd_prefix=values.text("statsdPrefix"),
         acme_ca=values.text("acmeCA"),
+        warnings=tuple(warnings),
+        memory=values.text("engine") == "memng",
     )
 
 

@@ -30,7 +30,6 @@ from lb import (
     desired,
     handover,
     keys,
-    logs,
     observe,
     plan,
     records,
@@ -46,7 +45,7 @@ from lb.config import Config
 from lb.judge import Judge, state
 from lb.keys import Kind
 from lb.metrics import Counts
-from lb.middleware import access
+from lb.middleware import Chain, access
 from lb.plan import Action
 from lb.plane import Limits, Plane
 from lb.probe import Prober
@@ -73,8 +72,8 @@ async def serve(config: Config, runtime: Runtime) -> None:
         config.aliases,
         config.access_log,
     )
-    if config.log == "syslog":
-        logs.to_syslog(runtime.log.sink)
+    for warning in config.warnings:
+        runtime.log.warning("configuration", warning=warning)
     judge = Judge(runtime, catalog, box)
     certificates = Certificates(runtime.clock, judge.certificate)
     plane.contexts = certificates
@@ -139,12 +138,15 @@ async def serve(config: Config, runtime: Runtime) -> None:
         )
         runtime.on_drain(partial(_drain, plane))
         if config.access_log:
+            plane.stray = Chain([access.Access(access.log(config.access_log))])
             runtime.on_reload(lambda _: access.log(config.access_log).reopen())
         if config.pid_path:
             _write_pid(config.pid_path)
         await runtime.synced()
         loop.dirty.mark_all()
         await loop.caught_up()
+        if sum(bool(mirror.data) for mirror in mirrors.values()) > 1:
+            runtime.log.warning("both roots hold data", first=config.roots[0], then=config.roots[1])
         runtime.tasks.start("AutoCert", issuer.run())
     await runtime.ready()
     await asyncio.Event().wait()

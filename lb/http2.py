@@ -414,6 +414,11 @@ class Clients(Session):
         self._listener.connections -= 1
         super().connection_lost(exc)
 
+    @property
+    def phase(self) -> str:
+        """What statsd counts it as."""
+        return "active" if self.streams else "idle" if self._opened else "new"
+
     def check(self, now: float) -> None:
         """Close what is idle or not wanted any more; called by the sweep."""
         self.control = 0

@@ -116,6 +116,7 @@ def explain(
 def lint(etcd_key: str, output: str, **flags: str) -> None:
     """Tell what is wrong with the objects in etcd; exit 1 where anything is."""
     from lb import desired, tls
+    from lb.secret import KeyPair
 
     catalog, rejected = _read(etcd_key, flags)
     found = [
@@ -126,6 +127,9 @@ def lint(etcd_key: str, output: str, **flags: str) -> None:
         for ref, why in desired.problems(catalog).items()
         if why != "its certificate is not offered: need secretbox to open sealed data"
     ]
+    for host in catalog.hosts.values():
+        if isinstance(host.pair, KeyPair):
+            found.append((str(host.ref), "its private key stands in etcd in the clear"))
     for name, backend in catalog.backends.items():
         if not catalog.servers.get(name):
             found.append((str(backend.ref), "has no servers: 503"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lb.client import Client
     from lb.upstream import Upstream
 
-_TEXT: Final = b"text/plain; charset=utf-8"
+TEXT: Final = b"text/plain; charset=utf-8"
 
 # what stands before a request is read or routed; its counts mean nothing
 NO_REQUEST: Final = Request(b"GET", b"/", 1, Fields(), b"", b"/")
@@ -144,11 +144,11 @@ class Outward:
     def _leave(self) -> None:
         passage, self._passage = self._passage, None
         if passage is not None:
-            passage.over()
+            passage.over(monotonic())
 
     # answers of our own
 
-    def _own(self, status: int, body: bytes | None = None, content_type: bytes = _TEXT) -> None:
+    def _own(self, status: int, body: bytes | None = None, content_type: bytes = TEXT) -> None:
         """Answer the request ourselves and go on to the next."""
         self._count(status)
         self.close_after = self.close_after or not self.sent_all
@@ -170,7 +170,7 @@ class Outward:
         self,
         status: int,
         body: bytes | None,
-        content_type: bytes = _TEXT,
+        content_type: bytes = TEXT,
         *,
         close: bool,
         fields: bytes = b"",

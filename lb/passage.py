@@ -51,8 +51,17 @@ class Passage:
         except Exception as error:  # noqa: BLE001  (see the module's words)
             self._report(error)
 
-    def over(self) -> None:
-        """Tell the links, once, that the attempt is over."""
+    def chose(self, server: str) -> None:
+        """Note which server the attempt goes to."""
+        self._exchange.server = server
+
+    def over(self, now: float) -> None:
+        """Tell the links, once, that the attempt is over.
+
+        Args:
+            now: monotonic seconds.
+        """
+        self._exchange.now = now
         try:
             self._chain.release(self._exchange)
         except Exception as error:  # noqa: BLE001  (see the module's words)

@@ -190,6 +190,7 @@ class Plane:
         self.frontends: dict[str, LiveFrontend] = {}
         self.links = Links()
         self.mirrors = Mirrors(self)
+        self.stray: Chain | None = None  # passed by requests that no frontend serves
         self.pools: dict[str, LivePool] = {}
         self.listeners: dict[str, LiveListener] = {}
         self.retired: set[LiveListener] = set()

@@ -39,9 +39,7 @@ def _v3(value: int) -> str | None:
 
 
 def _engine(value: str) -> str | None:
-    return (
-        None if value == "etcd" else f'"{value}" {_SOON}; use -etcd-embedded for a store of our own'
-    )
+    return None if value in ("etcd", "memng") else f'"{value}" is neither etcd nor memng'
 
 
 SETTINGS: Final = Settings(
@@ -60,7 +58,7 @@ SETTINGS: Final = Settings(
         Setting("etcdDebug", Kind.BOOL, False, "Had the Go client log more.", ignored="concerns the Go client only; use -logSeverity=debug"),
         Setting("etcdConsistency", Kind.STR, "STRONG", "Consistency of v2 reads.", ignored=_V2),
         Setting("etcdSyncIntervalSeconds", Kind.INT, 0, "Interval of v2 member syncs.", ignored=_V2),
-        Setting("engine", Kind.STR, "etcd", "Where the configuration comes from: etcd.", check=_engine),
+        Setting("engine", Kind.STR, "etcd", "Where the configuration comes from: etcd, or memng: a store of our own that ends with us, written by the API.", check=_engine),
         Setting("interface", help="Address of the built-in listener; empty: every address."),
         Setting("port", Kind.INT, 8181, "Port of the built-in listener.", check=_port),
         Setting("apiInterface", help="Address of the admin API; empty: every address."),

@@ -8,14 +8,17 @@ import os
 import re
 import resource
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Never
 
 from lb.plane import Plane
+from lb.records import split_address
 from lb.stats import Stats
 
 _PACKET: Final = 1440
+PHASES: Final = ("new", "active", "idle")
 _QUANTILES: Final = (50.0, 75.0, 95.0, 99.0, 99.9)
 
 
@@ -24,15 +27,38 @@ def name(*parts: str) -> str:
     return ".".join(re.sub(r"[^A-Za-z0-9_.]", "_", part) for part in parts if part)
 
 
-def gauges(plane: Plane, stats: Stats) -> Iterator[tuple[str, float]]:
+def connections(plane: Plane, seen: set[str]) -> Iterator[tuple[str, float]]:
+    """Give how many connections of clients are new, active, idle, by our own address.
+
+    Args:
+        seen: the addresses that had any; kept by the caller, so that a count gets back to 0.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    for live in (*plane.listeners.values(), *plane.retired):
+        spec = live.spec
+        fixed = spec.address if spec.network == "unix" or split_address(spec.address)[0] else ""
+        for client in live.clients:
+            if phase := client.phase:
+                where = fixed or _local(client.transport) or spec.address
+                counts[where.replace(":", "_"), phase] += 1
+    seen.update(where for where, _ in counts)
+    for where in sorted(seen):
+        for phase in PHASES:
+            yield name("conns", where, phase), counts[where, phase]
+
+
+def _local(transport: asyncio.BaseTransport) -> str:
+    """Return the address a client came to, for a listener of every address."""
+    found = transport.get_extra_info("sockname")
+    if not isinstance(found, tuple):
+        return ""
+    host = str(found[0]).removeprefix("::ffff:")
+    return f"[{host}]:{found[1]}" if ":" in host else f"{host}:{found[1]}"
+
+
+def gauges(plane: Plane, stats: Stats, seen: set[str]) -> Iterator[tuple[str, float]]:
     """Give name and value of everything, without the prefix."""
-    for live in plane.listeners.values():
-        where = live.spec.address
-        if where.startswith(":"):
-            where = "0.0.0.0" + where  # noqa: S104  (a name, as the original's)
-        busy = sum(not getattr(client, "idle", False) for client in live.clients)
-        yield name("conns", where.replace(":", "_"), "active"), busy
-        yield name("conns", where.replace(":", "_"), "idle"), len(live.clients) - busy
+    yield from connections(plane, seen)
     now = stats.now()
     for frontend, figures in stats.frontends.items():
         codes = figures.codes.total(now)
@@ -67,9 +93,10 @@ async def run(address: tuple[str, int], prefix: str, plane: Plane, stats: Stats)
     """Send once a second; whether anybody listens is not asked."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
+        seen: set[str] = set()
         while True:
             await asyncio.sleep(1.0)
-            for packet in packets(prefix, gauges(plane, stats)):
+            for packet in packets(prefix, gauges(plane, stats, seen)):
                 try:
                     sock.sendto(packet, address)
                 except OSError:

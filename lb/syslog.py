@@ -30,14 +30,19 @@ class Syslog:
         self._tag = tag
         self._socket: socket.socket | None = None
 
-    def send(self, text: str) -> None:
-        """Send a line."""
+    def send(self, text: str, severity: int = 0) -> None:
+        """Send a line.
+
+        Args:
+            severity: added to the priority; 0 where that has one.
+        """
+        priority = self._priority + severity
         if self._network:
             stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-            head = f"<{self._priority}>{stamp} {socket.gethostname()} {self._tag}: "
+            head = f"<{priority}>{stamp} {socket.gethostname()} {self._tag}: "
         else:
             now = time.localtime()
-            head = f"<{self._priority}>{time.strftime('%b', now)} {now.tm_mday:2d} {time.strftime('%H:%M:%S', now)} {self._tag}: "
+            head = f"<{priority}>{time.strftime('%b', now)} {now.tm_mday:2d} {time.strftime('%H:%M:%S', now)} {self._tag}: "
         try:
             if self._socket is None:
                 self._socket = self._open()

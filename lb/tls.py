@@ -52,6 +52,22 @@ def openssl_name(suite: str) -> str:
 
 
 @cache
+def iana_name(cipher: str) -> str:
+    """Return IANA's name of OpenSSL's: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, as Go calls it."""
+    if cipher.startswith("TLS_") or not cipher:
+        return cipher
+    found = re.fullmatch(r"(?:((?:EC)?DHE-(?:RSA|ECDSA|DSS))-)?(.+)", cipher)
+    exchange, rest = (found[1] or "RSA", found[2]) if found else ("RSA", cipher)
+    rest = re.sub(r"^(AES|CAMELLIA|ARIA)(\d+)", r"\1_\2", rest)
+    rest = rest.replace("DES-CBC3", "3DES_EDE_CBC").replace("RC4", "RC4_128")
+    if rest.endswith("POLY1305"):
+        rest += "-SHA256"
+    elif not re.search("GCM|CCM|POLY1305|CBC|RC4", rest):
+        rest = re.sub(r"-(SHA\d*)$", r"-CBC-\1", rest)
+    return f"TLS_{exchange}_WITH_{rest}".replace("-", "_")
+
+
+@cache
 def _known() -> frozenset[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")

@@ -26,7 +26,7 @@ from lb.dial import connect
 from lb.http1 import Request, Response
 from lb.inward import BODY, TUNNEL, WAIT, Inward
 from lb.middleware import Answer, Exchange
-from lb.outward import NO_FRONTEND, NO_REQUEST
+from lb.outward import NO_FRONTEND, NO_REQUEST, TEXT
 from lb.passage import Passage
 from lb.pool import LivePool, LiveServer, header_of
 
@@ -85,6 +85,7 @@ class Transaction(Inward):
         self.frontend = NO_FRONTEND
         self.data = b""
         self.simple = False
+        self._tries = []
         self._begun = monotonic()
         self._started = False
         self._cookie = b""
@@ -96,16 +97,16 @@ class Transaction(Inward):
         frontend = client.memory.route(self._plane, client.listener, request)
         if frontend is None:
             self._plane.unrouted += 1
-            self._own(404, _NOT_FOUND, _JSON)
+            self._turn_away(404, _NOT_FOUND, _JSON)
             return
         self.frontend = frontend
         spec = frontend.spec
         if spec.refuse:
-            self._own(503)
+            self._turn_away(503)
             return
         if length:
             if spec.max_body and length > spec.max_body:
-                self._own(413)
+                self._turn_away(413)
                 return
             self._body = Body(length, spec.max_body, spec.replay)
         self._after = client.memory.after(
@@ -122,13 +123,20 @@ class Transaction(Inward):
                 self.data = data
                 self.version = self._plane.version
                 self._wires = {}
-        self._tries = []
         self._stale = False
         longest = spec.policy.patience.request
         self._deadline = self._begun + longest if longest else 0.0
         client.state = BODY if length else WAIT
         client.since = self._plane.now
         self._try()
+
+    def _turn_away(self, status: int, body: bytes | None = None, kind: bytes = TEXT) -> None:
+        """Answer a request that passes no chain; the access log hears of it all the same."""
+        stray = self._plane.stray
+        if stray is not None:
+            self._passage = Passage(stray, self._exchange(), self._plane.fault)
+            self._passage.enter()
+        self._own(status, body, kind)
 
     def _challenged(self, path: bytes) -> bool:
         """Answer an ACME server that asks for a token of ours (RFC 8555 §8.3); no route shadows it."""
@@ -167,6 +175,8 @@ class Transaction(Inward):
             self._cookie = pool.cookie(server, self._key)
             self.simple = self.simple and not self._cookie
         self._tries.append(server)
+        if self._passage is not None:
+            self._passage.chose(server.spec.authority)
         idle = server.idle
         while idle:
             upstream = idle.pop()
@@ -216,16 +226,9 @@ class Transaction(Inward):
 
     def _enter(self) -> bool:
         """Run an attempt through the links; false when one of them answered."""
-        frontend, request, client = self.frontend, self.request, self._client
-        chain = frontend.chain
+        chain = self.frontend.chain
         assert chain is not None  # noqa: S101  (the caller looked)
-        fields = request.fields
-        now = monotonic()
-        exchange = Exchange(
-            frontend.spec.id, request.method, request.target, request.minor, request.host,
-            fields.block, fields.kept, client.address, client.tls, fields.length, now, now,
-            len(self._tries) + 1,
-        )  # fmt: skip
+        exchange = self._exchange()
         self._passage = Passage(chain, exchange, self._plane.fault)
         reply = self._passage.enter()
         if reply is not None:
@@ -242,6 +245,17 @@ class Transaction(Inward):
         self._target = exchange.target
         self._tail = exchange.fields + self._after
         return True
+
+    def _exchange(self) -> Exchange:
+        """Return what links see of this attempt."""
+        request, client = self.request, self._client
+        fields = request.fields
+        now = monotonic()
+        return Exchange(
+            self.frontend.spec.id, request.method, request.target, request.minor, request.host,
+            fields.block, fields.kept, client.address, client.tls, fields.length, now, now,
+            len(self._tries) + 1,
+        )  # fmt: skip
 
     # the server's side: what `Upstream` calls
 

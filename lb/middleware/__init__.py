@@ -116,8 +116,9 @@ class Exchange:
             None without TLS.
         length: bytes of the request's body, negative when chunked.
         begun: monotonic seconds at which the attempt began.
-        now: monotonic seconds at the last event (request or response).
+        now: monotonic seconds at the last event (request, response, end).
         attempt: 1 for the first try.
+        server: host:port of the server it went to, "" for none.
         notes: what links remember, by link.
         entered: how many links of the chain let it pass; kept by `Chain`.
     """
@@ -135,6 +136,7 @@ class Exchange:
     begun: float
     now: float
     attempt: int
+    server: str = ""
     notes: dict[object, Any] = field(default_factory=dict)
     entered: int = 0
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The access log: a line of JSON for each try of each request; put before every chain by `-accessLog`."""
+"""The access log: a line of JSON for each try of each request; put before every chain by `-accessLog`.
+
+A line is written when the try is over, so that it knows how long all of it took. What no frontend
+serves (404, 413, a closed frontend) is logged by the same link, alone (`Plane.stray`).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +65,7 @@ def log(path: str) -> Log:
 
 
 class Access(Link):
-    """Writes when the head of the answer is known."""
+    """Writes when the try is over."""
 
     __slots__ = ("_log",)
 
@@ -69,7 +73,12 @@ class Access(Link):
         self._log = to
 
     def on_response(self, exchange: Exchange, answer: Answer) -> None:
-        """Write the line."""
+        """Note what was answered, and when."""
+        exchange.notes[self] = answer.status, answer.length, exchange.now
+
+    def released(self, exchange: Exchange) -> None:
+        """Write the line; without an answer it was the client that went away."""
+        status, length, first = exchange.notes.pop(self, (499, -1, exchange.now))
         told = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "client": exchange.client.decode("latin-1"),
@@ -79,11 +88,13 @@ class Access(Link):
             "protocol": f"HTTP/1.{exchange.minor}",
             "tls": exchange.tls is not None,
             "frontend": exchange.frontend,
+            "server": exchange.server,
             "attempt": exchange.attempt,
-            "status": answer.status,
+            "status": status,
             "request_bytes": max(0, exchange.length),
-            "response_bytes": answer.length if answer.length >= 0 else None,
-            "first_byte_ms": round((exchange.now - exchange.begun) * 1000, 3),
+            "response_bytes": length if length >= 0 else None,
+            "first_byte_ms": round((first - exchange.begun) * 1000, 3),
+            "duration_ms": round((exchange.now - exchange.begun) * 1000, 3),
             "user_agent": exchange.header("User-Agent").decode("utf-8", "replace"),
             "referer": exchange.header("Referer").decode("utf-8", "replace"),
         }

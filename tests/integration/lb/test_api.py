@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: ASYNC110  (what is waited for happens in another process)
+
 """The admin API beside the original's, with both programs' vctl; its description by schemathesis (§10, §11)."""
 
 from __future__ import annotations
@@ -332,19 +332,26 @@ async def _keys(lb: Balancer, where: Path, token: str, key: str, cluster: Cluste
         ("/v2/frontends", {"Frontend": {"Id": "f", "Type": "http", "BackendId": "b", "Route": "Path(`/`)"}}),
     ):  # fmt: skip
         assert (await call(lb.api, "POST", path, body, headers=headers))[0] == 200
-    async with aiohttp.ClientSession() as session, session.get(lb.url) as answer:
-        assert answer.status == 503
+    lines: list[dict[str, Any]] = []
+    async with aiohttp.ClientSession() as session:
+        for path, status in (("/", 503), ("/none", 404)):
+            async with session.get(lb.url + path) as answer:
+                assert answer.status == status
     async with asyncio.timeout(5):
-        while not (where / "access.log").exists():
+        while len(lines) < 2:
             await asyncio.sleep(0.05)
-    line = json.loads((where / "access.log").read_text().splitlines()[0])
+            if (where / "access.log").exists():
+                lines = list(map(json.loads, (where / "access.log").read_text().splitlines()))
+    line, stray = lines
+    assert (stray["status"], stray["frontend"], stray["target"]) == (404, "", "/none")
     assert (line["status"], line["frontend"], line["method"], line["target"]) == (
         503,
         "f",
         "GET",
         "/",
     )
-    assert line["first_byte_ms"] >= 0
+    assert 0 <= line["first_byte_ms"] <= line["duration_ms"]
+    assert line["server"] == ""
 
 
 async def test_openapi_description_holds(world: World, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_flags_become_config() -> None:
     ("argv", "words"),
     [
         (["-etcdApiVer", "2"], "v3"),
-        (["-engine=memng"], "not built yet"),
+        (["-engine=zap"], "neither etcd nor memng"),
         (["-aliases", "a=b,c"], "OLD=NEW"),
         (["-sealKey", "00"], "wrong key length: 1"),
         (["-statsdAddr", "x"], "host:port"),
