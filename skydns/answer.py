@@ -498,11 +498,12 @@ class _Making:
         return [RR(owner, rrs.CNAME, ttl, names=(target,)) for target, ttl in aliases.items()]
 
     def ptr(self, name: bytes, owner: bytes) -> list[RR] | None:
-        """Return the names at the exact key and directly below it (§7); addresses are none."""
+        """Return the names at the exact key; of a reverse name those directly below it too (§7)."""
         self.reads[name] = None
         node = self.served.index.node(name)
         services = list(node.own) if node else []
-        for _, child in sorted((node.children or {}).items())[:64] if node else ():
+        reverse = any(names.below(name, zone) for zone in _REVERSE)
+        for _, child in sorted((node.children or {}).items())[:64] if node and reverse else ():
             services += child.own
         found = [
             RR(owner, rrs.PTR, self.ttl(service), names=(service.target,))
