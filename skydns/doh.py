@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -68,15 +68,15 @@ async def respond(request: Request, answering: Answering, statuses: Counter[int]
 
 
 async def _response(request: Request, answering: Answering) -> Response:
-    url = urlsplit(request.path)
-    if url.path != PATH:
+    path, _, query = request.path.partition("?")
+    if path != PATH:
         return _plain(404, "not found")
     if request.method == "POST":
         if request.kind.partition(";")[0].strip().lower() != TYPE:
             return _plain(415, f"the content type is {TYPE}")
         data = bytes(request.body)
     elif request.method == "GET":
-        text = parse_qs(url.query).get("dns", [""])[0]
+        text = parse_qs(query).get("dns", [""])[0]
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -169,7 +169,7 @@ class _Http2:
         self._reader = reader
         self._writer = writer
         self._answering = answering
-        self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding="latin-1"))
         self._requests: dict[int, Request] = {}
         self._room = asyncio.Event()
 

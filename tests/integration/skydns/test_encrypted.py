@@ -19,7 +19,7 @@ import pytest
 
 from fairlead.testing.etcd import free_ports, real_etcd
 
-from .test_skydns import Skydns, put, skydns
+from .test_skydns import Skydns, put, put_all, skydns
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -53,8 +53,7 @@ async def test_tls_and_https(tmp_path):
     cert, key = await certificate(tmp_path)
     tls, https = free_ports(2)
     async with real_etcd() as cluster:
-        for at in range(80):
-            await put(cluster, f"pool/x{at:02}", host=f"10.0.0.{at}")
+        await put_all(cluster, {f"pool/x{at:02}": {"host": f"10.0.0.{at}"} for at in range(80)})
         async with skydns(
             tmp_path, cluster.endpoints[0], "-no-rec", f"-tls-addr=127.0.0.1:{tls}", f"-https-addr=127.0.0.1:{https}",
             f"-serve-cert={cert}", f"-serve-key={key}", "-nsid=ns-a",
@@ -139,8 +138,11 @@ async def test_transfers_and_notify(tmp_path):
     transport, _ = await loop.create_datagram_endpoint(Secondary, local_addr=("127.0.0.1", 0))
     port = transport.get_extra_info("sockname")[1]
     async with real_etcd() as cluster:
-        for at in range(300):
-            await put(cluster, f"pool/x{at:03}", host=f"10.0.{at // 250}.{at % 250}", port=80)
+        pool = {
+            f"pool/x{at:03}": {"host": f"10.0.{at // 250}.{at % 250}", "port": 80}
+            for at in range(300)
+        }
+        await put_all(cluster, pool)
         await put(cluster, "alias", host="pool.skydns.test")
         await put(cluster, "texts", text="hello", mail=False)
         await put(cluster, "dns/ns/ns1", host="10.9.9.9")
