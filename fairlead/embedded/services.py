@@ -11,11 +11,11 @@ import asyncio
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from google.protobuf.message import Message
+from msgspec.structs import replace
 
 from fairlead.embedded import wire
 from fairlead.embedded.checks import MAX_REQUEST

