@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from confd.keys import store_name
-from confd.paths import BadPattern, base, clean, compile_pattern, directory, literal_prefix
+from confd.paths import BadPattern, base, clean, directory, literal_prefix, matcher
 from fairlead.etcd.types import KeyValue
 from fairlead.gotemplate.errors import CallError
 from fairlead.gotemplate.values import Slice, Strings, Struct, Type, from_bytes, to_bytes
@@ -36,6 +36,7 @@ class KVPairs(Slice):
 
     GO_TYPE = "memkv.KVPairs"
     ELEM = "memkv.KVPair"
+    TEXT = frozenset(("Key", "Value"))
 
 
 class KVList(Slice):
@@ -43,6 +44,7 @@ class KVList(Slice):
 
     GO_TYPE = "[]memkv.KVPair"
     ELEM = "memkv.KVPair"
+    TEXT = KVPairs.TEXT
 
 
 KVPAIRS = Type("[]memkv.KVPair", frozenset((KVPairs, KVList)), zero=KVList)
@@ -187,7 +189,7 @@ class Tree:
         if found is not None:  # many resources over the same keys ask the same: 10 ms for 10k keys
             return list(found)
         try:
-            fits = compile_pattern(pattern).fullmatch
+            fits = matcher(pattern)
         except BadPattern:
             if self._values:
                 raise CallError("syntax error in pattern") from None
@@ -230,7 +232,7 @@ class Tree:
         prefix = literal_prefix(pattern)
         self.reads.prefixes.add(prefix)
         try:
-            fits = compile_pattern(pattern).fullmatch
+            fits = matcher(pattern)
         except BadPattern:
             raise CallError("syntax error in pattern") from None
         depth = pattern.count("/") + 1

@@ -75,6 +75,7 @@ from fairlead.gotemplate.nodes import (
     Variable,
 )
 from fairlead.gotemplate.printf import format_value, sprint
+from fairlead.gotemplate.rows import rows
 from fairlead.gotemplate.run import (
     BREAK,
     DOT,
@@ -93,6 +94,7 @@ from fairlead.gotemplate.values import (
     MISSING,
     RAW,
     Func,
+    Slice,
     Struct,
     Type,
     Uint8,
@@ -272,6 +274,9 @@ class _Compiler:
         body = self.walk(node.body, inner)
         otherwise = no_step if node.otherwise is None else self.walk(node.otherwise, scope)
         two = len(slots) == 2
+        in_rows = None
+        if not node.pipe.assigns:
+            in_rows = rows(node.body, node.pipe.variables[-1].name if slots else "")
 
         def loop(frame: Frame) -> str | None:
             value = value_of(frame)
@@ -308,6 +313,8 @@ class _Compiler:
             if not value:
                 return otherwise(frame)
             run.spend(len(value))
+            if in_rows is not None and isinstance(value, Slice) and in_rows(frame, value):
+                return None
             for index, item in pairs:
                 frame[index_slot] = index
                 frame[value_slot] = frame[dot] = item

@@ -35,10 +35,16 @@ MISSING: Final = Missing()
 
 
 class Slice(list[Any]):
-    """A slice of anything but `any`."""
+    """A slice of anything but `any`.
+
+    Attributes:
+        TEXT: fields that are a string in every element, "" for the element itself; a promise of
+            whoever makes such a slice.
+    """
 
     GO_TYPE: ClassVar[str]
     ELEM: ClassVar[str]
+    TEXT: ClassVar[frozenset[str]] = frozenset()
 
 
 class Strings(Slice):
@@ -46,6 +52,7 @@ class Strings(Slice):
 
     GO_TYPE = "[]string"
     ELEM = "string"
+    TEXT = frozenset(("",))
 
 
 class Ints(Slice):
