@@ -54,6 +54,7 @@ class Applier:
     replaced: Callable[[str], Awaitable[None] | None] = lambda file: None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     _running: int = 0
+    _litter: staging.Litter = field(default_factory=staging.Litter)
     _staged: dict[str, dict[str, str]] = field(default_factory=dict)  # file → dest → staged
     _reloaded: dict[str, float] = field(default_factory=dict)  # file → when (loop time)
     _throttled: set[str] = field(default_factory=set)
@@ -233,7 +234,7 @@ class Applier:
         if self.keep_stage:
             return
         ours = [path for places in self._staged.values() for path in places.values()]
-        for path in staging.litter(dests, ours):
+        for path in self._litter.beside(dests, ours):
             with contextlib.suppress(OSError):  # told when it is in the way
                 os.unlink(path)
                 self.log.info("removed a staged file of a process that was killed", file=path)

@@ -21,6 +21,14 @@ _SETTLE_MILLISECONDS: Final = 200  # the library wakes as often
 _ABSENT_SECONDS: Final = 30.0
 
 
+def _concerns(change: object, path: str) -> bool:
+    """Say whether a changed path may be of a resource or template; others may stand beside them.
+
+    A ConfigMap mount changes by its link `..data`.
+    """
+    return any(part in ("conf.d", "templates") or part[:2] == ".." for part in path.split("/"))
+
+
 class Confdir:
     """What the files say now, and who is told when they change."""
 
@@ -113,7 +121,10 @@ class Confdir:
         while True:
             try:
                 async for _ in awatch(
-                    self.catalog.confdir, step=_SETTLE_MILLISECONDS, debounce=1000
+                    self.catalog.confdir,
+                    watch_filter=_concerns,
+                    step=_SETTLE_MILLISECONDS,
+                    debounce=1000,
                 ):
                     self.refresh()
                     self.units.mark()  # an untouched render is kept, so this costs little

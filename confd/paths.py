@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from typing import Final
 
 
@@ -53,6 +54,19 @@ def literal_prefix(pattern: str) -> str:
         if char in _SPECIAL:
             return pattern[:at]
     return pattern
+
+
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Return a test of whole names, as path.Match makes it.
+
+    Raises:
+        BadPattern: as `compile_pattern`.
+    """
+    head = pattern[:-1]
+    if pattern.endswith("*") and _SPECIAL.isdisjoint(head):  # `/app/*`, the commonest
+        start = len(head)
+        return lambda name: name.startswith(head) and name.find("/", start) < 0
+    return compile_pattern(pattern).fullmatch
 
 
 @functools.lru_cache(maxsize=1024)

@@ -158,22 +158,37 @@ def drop(path: str) -> None:
         os.unlink(path)
 
 
-def litter(dests: Iterable[str], ours: Iterable[str] = ()) -> list[str]:
-    """Return the staged files that a dead process left beside these destinations."""
-    kept = set(ours)
-    by_directory: dict[str, list[str]] = {}
-    for dest in dests:
-        directory, base = os.path.split(dest)
-        by_directory.setdefault(directory or ".", []).append(re.escape(base))
-    found: list[str] = []
-    for directory, bases in by_directory.items():
-        name = re.compile(rf"\.(?:{'|'.join(bases)})(\d{{7}})\d{{6}}0?")
-        with contextlib.suppress(OSError):  # a directory that is not there has none
-            for entry in os.listdir(directory):
-                match = name.fullmatch(entry)
-                path = os.path.join(directory, entry)
-                if match and path not in kept and not _lives(int(match[1])):
-                    found.append(path)
+class Litter:
+    """Staged files that a dead process left; a directory is read once, at its first question."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, list[str]]] = {}  # directory → base of dest → paths
+
+    def beside(self, dests: Iterable[str], ours: Iterable[str] = ()) -> list[str]:
+        """Return those that stand beside these destinations, each once; none that is ours."""
+        found: list[str] = []
+        kept = set(ours)
+        for dest in dests:
+            directory, base = os.path.split(dest)
+            if directory not in self._found:
+                self._found[directory] = _litter(directory)
+            found += self._found[directory].pop(base, ())
+        return [path for path in found if path not in kept]
+
+
+_STAGED: Final = re.compile(r"\.(.+)(\d{7})\d{6}", re.DOTALL)
+
+
+def _litter(directory: str) -> dict[str, list[str]]:
+    """Return base of a destination → the staged files for it whose process is dead."""
+    found: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError):  # a directory that is not there has none
+        for entry in os.listdir(directory or "."):
+            # with -keep-stage-file one more digit, a 0, stands behind a copy's name
+            for name in (entry, entry[:-1]) if entry.endswith("0") else (entry,):
+                match = _STAGED.fullmatch(name) if name.startswith(".") else None
+                if match and not _lives(int(match[2])):
+                    found.setdefault(match[1], []).append(os.path.join(directory, entry))
     return found
 
 

@@ -21,7 +21,7 @@ from confd.plan import Notice, Switches, plan_resource
 from confd.records import Defaults
 from confd.renderer import Renderer
 from confd.secrets import MASK, Mask, is_secret
-from confd.staging import litter
+from confd.staging import Litter
 from confd.state import Broken, Desired, File, Wanted
 from confd.views import Pair, Views
 from fairlead.etcd.types import KeyValue, Revision
@@ -343,11 +343,15 @@ def test_litter_of_the_dead_only(tmp_path: Path) -> None:
         f".f{dead:07d}123456",
         f".f{1:07d}123456",
         f".f{os.getpid():07d}123456",
+        f".f{dead:07d}1234560",  # the copy that -keep-stage-file installs
+        f".other{dead:07d}123456",
         ".f123",
         ".fx",
         "f",
     ]
     for name in names:
         (tmp_path / name).touch()
-    found = litter([str(tmp_path / "f")], [str(tmp_path / names[2])])
-    assert found == [str(tmp_path / names[0])]
+    litter = Litter()
+    found = litter.beside([str(tmp_path / "f")], [str(tmp_path / names[2])])
+    assert sorted(found) == [str(tmp_path / names[0]), str(tmp_path / names[3])]
+    assert litter.beside([str(tmp_path / "f"), str(tmp_path / "none" / "f")]) == []

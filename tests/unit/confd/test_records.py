@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from confd.keys import effective_prefix, fetch_key, ranges, store_name
-from confd.paths import BadPattern, base, clean, compile_pattern, directory, literal_prefix
+from confd.paths import BadPattern, base, clean, compile_pattern, directory, literal_prefix, matcher
 from confd.records import Defaults, Dialect, Wait, decode_resource
 from fairlead.errors import ConfigErrors
 from fairlead.etcd.types import KeyRange
@@ -193,6 +193,10 @@ def test_base_and_directory() -> None:
         ("/a/*", "/a/b", True),
         ("/a/*", "/a/b/c", False),
         ("/a/*", "/a/", True),
+        ("/a/*", "/ab/", False),
+        ("/a/b*", "/a/bc", True),
+        ("/a/b*", "/a/bc/d", False),
+        (r"/a\*", "/a*", True),
         ("*", "/a", False),
         ("/?", "/é", True),
         ("/[a-c]x", "/bx", True),
@@ -205,6 +209,7 @@ def test_base_and_directory() -> None:
 )
 def test_match(pattern: str, name: str, matches: bool) -> None:
     assert bool(compile_pattern(pattern).fullmatch(name)) is matches
+    assert bool(matcher(pattern)(name)) is matches
 
 
 @pytest.mark.parametrize("pattern", ["[", "a\\", "[]", "[a", "[a-", "[]a]", "[-x]"])
