@@ -83,7 +83,7 @@ async def listen(
     address: str,
     access: Access,
     app: web.Application,
-    inherited: MutableMapping[tuple[str, str], socket.socket],
+    inherited: MutableMapping[tuple[str, str], list[socket.socket]],
 ) -> socket.socket:
     """Serve the API until the daemon ends; return its socket, which may be handed over.
 
@@ -102,9 +102,8 @@ async def listen(
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        sock = inherited.pop(("tcp", address), None)
-        if sock is None:
-            sock = server.open_socket(Listener("api", "tcp", address))
+        handed = inherited.pop(("tcp", address), [])
+        sock = handed[0] if handed else server.open_socket(Listener("api", "tcp", address))
         # the site owns a duplicate: ours outlives it, for a successor
         await web.SockSite(runner, sock.dup(), shutdown_timeout=1.0, ssl_context=context).start()
     except OSError as error:

@@ -29,7 +29,7 @@ async def carry_out(plane: Plane, certificates: Certificates, action: Action) ->
     """
     match action:
         case PutPool(pool=pool):
-            plane.pool(pool.id).put(pool, plane.now)
+            plane.put_pool(pool)
         case DropPool(id=name):
             plane.drop_pool(name)
         case PutFrontend(frontend=frontend):
@@ -66,7 +66,7 @@ async def _listen(plane: Plane, action: Listen) -> None:
             plane.version += 1
             return
         # the same socket, spoken to otherwise from the next connection on (§12.2)
-        plane.listeners[spec.id] = await server.listen(plane, spec, action, before.sock)
+        plane.listeners[spec.id] = await server.listen(plane, spec, action, before.socks)
         server.retire(plane, before)
         return
     plane.listeners[spec.id] = await server.listen(plane, spec, action)

@@ -73,12 +73,14 @@ class Certificates:
         self, clock: Clock = SYSTEM, told: Callable[[str, str], None] = lambda host, why: None
     ) -> None:
         self._clock = clock
-        self._told = told
+        self.on_problem = told
         self._hosts: dict[str, _Live] = {}
         self._by_name: dict[str, _Live] = {}
         self._fallback: _Live | None = None  # who names no host, or an unknown one
         self._filed = True
         self._wake = asyncio.Event()
+        self._taken: dict[str, tuple[bytes, Staple | None]] = {}
+        self.on_staple: Callable[[str, bytes, Staple | None], None] | None = None
 
     # ------------------------------------------------------------------ hosts
 
@@ -108,9 +110,12 @@ class Certificates:
                 live.question = ocsp.question(spec.pair.cert, spec.ocsp.responders)
             except OcspError as error:
                 live.why = f"OCSP: {error}"
-                self._told(spec.id, live.why)
+                self.on_problem(spec.id, live.why)
         self._hosts[spec.id] = live
         self._filed = False
+        taken = self._taken.get(spec.id)
+        if taken is not None and taken[0] == spec.pair.cert:
+            live.staple = taken[1]
         self._wake.set()
 
     def drop(self, name: str) -> None:
@@ -187,6 +192,17 @@ class Certificates:
 
     # ------------------------------------------------------------------ OCSP
 
+    def take_staple(self, host: str, chain: bytes, staple: Staple | None) -> None:
+        """Staple what another process was told of a host's certificate, now or when it comes."""
+        self._taken[host] = chain, staple
+        live = self._hosts.get(host)
+        if live is not None and live.pair.cert == chain:
+            live.staple = staple
+
+    def _stapled(self, live: _Live) -> None:
+        if self.on_staple is not None:
+            self.on_staple(live.spec.id, live.pair.cert, live.staple)
+
     def problems(self) -> dict[str, str]:
         """Return what is wrong with hosts in use."""
         found = {name: live.why for name, live in self._hosts.items() if live.why}
@@ -233,15 +249,17 @@ class Certificates:
                 _next(staple, settings, self._clock.wall()),
                 "",
             )
+            self._stapled(live)
             if staple.revoked:
                 live.why = "OCSP: the certificate is revoked"
-                self._told(live.spec.id, live.why)
+                self.on_problem(live.spec.id, live.why)
             return
         now = self._clock.wall()
         live.due, live.why = now + _RETRY, why
         if live.staple is not None and (live.staple.until or 0) <= now:
             live.staple = None
-        self._told(live.spec.id, why)
+            self._stapled(live)
+        self.on_problem(live.spec.id, why)
 
 
 def _next(staple: Staple, settings: Ocsp, now: float) -> float:

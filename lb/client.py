@@ -105,12 +105,10 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is."""
         self.transport = cast(asyncio.Transport, transport)
-        if not isinstance(transport, Stream):
-            if self.listener.full:
-                self.state = CLOSING
-                self.transport.abort()
-                return
-            self.listener.connections += 1
+        if not isinstance(transport, Stream) and not self.listener.enter():
+            self.state = CLOSING
+            self.transport.abort()
+            return
         tls = transport.get_extra_info("ssl_object")
         if (
             tls is not None
@@ -145,7 +143,8 @@ class Client(asyncio.Protocol):
         self.fd = -1
         if self in self.listener.clients:
             self.listener.clients.discard(self)
-            self.listener.connections -= not isinstance(self.transport, Stream)
+            if not isinstance(self.transport, Stream):
+                self.listener.leave()
         self._transaction.lost()
         self.state = CLOSING
 

@@ -75,6 +75,7 @@ class Config:
     acme_ca: str = ""
     warnings: tuple[str, ...] = ()
     memory: bool = False
+    workers: int = 1
 
 
 def configure(values: Values) -> Config:
@@ -161,6 +162,7 @@ def configure(values: Values) -> Config:
         acme_ca=values.text("acmeCA"),
         warnings=tuple(warnings),
         memory=values.text("engine") == "memng",
+        workers=values.number("workers"),
     )
 
 

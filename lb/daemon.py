@@ -7,6 +7,9 @@
                                      │                ├─► plan ─► apply ─► plane ◄─ clients
                                      │      observe ──┘                      │
                                      └─► judge, api ◄────────────────────────┘
+
+With `-workers N` the right half runs in N processes as well, which get the keys from this one
+(`lb.team`); the plane of this one then accepts nobody, but opens sockets and judges servers.
 """
 
 from __future__ import annotations
@@ -16,14 +19,19 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Awaitable, Callable, Iterable, Set
 from functools import partial
 from pathlib import Path
 
+from fairlead.admin import Answer
 from fairlead.errors import ConfigError, ConfigErrors
-from fairlead.etcd.mirror import Changes
+from fairlead.etcd.mirror import Changes, Source
 from fairlead.reconcile import Guard, Loop, one_by_one
 from fairlead.records import Records
 from fairlead.runtime import Runtime
+from fairlead.workers.figures import Figures
+from fairlead.workers.parent import Workers
+from fairlead.workers.worker import Worker
 from lb import (
     apiserver,
     apply,
@@ -43,9 +51,11 @@ from lb.catalog import Catalog
 from lb.certificates import Certificates
 from lb.config import Config
 from lb.judge import Judge, state
-from lb.keys import Kind
-from lb.metrics import Counts
+from lb.keys import Kind, Ref
+from lb.ledger import Ledger
+from lb.metrics import Counts, figures, phases_of
 from lb.middleware import Chain, access
+from lb.middleware.build import Links
 from lb.plan import Action
 from lb.plane import Limits, Plane
 from lb.probe import Prober
@@ -53,81 +63,65 @@ from lb.records import Stored, split_address
 from lb.secret import Box
 from lb.state import Traffic
 from lb.stats import Stats
+from lb.team import Member, Team, reachable
 
 
 async def serve(config: Config, runtime: Runtime) -> None:
     """Run until cancelled."""
-    limits = Limits(config.max_header_bytes + 4096, config.read_timeout, config.write_timeout)
-    plane = Plane(limits, runtime.clock)
-    plane.inherited = handover.inherited(os.environ)
-    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, config.roots))
-    catalog = Catalog(config.roots, decoded.good, decoded.rejected)
-    box = Box(config.seal_key) if config.seal_key else None
-    defaults = desired.Defaults(
-        config.endpoint_read_timeout,
-        config.dial_timeout,
-        config.trust_forward,
-        config.listen,
-        box,
-        config.aliases,
-        config.access_log,
-    )
+    if runtime.worker is not None:
+        await _serve_as_worker(config, runtime, runtime.worker)
+        return
     for warning in config.warnings:
         runtime.log.warning("configuration", warning=warning)
+    plane = _plane(config, runtime, Links(), config.workers)
+    plane.inherited = handover.inherited(os.environ)
+    follower = _Follower(config, runtime, plane)
+    catalog, loop, box = follower.catalog, follower.loop, follower.box
     judge = Judge(runtime, catalog, box)
-    certificates = Certificates(runtime.clock, judge.certificate)
-    plane.contexts = certificates
+    follower.certificates.on_problem = judge.certificate
     stats = Stats(runtime.clock.monotonic)
     plane.on_samples = stats.take
-    loop: Loop[Traffic, Action] = Loop(
-        name="traffic",
-        desired=partial(desired.traffic, catalog, defaults),
-        observe=partial(observe.traffic, plane, certificates),
-        plan=plan.traffic,
-        apply=one_by_one(partial(apply.carry_out, plane, certificates)),
-        guard=Guard(plan.removes, lambda: _standing(plane), runtime.max_removals),
-    )
-    # a mirror for each root: a write's revision is seen in its own root at once, in the other
-    # only with the next progress report
-    mirrors = {
-        root: runtime.mirror(
-            root.strip("/").replace("/", "-") + "-slash" * root.startswith("/"), keys.range_of(root)
-        )
-        for root in config.roots
-    }
-
+    mirrors = {root: runtime.mirror(_name(root), keys.range_of(root)) for root in config.roots}
+    look: Callable[[], Figures] = partial(figures, plane, phases=bool(config.statsd))
+    followed = loop.caught_up
+    if config.workers > 1 and not runtime.planning:
+        workers = runtime.workers(config.workers)
+        for mirror in mirrors.values():
+            workers.feed(mirror)
+        team = Team(workers, plane, stats)
+        follower.certificates.on_staple = team.stapled
+        look = workers.figures
+        followed = partial(_all_caught_up, loop, workers)
+        _release_everywhere(runtime, workers)
     issuer = Issuer(
         issuing.Links(
-            runtime.store, mirrors, catalog, box, loop.caught_up, runtime.clock, runtime.log,
+            runtime.store, mirrors, catalog, box, followed, runtime.clock, runtime.log,
             config.acme_ca,
         )
     )  # fmt: skip
 
-    def take_in(batch: Changes) -> None:
-        changed = decoded.apply((change.key, change.new) for change in batch.changes)
-        seen = (change.key for change in batch.changes)
-        scope = catalog.update(changed, seen)
-        loop.dirty.mark(scope)
+    def looked_at(scope: Set[Ref]) -> None:
         if any(ref.kind in (Kind.HOST, Kind.ACME) for ref in scope):
             issuer.wake()
         judge.soon()
 
-    for mirror in mirrors.values():
-        mirror.subscribe(take_in)
-    runtime.records("vulcand", decoded)
-    runtime.metrics.registry.register(Counts(plane, stats, certificates, issuer.orders))
-    runtime.state("lb", partial(state, plane, catalog, box, certificates))
+    follower.follow(mirrors.values(), looked_at)
+    runtime.records("vulcand", follower.decoded)
+    runtime.state("lb", partial(state, plane, catalog, box, follower.certificates))
     runtime.reconcile(loop, *mirrors.values())
+    counts = Counts(plane, stats, look, follower.certificates, issuer.orders)
+    runtime.metrics.registry.register(counts)
     if not runtime.planning:
         runtime.tasks.start("sweep", plane.run())
         runtime.tasks.start("probe", Prober(plane).run())
-        runtime.tasks.start("ocsp", certificates.run())
+        runtime.tasks.start("ocsp", follower.certificates.run())
         if config.statsd:
             where = split_address(config.statsd)
-            runtime.tasks.start("statsd", statsd.run(where, config.statsd_prefix, plane, stats))
+            conns = partial(phases_of, look)
+            runtime.tasks.start("statsd", statsd.run(where, config.statsd_prefix, conns, stats))
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
         calls = Api(
-            runtime, mirrors, catalog, loop.caught_up, stats, box, config.access,
+            runtime, mirrors, catalog, followed, stats, box, config.access,
             lambda: [live.spec for live in plane.frontends.values()],
         )  # fmt: skip
         sock = await apiserver.listen(
@@ -137,19 +131,125 @@ async def serve(config: Config, runtime: Runtime) -> None:
             signal.SIGUSR2, _usr2, runtime, plane, {("tcp", config.api): sock}
         )
         runtime.on_drain(partial(_drain, plane))
-        if config.access_log:
-            plane.stray = Chain([access.Access(access.log(config.access_log))])
-            runtime.on_reload(lambda _: access.log(config.access_log).reopen())
+        _log_access(config, runtime, plane)
         if config.pid_path:
             _write_pid(config.pid_path)
         await runtime.synced()
         loop.dirty.mark_all()
-        await loop.caught_up()
+        await followed()
+        if runtime.team is not None:
+            await runtime.team.ready()
         if sum(bool(mirror.data) for mirror in mirrors.values()) > 1:
             runtime.log.warning("both roots hold data", first=config.roots[0], then=config.roots[1])
         runtime.tasks.start("AutoCert", issuer.run())
     await runtime.ready()
     await asyncio.Event().wait()
+
+
+async def _serve_as_worker(config: Config, runtime: Runtime, worker: Worker) -> None:
+    """Serve what the parent feeds; the API, probes and statistics are the parent's."""
+    pid, *descriptors = await worker.call("join")
+    ledger = Ledger.of(pid, (descriptors[0], descriptors[1]), worker.count, worker.number)
+    plane = _plane(config, runtime, Links(ledger), worker.count)
+    plane.counts, plane.follows = ledger.counts, True
+    follower = _Follower(config, runtime, plane)
+    loop = follower.loop
+    loop.desired = partial(reachable, plane, loop.desired)
+    feeds = [runtime.source(_name(root), keys.range_of(root)) for root in config.roots]
+    follower.follow(feeds)
+    runtime.reconcile(loop, *feeds, quiet=True)
+    Member(worker, plane, follower.certificates, loop.dirty.mark, partial(server.close, plane))
+    worker.on("release", lambda *_: loop.release())
+    worker.count_with(partial(figures, plane, phases=bool(config.statsd)))
+    runtime.tasks.start("sweep", plane.run())
+    runtime.on_drain(partial(_drain, plane))
+    _log_access(config, runtime, plane)
+    await runtime.synced()
+    loop.dirty.mark_all()
+    await loop.caught_up()
+    await runtime.ready()
+    await asyncio.Event().wait()
+
+
+def _plane(config: Config, runtime: Runtime, links: Links, seats: int) -> Plane:
+    limits = Limits(config.max_header_bytes + 4096, config.read_timeout, config.write_timeout)
+    plane = Plane(limits, runtime.clock, links)
+    plane.seats = seats
+    return plane
+
+
+def _log_access(config: Config, runtime: Runtime, plane: Plane) -> None:
+    if config.access_log:
+        plane.stray = Chain([access.Access(access.log(config.access_log))])
+        runtime.on_reload(lambda _: access.log(config.access_log).reopen())
+
+
+def _name(root: str) -> str:
+    """Return the name of a root's mirror.
+
+    A mirror for each: a write's revision is seen in its own root at once, in the other only with
+    the next progress report.
+    """
+    return root.strip("/").replace("/", "-") + "-slash" * root.startswith("/")
+
+
+class _Follower:
+    """Records, catalog and loop: the plane follows what the keys say."""
+
+    def __init__(self, config: Config, runtime: Runtime, plane: Plane) -> None:
+        self.decoded: Records[Stored] = Records(lambda kv: records.decode(kv, config.roots))
+        self.catalog = Catalog(config.roots, self.decoded.good, self.decoded.rejected)
+        self.box = Box(config.seal_key) if config.seal_key else None
+        self.certificates = Certificates(runtime.clock)
+        plane.contexts = self.certificates
+        defaults = desired.Defaults(
+            config.endpoint_read_timeout,
+            config.dial_timeout,
+            config.trust_forward,
+            config.listen,
+            self.box,
+            config.aliases,
+            config.access_log,
+        )
+        self.loop: Loop[Traffic, Action] = Loop(
+            name="traffic",
+            desired=partial(desired.traffic, self.catalog, defaults),
+            observe=partial(observe.traffic, plane, self.certificates),
+            plan=plan.traffic,
+            apply=one_by_one(partial(apply.carry_out, plane, self.certificates)),
+            guard=Guard(plan.removes, lambda: _standing(plane), runtime.max_removals),
+        )
+
+    def follow(
+        self, sources: Iterable[Source], then: Callable[[Set[Ref]], None] = lambda _: None
+    ) -> None:
+        """Take in what sources tell, from now on; before the next await."""
+
+        def take_in(batch: Changes) -> None:
+            changed = self.decoded.apply((change.key, change.new) for change in batch.changes)
+            seen = (change.key for change in batch.changes)
+            scope = self.catalog.update(changed, seen)
+            self.loop.dirty.mark(scope)
+            then(scope)
+
+        for source in sources:
+            source.subscribe(take_in)
+
+
+async def _all_caught_up(loop: Loop[Traffic, Action], workers: Workers) -> None:
+    await loop.caught_up()
+    await workers.caught_up()
+
+
+def _release_everywhere(runtime: Runtime, workers: Workers) -> None:
+    """Let `fairlead plan --release` reach the workers, which hold removals back as we do."""
+    release = runtime.routes["POST", "/release"]
+
+    def both() -> Answer | Awaitable[Answer]:
+        workers.tell("release")
+        return release()
+
+    runtime.routes["POST", "/release"] = both
 
 
 def _write_pid(path: str) -> None:

@@ -22,21 +22,21 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from typing import Final
 
-from lb.plane import Plane
+from lb.plane import Address, Plane
 
 VARIABLE: Final = "VULCAND_FILES_KEY"
 SUCCESSOR: Final = "FAIRLEAD_SUCCESSOR"
-Address = tuple[str, str]
-"""Network and address, as a listener or `-apiInterface:-apiPort` spells them."""
 
 
-def inherited(environ: MutableMapping[str, str]) -> dict[Address, socket.socket]:
+def inherited(environ: MutableMapping[str, str]) -> dict[Address, list[socket.socket]]:
     """Return the sockets that a parent handed over, and forget the variable.
+
+    Of one address there are several where the parent's workers accept on one each.
 
     What cannot be read or is no socket is left out: its address is opened anew.
     """
     text = environ.pop(VARIABLE, "")
-    found: dict[Address, socket.socket] = {}
+    found: dict[Address, list[socket.socket]] = {}
     try:
         files = json.loads(text) if text else []
         for file in files:
@@ -45,7 +45,7 @@ def inherited(environ: MutableMapping[str, str]) -> dict[Address, socket.socket]
                 sock = socket.socket(fileno=int(file["FileFD"]))
                 sock.setblocking(False)
                 os.set_inheritable(sock.fileno(), False)
-                found[place] = sock
+                found.setdefault(place, []).append(sock)
     except (ValueError, KeyError, TypeError):
         return found
     return found
@@ -59,24 +59,24 @@ def start(
     Raises:
         OSError: it cannot be started; nothing has changed.
     """
-    sockets = {
-        (live.spec.network, live.spec.address): live.sock
+    sockets = [
+        ((live.spec.network, live.spec.address), sock)
         for live in plane.listeners.values()
-        if live.sock is not None
-    }
-    sockets |= api
+        for sock in live.socks
+    ]
+    sockets += api.items()
     files = [
         {
             "Address": {"Network": network, "Address": address},
             "FileFD": sock.fileno(),
             "FileName": f"{network}:{address}",
         }
-        for (network, address), sock in sockets.items()
+        for (network, address), sock in sockets
     ]
     given = {**environ, VARIABLE: json.dumps(files), SUCCESSOR: "1"}
     given.pop("NOTIFY_SOCKET", None)  # the service manager knows the parent
     return subprocess.Popen(  # noqa: S603  (our own command line)
         [sys.executable, *sys.orig_argv[1:]],
         env=given,
-        pass_fds=[sock.fileno() for sock in sockets.values()],
+        pass_fds=[sock.fileno() for _, sock in sockets],
     )

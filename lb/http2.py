@@ -411,7 +411,7 @@ class Clients(Session):
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the listener."""
         self._listener.clients.discard(self)
-        self._listener.connections -= 1
+        self._listener.leave()
         super().connection_lost(exc)
 
     @property

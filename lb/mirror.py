@@ -120,16 +120,31 @@ class Mirrors:
             wire: returns the head as a server gets it.
             client: whose connection a PROXY header names.
         """
-        server = pool.pick((), lambda _: b"")
-        if server is None or len(self._under_way) >= MOST:
+        server = pool.pick((), lambda _: b"") if len(self._under_way) < MOST else None
+        if server is None:
             self.counts["left out"] += 1
             return
-        sending = self._send(server, method, wire(server) + body, client)
+        sending = self._send(pool, server, method, wire(server) + body, client)
         task = self._plane.loop.create_task(sending, name="mirror")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     async def _send(
+        self,
+        pool: LivePool,
+        server: LiveServer,
+        method: bytes,
+        request: bytes,
+        client: asyncio.BaseTransport,
+    ) -> None:
+        limited = pool.limited
+        try:
+            await self._exchange(server, method, request, client)
+        finally:
+            if limited:
+                pool.leave(server)
+
+    async def _exchange(
         self, server: LiveServer, method: bytes, request: bytes, client: asyncio.BaseTransport
     ) -> None:
         upstream: Upstream | None = None

@@ -47,6 +47,7 @@ class Outward:
         "_collected",
         "_cookie",
         "_passage",
+        "_place",
         "_plane",
         "_started",
         "close_after",
@@ -60,6 +61,7 @@ class Outward:
         self._plane = client.plane
         self._passage: Passage | None = None
         self._collected: Collected | None = None
+        self._place: LiveServer | None = None  # whose places are limited, and one of them is ours
         self._started = False  # bytes of the response were written
         self._begun = 0.0
         self._cookie = b""
@@ -126,7 +128,7 @@ class Outward:
         collected, self._collected = self._collected, None
         if collected is not None:
             self._client.write(collected.whole())
-        if self._passage is not None:
+        if self._passage is not None or self._place is not None:
             self._leave()
         self._client.next(close=self.close_after or not self.sent_all)
 
@@ -142,6 +144,10 @@ class Outward:
             self._passage.answered(answer, monotonic())
 
     def _leave(self) -> None:
+        """The attempt is over."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.pool.leave(place)
         passage, self._passage = self._passage, None
         if passage is not None:
             passage.over(monotonic())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from typing import Any, Final, Protocol
 from fairlead.clock import SYSTEM, Clock
 from lb import predicate
 from lb.balance import RoundRobin
+from lb.ledger import Counts
 from lb.middleware import Chain
 from lb.middleware.build import Links
 from lb.mirror import Mirrors
 from lb.policy import ListenerPolicy
-from lb.pool import LivePool, LiveServer
+from lb.pool import MOST_PLACES, LivePool, LiveServer, Run, Verdict
 from lb.predicate import Predicate
 from lb.route.match import Check, Index, check
 from lb.route.parse import parse
@@ -64,11 +66,32 @@ class Limits:
         )
 
 
+Address = tuple[str, str]
+"""Network and address, as a listener or `-apiInterface:-apiPort` spells them."""
 Samples = list[Any]
 """Flat, four a finished attempt: LiveFrontend, LiveServer (None: the proxy itself), status, seconds.
 
 Flat, because a tuple for each would be 30,000 objects a second for the garbage collector.
 """
+
+
+def by_pools(samples: Samples) -> dict[LivePool, list[Run]]:
+    """Return the answers of servers that are judged by them, in order, equal ones in a row counted."""
+    rows: dict[LiveServer, list[list[int]]] = {}
+    for server, status in zip(samples[1::4], samples[2::4], strict=True):
+        if server is None or not server.pool.judged:
+            continue
+        row = rows.get(server)
+        if row is None:
+            rows[server] = [[status, 1]]
+        elif row[-1][0] == status:
+            row[-1][1] += 1
+        else:
+            row.append([status, 1])
+    found: dict[LivePool, list[Run]] = {}
+    for server, row in rows.items():
+        found.setdefault(server.pool, []).extend((server, status, n) for status, n in row)
+    return found
 
 
 class Contexts(Protocol):
@@ -137,39 +160,66 @@ class Accepting(Protocol):
 
 
 class LiveListener:
-    """An open socket, its scope and limits, and the connections it accepted.
+    """Open sockets of one address, their scope and limits, and the connections it accepted.
 
     Attributes:
         clients: what a sweep looks at: connections, and HTTP/2's streams.
-        connections: how many connections of clients there are.
+        connections: how many connections of clients there are in this process.
+        counts: where several processes count them together.
     """
 
     __slots__ = (
+        "_name",
         "_usual",
         "checks",
         "clients",
         "closing",
         "connections",
+        "counts",
         "limits",
-        "server",
-        "sock",
-        "spec"
-    )  # fmt: skip
+        "servers",
+        "socks",
+        "spec",
+    )
 
-    def __init__(self, spec: Listener, usual: Limits | None = None) -> None:
+    def __init__(
+        self, spec: Listener, usual: Limits | None = None, counts: Counts | None = None
+    ) -> None:
         self.spec = spec
+        self.counts = counts
+        self._name = b"listener " + spec.id.encode()
         self._usual = usual or Limits()
         self.connections = 0
-        self.server: Accepting | None = None
-        self.sock: socket.socket | None = None
+        self.servers: list[Accepting] = []
+        self.socks: list[socket.socket] = []  # more than one where several processes accept
         self.clients: set[Any] = set()
         self.closing = False
         self.rescope(spec)
 
     @property
     def full(self) -> bool:
-        """Whether no more connections may be accepted."""
-        return 0 < self.spec.policy.max_conns <= self.connections
+        """Whether no more connections may be accepted now."""
+        most = self.spec.policy.max_conns
+        if not most:
+            return False
+        return most <= (self.counts.count(self._name) if self.counts else self.connections)
+
+    def enter(self) -> bool:
+        """Count a connection; false when no more may be accepted. `leave` when it is over."""
+        most = self.spec.policy.max_conns
+        if self.counts is not None:  # counted without a limit too, since one may come
+            if not self.counts.enter(self._name, most or MOST_PLACES, time.monotonic()):
+                return False
+        elif 0 < most <= self.connections:
+            return False
+        self.connections += 1
+        return True
+
+    def leave(self) -> None:
+        """Count a connection no more."""
+        self.connections -= 1
+        if self.counts is not None:
+            self.counts.leave(self._name)
 
     def rescope(self, spec: Listener) -> None:
         """Take over a spec of the same address."""
@@ -179,16 +229,35 @@ class LiveListener:
         self.checks: tuple[Check, ...] = tuple(map(check, matchers))
 
 
-class Plane:
-    """The data plane of this process."""
+class Offer(Protocol):
+    """Where other processes accept (`lb.team`): who hands them the sockets."""
 
-    def __init__(self, limits: Limits | None = None, clock: Clock = SYSTEM) -> None:
+    def offer(self, live: LiveListener) -> None:
+        """Let them accept on a listener's sockets."""
+
+    def withdraw(self, live: LiveListener) -> None:
+        """Let them close them."""
+
+
+class Plane:
+    """The data plane of this process.
+
+    Args:
+        links: of frontends' middlewares; another one where several processes count together.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        clock: Clock = SYSTEM,
+        links: Links | None = None,
+    ) -> None:
         self.limits = limits or Limits()
         self.clock = clock
         self.loop = asyncio.get_running_loop()
         self.index: Index[LiveFrontend] = Index()
         self.frontends: dict[str, LiveFrontend] = {}
-        self.links = Links()
+        self.links = links or Links()
         self.mirrors = Mirrors(self)
         self.stray: Chain | None = None  # passed by requests that no frontend serves
         self.pools: dict[str, LivePool] = {}
@@ -201,7 +270,15 @@ class Plane:
         self.draining = False
         self.faults = 0
         # sockets a parent handed over, by network and address, until a listener wants them
-        self.inherited: dict[tuple[str, str], socket.socket] = {}
+        self.inherited: dict[Address, list[socket.socket]] = {}
+        self.offers: Offer | None = None
+        # of several processes: how many serve, what is counted together, who judges servers
+        self.seats = 1
+        self.counts: Counts | None = None
+        self.follows = False
+        self.verdicts: dict[str, list[Verdict]] = {}
+        self.on_verdict: Callable[[LivePool], None] | None = None
+        self.heard: dict[LivePool, list[Run]] = {}  # of attempts that other processes made
         self.on_health: Callable[[str, str, str], None] | None = None
         self.on_fault: Callable[[str, Exception], None] | None = None
         # of all that decides where a request goes; what was remembered of an older one is void
@@ -225,7 +302,23 @@ class Plane:
         pool = self.pools.get(name)
         if pool is None:
             pool = self.pools[name] = LivePool(name)
+            pool.counts, pool.follows = self.counts, self.follows
+            pool.on_verdict = self.on_verdict
+            pool.share = 1.0 / self.seats if self.follows else 1.0
         return pool
+
+    def put_pool(self, spec: Pool) -> None:
+        """Use `spec`'s servers from the next request on."""
+        pool = self.pool(spec.id)
+        pool.put(spec, self.now)
+        if self.follows:
+            pool.follow(self.verdicts.get(spec.id, ()), self.now)
+
+    def follow(self, name: str, verdict: list[Verdict]) -> None:
+        """Take over what another process found out about a pool's servers."""
+        self.verdicts[name] = verdict
+        if name in self.pools:
+            self.pools[name].follow(verdict, self.now)
 
     def put_frontend(self, spec: Frontend) -> None:
         """Route by `spec` from the next request on; counters go on."""
@@ -296,10 +389,10 @@ class Plane:
         """Count the attempts that have ended since the last time, and judge servers by them."""
         samples, self.samples = self.samples, []
         passed, self._settled = self.now - self._settled, self.now
-        by_pool: dict[LivePool, list[tuple[LiveServer, int]]] = {}
-        for server, status in zip(samples[1::4], samples[2::4], strict=True):
-            if server is not None and server.pool.judged:
-                by_pool.setdefault(server.pool, []).append((server, status))
+        by_pool = by_pools(samples)
+        heard, self.heard = self.heard, {}
+        for pool, runs in heard.items():
+            by_pool.setdefault(pool, []).extend(runs)
         for pool in self.pools.values():
             if pool in by_pool or pool.restless:
                 pool.judge(by_pool.get(pool, ()), self.now, passed)

@@ -21,14 +21,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
 
 from lb.balance import Ring, RoundRobin, better_of_two, least_active
 from lb.policy import BACKEND, BackendPolicy
 from lb.rebalance import FAILURES, Meter, Outlier, Rebalancer
 from lb.state import Pool, Server
 
+if TYPE_CHECKING:
+    from lb.ledger import Counts
+
 _STEPS: Final = 10  # of a slow start: each is a new round of turns
+
+Verdict = tuple[str, int, bool, float, int, float]
+"""Host and port; healthy; monotonic seconds until which it is left out; factor; slow start's begin."""
 
 
 class LiveServer:
@@ -36,6 +43,7 @@ class LiveServer:
 
     __slots__ = (
         "active",
+        "entered",
         "factor",
         "gone",
         "healthy",
@@ -64,6 +72,7 @@ class LiveServer:
         self.mux: Any = None  # its HTTP/2 connection
         self.mux_coming: Any = None  # a future while that is being made
         self.active = 0
+        self.entered = 0  # requests that hold a place, from the pick on; where places are limited
         self.requests = 0
         self.gone = False  # the pool has it no more: its connections are not kept
         self.healthy = True
@@ -91,10 +100,9 @@ class LiveServer:
         if self.mux is not None:
             self.mux.retire()
 
-    def free(self) -> bool:
-        """Say whether it may get another request now."""
-        most = self.spec.policy.max_conns
-        return self.weight > 0 and (not most or self.active < most)
+
+Run = tuple[LiveServer, int, int]
+"""Server, status, and how many attempts in a row ended so."""
 
 
 class LivePool:
@@ -106,18 +114,28 @@ class LivePool:
         "_tokens",
         "_turn",
         "_unsettled",
+        "counts",
+        "follows",
         "id",
+        "limited",
+        "on_verdict",
         "plain",
         "policy",
         "retries",
         "robin",
         "servers",
+        "share",
         "spec",
         "usable",
     )
 
     def __init__(self, name: str) -> None:
         self.id = name
+        self.limited = False  # requests under way are
+        self.share = 1.0  # of what several processes may do together
+        self.follows = False  # another process judges the servers (`follow`)
+        self.counts: Counts | None = None  # of requests under way in several processes
+        self.on_verdict: Callable[[LivePool], None] | None = None
         self.spec: Pool | None = None
         self.policy: BackendPolicy = BACKEND
         self.plain = True  # whose turn it is does not depend on the request
@@ -157,7 +175,7 @@ class LivePool:
                 if before is not None and before.servers and self.policy.slow_start:
                     live.up_since = now
         if before is None or before.policy.retry != spec.policy.retry:
-            self.retries = float(spec.policy.retry.minimum) if spec.policy.retry else 0.0
+            self.retries = spec.policy.retry.minimum * self.share if spec.policy.retry else 0.0
         if new or old:  # as vulcand: another set of servers, weights start anew
             self._rebalancer = Rebalancer()
             for live in self.servers.values():
@@ -201,14 +219,18 @@ class LivePool:
         self.robin = RoundRobin(self.usable, [s.weight for s in chosen], self.robin.at)
         self._ring = Ring(self.usable) if policy.balance == "hash" else None
         self._tokens = {s.token: s for s in self.servers.values()} if policy.sticky else {}
+        self.limited = bool(policy.max_conns) or any(
+            server.spec.policy.max_conns for server in self.servers.values()
+        )
         self.plain = (
-            policy.balance == "roundrobin"
+            not self.limited
+            and policy.balance == "roundrobin"
             and policy.sticky is None
-            and not policy.max_conns
             and not policy.http2
             and not policy.send_proxy
-            and not any(server.spec.policy.max_conns for server in chosen)
         )
+        if self.on_verdict is not None:
+            self.on_verdict(self)
 
     def _serves(self, server: LiveServer, now: float) -> bool:
         if server.outlier.until > now:
@@ -235,17 +257,28 @@ class LivePool:
         """
         if self.plain:
             return self.robin.pick_other(tried) if tried else self.robin.pick()
+        if not self.limited:
+            return self._choose(tried, key)
+        passed = [*tried]
+        for _ in range(len(self.servers) + 1):
+            server = self._choose(passed, key)
+            if server is None or self.enter(server):
+                return server
+            passed.append(server)  # another process took the last place meanwhile
+        return None
+
+    def _choose(
+        self, tried: Sequence[LiveServer], key: Callable[[str], bytes]
+    ) -> LiveServer | None:
         policy = self.policy
-        if policy.max_conns and sum(s.active for s in self.servers.values()) >= policy.max_conns:
-            return None
         if policy.sticky is not None and not tried:
             named = self._sticky_server(policy.sticky.cookie, key)
             if named is not None:
                 return named
         self._turn += 1
-        left = [s for s in self.usable if s not in tried and s.free()]
+        left = [s for s in self.usable if s not in tried and self.free(s)]
         if not left:
-            left = [s for s in self.usable if s.free()]
+            left = [s for s in self.usable if self.free(s)]
         if not left:
             return None
         match policy.balance:
@@ -267,10 +300,8 @@ class LivePool:
             name, equals, value = field.strip(b" \t").partition(b"=")
             if equals and name == cookie.encode():
                 server = self._tokens.get(value)
-                if server is not None and server.healthy:
-                    most = server.spec.policy.max_conns
-                    if not most or server.active < most:
-                        return server
+                if server is not None and server.healthy and self.free(server, drained=True):
+                    return server
         return None
 
     def cookie(self, server: LiveServer, key: Callable[[str], bytes]) -> bytes:
@@ -282,6 +313,51 @@ class LivePool:
         if sticky.max_age:
             text += f"; Max-Age={sticky.max_age}"
         return (text + "; HttpOnly; SameSite=Lax" + "; Secure" * sticky.secure).encode()
+
+    # places, where the requests under way are limited
+
+    def free(self, server: LiveServer, *, drained: bool = False) -> bool:
+        """Say whether a server may get another request now; `drained`: one without turns too."""
+        if not server.weight and not drained:
+            return False
+        most = server.spec.policy.max_conns
+        return not most or self._under_way(server) < most
+
+    def _under_way(self, server: LiveServer) -> int:
+        if self.counts is not None:
+            return self.counts.count(self._place(server))
+        return server.entered
+
+    def _place(self, server: LiveServer) -> bytes:
+        return b"server %b %b" % (self.id.encode(), server.key)
+
+    def enter(self, server: LiveServer) -> bool:
+        """Take a place for a request; false when there is none. `leave` gives it back."""
+        most, of_server = self.policy.max_conns, server.spec.policy.max_conns
+        counts = self.counts
+        if counts is None:
+            if most and sum(each.entered for each in self.servers.values()) >= most:
+                return False
+            if of_server and server.entered >= of_server:
+                return False
+            server.entered += 1
+            return True
+        now = monotonic()
+        whole = b"pool " + self.id.encode()
+        if not counts.enter(whole, most or MOST_PLACES, now):
+            return False
+        if counts.enter(self._place(server), of_server or MOST_PLACES, now):
+            return True
+        counts.leave(whole)
+        return False
+
+    def leave(self, server: LiveServer) -> None:
+        """Give a place back."""
+        if self.counts is None:
+            server.entered -= 1
+            return
+        self.counts.leave(b"pool " + self.id.encode())
+        self.counts.leave(self._place(server))
 
     # retries
 
@@ -307,42 +383,76 @@ class LivePool:
         """Whether time alone changes something here."""
         return self._unsettled or self.policy.retry is not None
 
-    def judge(self, samples: Sequence[tuple[LiveServer, int]], now: float, passed: float) -> bool:
+    def judge(self, runs: Sequence[Run], now: float, passed: float) -> bool:
         """Take in the attempts that ended in the last `passed` seconds.
 
         Returns:
             Whether whose turn it is has changed.
         """
         policy = self.policy
-        second = int(now)
         changed = self._unsettled
         if policy.retry is not None:
-            most = policy.retry.minimum * 10.0 + len(samples)
-            self.retries = min(
-                most,
-                self.retries
-                + passed * policy.retry.minimum
-                + len(samples) * policy.retry.budget / 100.0,
-            )
-        for server, status in samples:
-            if policy.rebalance:
-                server.meter.note(second, 1, 500 <= status <= 504)
-            if policy.outliers is not None and (status in FAILURES or server.outlier.until):
-                out = sum(s.outlier.until > now for s in self.servers.values())
-                may = (out + 1) * 100 <= policy.outliers.most * len(self.servers)
-                changed |= server.outlier.note(status, policy.outliers, now, may=may)
-        if policy.rebalance and len(self.usable) > 1 and samples:
-            factors = [server.factor for server in self.usable]
-            new = self._rebalancer.look(second, [s.meter for s in self.usable], factors)
-            if new != factors:
-                changed = True
-                for server, factor in zip(self.usable, new, strict=True):
-                    server.factor = factor
+            total = sum(count for _, _, count in runs)
+            least = policy.retry.minimum * self.share
+            earned = passed * least + total * policy.retry.budget / 100.0
+            self.retries = min(least * 10.0 + total, self.retries + earned)
+        if not self.follows:
+            changed |= self._eject(runs, now)
+            changed |= self._rebalance(runs, int(now))
         if changed:
             self.refresh(now)
         return changed
 
+    def _eject(self, runs: Sequence[Run], now: float) -> bool:
+        """Leave out servers that fail; whether there was one."""
+        rule = self.policy.outliers
+        changed = False
+        if rule is None:
+            return False
+        for server, status, count in runs:
+            out = sum(s.outlier.until > now for s in self.servers.values())
+            may = (out + 1) * 100 <= rule.most * len(self.servers)
+            for _ in range(min(count, rule.consecutive) if status in FAILURES else 1):
+                changed |= server.outlier.note(status, rule, now, may=may)
+        return changed
 
+    def _rebalance(self, runs: Sequence[Run], second: int) -> bool:
+        """Shift weights by what servers answered; whether they changed."""
+        if not self.policy.rebalance:
+            return False
+        for server, status, count in runs:
+            server.meter.note(second, count, count if 500 <= status <= 504 else 0)
+        if len(self.usable) < 2 or not runs:
+            return False
+        factors = [server.factor for server in self.usable]
+        new = self._rebalancer.look(second, [s.meter for s in self.usable], factors)
+        if new == factors:
+            return False
+        for server, factor in zip(self.usable, new, strict=True):
+            server.factor = factor
+        return True
+
+    # what one process found and others follow
+
+    def verdict(self) -> list[Verdict]:
+        """Return what is known of each server that differs from a new one's."""
+        return [
+            (host, port, server.healthy, server.outlier.until, server.factor, server.up_since)
+            for (host, port), server in self.servers.items()
+            if not server.healthy or server.outlier.until or server.factor != 1 or server.up_since
+        ]
+
+    def follow(self, verdict: Sequence[Verdict], now: float) -> None:
+        """Take over what another process found."""
+        found = {(host, port): rest for host, port, *rest in verdict}
+        for place, server in self.servers.items():
+            healthy, until, factor, up_since = found.get(place, (True, 0.0, 1, 0.0))
+            server.healthy, server.factor = bool(healthy), int(factor)
+            server.outlier.until, server.up_since = until, up_since
+        self.refresh(now)
+
+
+MOST_PLACES: Final = 1 << 30
 MOST_STEPS: Final = 64
 """Turns that are passed over for a server that is full before any free one is taken."""
 _VARIABLE: Final = re.compile(r"request\.header\.(.+)")

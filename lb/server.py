@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 from fairlead.errors import ActionError
 from lb import proxyheader
 from lb.client import Client
-from lb.plane import LiveListener, Plane
+from lb.plane import Accepting, LiveListener, Plane
 from lb.records import split_address
 from lb.state import Listener
 
@@ -25,39 +26,51 @@ _GLANCE: Final = 0.005  # seconds between two looks for the rest of a header
 
 
 async def listen(
-    plane: Plane, spec: Listener, action: object, sock: socket.socket | None = None
+    plane: Plane, spec: Listener, action: object, socks: list[socket.socket] | None = None
 ) -> LiveListener:
-    """Open a socket and accept on it.
+    """Open an address and accept there, or let others accept (`plane.offers`).
 
     Args:
-        sock: one that is open already: handed over, or of the listener that this one replaces.
+        socks: open already: of the listener that this one replaces.
 
     Raises:
         ActionError: the address is in use or not ours, or the TLS settings cannot be used.
     """
-    live = LiveListener(spec, plane.limits)
+    live = LiveListener(spec, plane.limits, plane.counts)
     try:
-        if sock is None:
-            sock = plane.inherited.pop((spec.network, spec.address), None) or open_socket(spec)
-        live.sock = sock
+        if socks is None:
+            handed = plane.inherited.pop((spec.network, spec.address), [])
+            socks = handed if plane.follows else open_sockets(spec, plane.seats, handed)
+        live.socks = socks
         tls = None
         if spec.tls is not None:
             if plane.contexts is None:
                 raise ActionError(action, f'listener "{spec.id}": no certificates here')
             tls = plane.contexts.server(spec)
             tls.set_alpn_protocols(["h2", "http/1.1"])
-        if spec.proxy:
-            live.sock.listen(_BACKLOG)
-            live.server = Announced(plane, live, live.sock, tls)
-        else:
-            # the server owns a duplicate: ours outlives it, for its successor (§12.2, USR2)
-            live.server = await plane.loop.create_server(
-                lambda: Client(plane, live), sock=live.sock.dup(), ssl=tls, backlog=_BACKLOG
-            )
+        if plane.offers is not None:
+            for sock in socks:
+                sock.listen(_BACKLOG)
+            plane.offers.offer(live)
+            return live
+        for sock in socks:
+            live.servers.append(await _accept(plane, live, sock, tls))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ActionError(action, f'listener "{spec.id}" on {spec.address}: {reason}') from error
     return live
+
+
+async def _accept(
+    plane: Plane, live: LiveListener, sock: socket.socket, tls: ssl.SSLContext | None
+) -> Accepting:
+    if live.spec.proxy:
+        sock.listen(_BACKLOG)
+        return Announced(plane, live, sock, tls)
+    # the server owns a duplicate: ours outlives it, for its successor (§12.2, USR2)
+    return await plane.loop.create_server(
+        lambda: Client(plane, live), sock=sock.dup(), ssl=tls, backlog=_BACKLOG
+    )
 
 
 class Announced:
@@ -131,8 +144,36 @@ class Announced:
             await asyncio.sleep(_GLANCE)
 
 
-def open_socket(spec: Listener) -> socket.socket:
-    """Return a bound socket for an address; raises OSError."""
+def open_sockets(
+    spec: Listener, seats: int, handed: Sequence[socket.socket] = ()
+) -> list[socket.socket]:
+    """Return the bound sockets of an address: one, or one for each process that accepts.
+
+    Args:
+        handed: open already, by whoever served before us; all of them are used, since clients
+            may wait in each.
+
+    Raises:
+        OSError: the address is in use or not ours.
+    """
+    if spec.network == "unix" or seats == 1:
+        return list(handed) or [open_socket(spec)]
+    if handed and not all(_shares(sock) for sock in handed):
+        return list(handed)  # all accept from the one queue
+    if not handed:  # of the kernel's sharing nobody else is told: ask who else is there
+        open_socket(spec).close()
+    socks = list(handed)
+    while len(socks) < seats:
+        socks.append(open_socket(spec, shared=True))
+    return socks
+
+
+def _shares(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def open_socket(spec: Listener, *, shared: bool = False) -> socket.socket:
+    """Return a bound socket for an address; `shared`: with others of ours. Raises OSError."""
     if spec.network == "unix":
         with suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(spec.address).st_mode) and not _answers(spec.address):
@@ -143,18 +184,20 @@ def open_socket(spec: Listener) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return _bound(family, address)
+        return _bound(family, address, shared=shared)
     try:  # every address of both families on one socket, as Go does
-        return _bound(socket.AF_INET6, ("::", port))
+        return _bound(socket.AF_INET6, ("::", port), shared=shared)
     except OSError:
-        return _bound(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104  (what ":port" asks for)
+        return _bound(socket.AF_INET, ("0.0.0.0", port), shared=shared)  # noqa: S104  (what ":port" asks for)
 
 
-def _bound(family: int, address: object) -> socket.socket:
+def _bound(family: int, address: object, *, shared: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             # inherited by what is accepted: a dead client is noticed (specs/vulcand.md §3.7)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 180)
@@ -181,17 +224,19 @@ def _answers(path: str) -> bool:
 def close(plane: Plane, live: LiveListener) -> None:
     """Stop accepting; what is connected ends after its request, idle connections at once."""
     retire(plane, live)
-    if live.sock is not None:
-        live.sock.close()
-        live.sock = None
+    if plane.offers is not None:
+        plane.offers.withdraw(live)
+    for sock in live.socks:
+        sock.close()
+    live.socks = []
 
 
 def retire(plane: Plane, live: LiveListener) -> None:
-    """Accept no more here, but leave the socket open for whoever accepts on it next."""
+    """Accept no more here, but leave the sockets open for whoever accepts on them next."""
     live.closing = True
     plane.version += 1
-    if live.server is not None:
-        live.server.close()
+    for server in live.servers:
+        server.close()
     plane.retired.add(live)
     for client in tuple(live.clients):
         client.check(plane.now)

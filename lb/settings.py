@@ -34,6 +34,10 @@ def _severity(value: str) -> str | None:
     return None if value.lower() in LEVELS else f"is none of {', '.join(LEVELS)}"
 
 
+def _workers(value: int) -> str | None:
+    return None if 1 <= value <= 64 else "must lie between 1 and 64"
+
+
 def _v3(value: int) -> str | None:
     return None if value == 3 else "only etcd's v3 API is spoken; see `fairlead import-v2`"
 
@@ -87,6 +91,7 @@ SETTINGS: Final = Settings(
         Setting("apiClientCA", help="File of the CA that must have signed callers' certificates.", ours=True),
         Setting("acmeCA", help="File of the CA of an ACME server of your own, believed beside the system's.", ours=True),
         Setting("accessLog", help="File for a line of JSON for each request; -: stdout; empty: none.", ours=True),
+        Setting("workers", Kind.INT, 1, "Processes that serve; limits, counters and health are shared.", ours=True, check=_workers),
         *common(drop=("log-level",)),
     ),
     summary="An HTTP load balancer configured by etcd keys or an API.",

@@ -42,17 +42,22 @@ class Stats:
 
     def take(self, samples: Sequence[Any]) -> None:
         """Count finished attempts: frontend, server or None, status, seconds, four an attempt."""
-        now = self._now()
         indexes = [bucket(seconds) for seconds in samples[3::4]]
         counts = Counter(zip(samples[::4], samples[1::4], samples[2::4], indexes, strict=True))
         for (frontend, server, status, index), count in counts.items():
-            name = frontend.spec.id.removesuffix(ALIAS)
-            self.frontend(name).add(now, status, index, count)
-            if server is not None:
-                place = server.pool.id, server.spec.id
-                if place not in self.servers:
-                    self.servers[place] = Figures()
-                self.servers[place].add(now, status, index, count)
+            place = (server.pool.id, server.spec.id) if server is not None else None
+            self.add(frontend.spec.id, place, status, index, count)
+
+    def add(
+        self, frontend: str, server: tuple[str, str] | None, status: int, index: int, count: int
+    ) -> None:
+        """Count attempts of one frontend and server (backend and id) with one status and bucket."""
+        now = self._now()
+        self.frontend(frontend.removesuffix(ALIAS)).add(now, status, index, count)
+        if server is not None:
+            if server not in self.servers:
+                self.servers[server] = Figures()
+            self.servers[server].add(now, status, index, count)
 
     def frontend(self, name: str) -> Figures:
         """Return a frontend's figures."""

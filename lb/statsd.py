@@ -9,7 +9,7 @@ import re
 import resource
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Never
 
@@ -27,24 +27,28 @@ def name(*parts: str) -> str:
     return ".".join(re.sub(r"[^A-Za-z0-9_.]", "_", part) for part in parts if part)
 
 
-def connections(plane: Plane, seen: set[str]) -> Iterator[tuple[str, float]]:
-    """Give how many connections of clients are new, active, idle, by our own address.
+Connections = Mapping[tuple[str, str], float]
+"""Our own address and phase → how many connections of clients."""
 
-    Args:
-        seen: the addresses that had any; kept by the caller, so that a count gets back to 0.
-    """
+
+def connections(plane: Plane) -> Counter[tuple[str, str]]:
+    """Return how many connections of clients are new, active, idle in this process."""
     counts: Counter[tuple[str, str]] = Counter()
     for live in (*plane.listeners.values(), *plane.retired):
         spec = live.spec
         fixed = spec.address if spec.network == "unix" or split_address(spec.address)[0] else ""
         for client in live.clients:
             if phase := client.phase:
-                where = fixed or _local(client.transport) or spec.address
-                counts[where.replace(":", "_"), phase] += 1
+                counts[fixed or _local(client.transport) or spec.address, phase] += 1
+    return counts
+
+
+def named(counts: Connections, seen: set[str]) -> Iterator[tuple[str, float]]:
+    """Give the gauges of connections; `seen` as in `gauges`."""
     seen.update(where for where, _ in counts)
     for where in sorted(seen):
         for phase in PHASES:
-            yield name("conns", where, phase), counts[where, phase]
+            yield name("conns", where.replace(":", "_"), phase), counts.get((where, phase), 0)
 
 
 def _local(transport: asyncio.BaseTransport) -> str:
@@ -56,9 +60,14 @@ def _local(transport: asyncio.BaseTransport) -> str:
     return f"[{host}]:{found[1]}" if ":" in host else f"{host}:{found[1]}"
 
 
-def gauges(plane: Plane, stats: Stats, seen: set[str]) -> Iterator[tuple[str, float]]:
-    """Give name and value of everything, without the prefix."""
-    yield from connections(plane, seen)
+def gauges(counts: Connections, stats: Stats, seen: set[str]) -> Iterator[tuple[str, float]]:
+    """Give name and value of everything, without the prefix.
+
+    Args:
+        seen: the addresses that had any clients; kept by the caller, so that a count gets back
+            to 0.
+    """
+    yield from named(counts, seen)
     now = stats.now()
     for frontend, figures in stats.frontends.items():
         codes = figures.codes.total(now)
@@ -89,14 +98,20 @@ def packets(prefix: str, values: Iterator[tuple[str, float]]) -> Iterator[bytes]
         yield packet
 
 
-async def run(address: tuple[str, int], prefix: str, plane: Plane, stats: Stats) -> Never:
-    """Send once a second; whether anybody listens is not asked."""
+async def run(
+    address: tuple[str, int], prefix: str, look: Callable[[], Connections], stats: Stats
+) -> Never:
+    """Send once a second; whether anybody listens is not asked.
+
+    Args:
+        look: returns the connections of all processes.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         seen: set[str] = set()
         while True:
             await asyncio.sleep(1.0)
-            for packet in packets(prefix, gauges(plane, stats, seen)):
+            for packet in packets(prefix, gauges(look(), stats, seen)):
                 try:
                     sock.sendto(packet, address)
                 except OSError:

@@ -171,6 +171,9 @@ class Transaction(Inward):
         if server is None:
             self._own(503)
             return
+        if pool.limited:
+            self._place = server
+            self.simple = False
         if pool.policy.sticky is not None:
             self._cookie = pool.cookie(server, self._key)
             self.simple = self.simple and not self._cookie
@@ -417,10 +420,10 @@ class Transaction(Inward):
         state = self._client.state
         if state in (BODY, WAIT):
             self._count(499)
-            self._leave()
         elif state == TUNNEL and self._upstream is not None:
             upstream, self._upstream = self._upstream, None
             upstream.hang_up()
+        self._leave()
         self.let_go()
 
     def check_server(self, now: float) -> None:

@@ -22,7 +22,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lb.ledger import Ledger
 
 
 def values(block: bytes, name: str) -> list[bytes]:
@@ -185,6 +188,13 @@ class Link:
 
     def retire(self) -> None:
         """The link's middleware is gone from the configuration."""
+
+    def share(self, ledger: Ledger, name: bytes) -> None:
+        """Count in the ledger that other processes count in as well; called once, before the rest.
+
+        Args:
+            name: the same in every process, and another when the settings change.
+        """
 
 
 class Chain:

@@ -11,7 +11,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
+import msgspec
+
+from lb.ledger import Ledger
 from lb.middleware import Chain, Link, types
 from lb.state import ALIAS, Middleware
 
@@ -21,10 +25,13 @@ class _Live:
 
     __slots__ = ("link", "spec", "users")
 
-    def __init__(self, spec: Middleware, users: set[str]) -> None:
+    def __init__(self, key: str, spec: Middleware, users: set[str], ledger: Ledger | None) -> None:
         self.spec = spec
         self.users = users
         self.link: Link = types.make(spec.type, spec.body)
+        if ledger is not None:
+            settings = blake2b(msgspec.json.encode([spec.type, spec.body]), digest_size=8)
+            self.link.share(ledger, key.encode() + settings.digest())
 
 
 def _key(frontend: str, spec: Middleware) -> str:
@@ -34,9 +41,14 @@ def _key(frontend: str, spec: Middleware) -> str:
 
 
 class Links:
-    """Every link in use."""
+    """Every link in use.
 
-    def __init__(self) -> None:
+    Args:
+        ledger: what links of several processes count in; None: this process is alone.
+    """
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self._ledger = ledger
         self._live: dict[str, _Live] = {}
         self._of: dict[str, tuple[str, ...]] = {}  # frontend → the keys of its links
 
@@ -54,7 +66,8 @@ class Links:
             if live is None or (live.spec.type, live.spec.body) != (spec.type, spec.body):
                 if live is not None:
                     live.link.retire()
-                live = self._live[key] = _Live(spec, live.users if live is not None else set())
+                users = live.users if live is not None else set()
+                live = self._live[key] = _Live(key, spec, users, self._ledger)
             live.users.add(frontend)
             chain.append(live.link)
         for key in set(self._of.get(frontend, ())).difference(keys):

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -23,6 +23,9 @@ from lb.fields import Fields, Invalid
 from lb.middleware import Exchange, Link, Reply, line
 from lb.middleware.types import Type
 from lb.middleware.variable import Variable, header, variable
+
+if TYPE_CHECKING:
+    from lb.ledger import Ledger, Tokens
 
 MOST_SOURCES: Final = 65536
 
@@ -69,13 +72,19 @@ class _Buckets:
 class RateLimit(Link):
     """See the module's words."""
 
-    __slots__ = ("_header", "_rate", "_sources", "_variable")
+    __slots__ = ("_header", "_name", "_rate", "_shared", "_sources", "_variable")
 
     def __init__(self, rate: Rate, of: Variable, rates_from: str = "") -> None:
         self._rate = rate
         self._variable = of
         self._header = rates_from
         self._sources: OrderedDict[bytes, _Buckets] = OrderedDict()
+        self._shared: Tokens | None = None
+        self._name = b""
+
+    def share(self, ledger: Ledger, name: bytes) -> None:
+        """Take the tokens that all processes take."""
+        self._shared, self._name = ledger.tokens, name + b" "
 
     def on_request(self, exchange: Exchange) -> Reply | None:
         """Take a token, or answer 429."""
@@ -85,17 +94,10 @@ class RateLimit(Link):
         rates: Sequence[Rate] = (self._rate,)
         if self._header:
             rates = dynamic(exchange.header(self._header)) or rates
-        now = exchange.now
-        sources = self._sources
-        buckets = sources.get(value)
-        if buckets is None:
-            self._forget(now)
-            buckets = sources[value] = _Buckets(rates, now)
+        if self._shared is not None:
+            waits = self._shared.take(self._name + value, rates, exchange.now)
         else:
-            sources.move_to_end(value)
-            if buckets.rates != rates:
-                buckets.change(rates)
-        waits = buckets.take(now)
+            waits = self._take(value, rates, exchange.now)
         if not waits:
             return None
         # the whole time of a token, as the original says: whoever waits it gets one
@@ -106,6 +108,19 @@ class RateLimit(Link):
             b"max rate reached: retry-in " + told.encode(),
             fields=line("X-Retry-In", told) + line("Retry-After", str(math.ceil(waits))),
         )
+
+    def _take(self, value: bytes, rates: Sequence[Rate], now: float) -> float:
+        """Take a token of a source and return 0; or none, and return the seconds to wait."""
+        sources = self._sources
+        buckets = sources.get(value)
+        if buckets is None:
+            self._forget(now)
+            buckets = sources[value] = _Buckets(rates, now)
+        else:
+            sources.move_to_end(value)
+            if buckets.rates != rates:
+                buckets.change(rates)
+        return buckets.take(now)
 
     def _forget(self, now: float) -> None:
         """Drop sources that have been idle for ten periods, and the oldest when there are too many."""

@@ -36,7 +36,10 @@ class Web:
     def __init__(self, name: str) -> None:
         self.name = name
         self.delay = 0.0
+        self.status = 200
         self.count = 0
+        self.busy = 0
+        self.most = 0  # requests at once that it has seen
         self.requests: list[bytes] = []
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -62,11 +65,17 @@ class Web:
                     body = await reader.readuntil(b"0\r\n\r\n")
                 self.count += 1
                 self.requests.append(head + body)
-                if self.delay:
-                    await asyncio.sleep(self.delay)
+                self.busy += 1
+                self.most = max(self.most, self.busy)
+                try:
+                    if self.delay:
+                        await asyncio.sleep(self.delay)
+                finally:
+                    self.busy -= 1
                 answer = self.name.encode()
                 writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer)
+                    b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%b"
+                    % (self.status, len(answer), answer)
                 )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -30,14 +30,16 @@ def test_14_names() -> None:
 def test_14_connections_by_our_own_address() -> None:
     seen: set[str] = set()
     clients = [client("new"), client("idle"), client("idle"), client("active"), client("")]
-    found = dict(statsd.connections(plane("127.0.0.1:8181", *clients), seen))
+    found = dict(statsd.named(statsd.connections(plane("127.0.0.1:8181", *clients)), seen))
     assert found == {
         "conns.127.0.0.1_8181.new": 1,
         "conns.127.0.0.1_8181.active": 1,
         "conns.127.0.0.1_8181.idle": 2,
     }
     # a gauge goes back to 0 when the last one left
-    assert set(dict(statsd.connections(plane("127.0.0.1:8181"), seen)).values()) == {0}
+    assert set(dict(statsd.named(statsd.connections(plane("127.0.0.1:8181")), seen)).values()) == {
+        0
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_14_connections_by_our_own_address() -> None:
 def test_14_a_listener_of_every_address_names_the_one_they_came_to(
     local: object, name: str
 ) -> None:
-    found = dict(statsd.connections(plane(":8181", client("active", local)), set()))
+    found = dict(statsd.named(statsd.connections(plane(":8181", client("active", local))), set()))
     assert found[f"conns.{name}.active"] == 1
 
 

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`-workers N`, both ends: what parent and workers of the load balancer tell each other.
+
+::
+
+    parent                                            worker, N of them
+    opens N sockets an address ─ listen, close ─────► accepts on its own
+    probes, ejects, rebalances ─ verdict ───────────► whose turn it is
+    asks OCSP responders       ─ staple ────────────► staples
+    /v2/top, statsd, judges    ◄─ samples ─────────── what its attempts came to, twice a second
+    ledger: limits             ◄═ shared memory ════► rate and connection limits
+
+Objects come to a worker from the parent's mirrors (`Runtime.source`), and it works out itself
+what follows from them, as a lone process does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from fairlead.reconcile import Scope
+from fairlead.workers.parent import Workers
+from fairlead.workers.worker import Worker
+from lb.certificates import Certificates
+from lb.keys import Kind, Ref
+from lb.ledger import Ledger
+from lb.ocsp import Staple
+from lb.plane import Address, LiveListener, Plane, Samples, by_pools
+from lb.pool import LivePool, Run, Verdict
+from lb.state import Traffic
+from lb.stats import Stats
+from lb.window import bucket
+
+
+def _share(socks: Sequence[socket.socket], seats: int, number: int) -> Sequence[socket.socket]:
+    """Return the sockets of one worker; where they are too few, all accept on all."""
+    return socks[number::seats] if len(socks) >= seats else socks
+
+
+class Team:
+    """The parent's end; the plane's `Offer`."""
+
+    def __init__(self, workers: Workers, plane: Plane, stats: Stats) -> None:
+        self._workers = workers
+        self._plane = plane
+        self._stats = stats
+        self._ledger = Ledger.make(plane.seats)
+        self._offered: dict[Address, tuple[socket.socket, ...]] = {}
+        self._verdicts: dict[str, list[Verdict]] = {}
+        plane.offers = self
+        plane.on_verdict = self._judged
+        workers.on("join", self._join)
+        workers.on("samples", self._samples)
+
+    def _join(self, seat: int, _: object) -> list[Any]:
+        """Tell a worker that starts where the ledger is; what its predecessor had under way is over."""
+        self._ledger.counts.clear(seat)
+        return [os.getpid(), *self._ledger.descriptors]
+
+    # sockets
+
+    def offer(self, live: LiveListener) -> None:
+        """Let the workers accept on a listener's sockets."""
+        place = live.spec.network, live.spec.address
+        if (
+            place in self._offered
+        ):  # the same sockets, spoken to otherwise: they see that themselves
+            return
+        socks = self._offered[place] = tuple(live.socks)
+        self._workers.tell(
+            "listen",
+            [live.spec.id, *place],
+            keep=("listen", place),
+            sockets=partial(_share, socks, self._plane.seats),
+        )
+
+    def withdraw(self, live: LiveListener) -> None:
+        """Let the workers close them."""
+        place = live.spec.network, live.spec.address
+        if self._offered.pop(place, None) is not None:
+            self._workers.forget(("listen", place))
+            self._workers.tell("close", list(place))
+
+    # servers
+
+    def _judged(self, pool: LivePool) -> None:
+        """Tell the workers what was found out about a pool's servers, when it has changed."""
+        verdict = pool.verdict()
+        if verdict == self._verdicts.get(pool.id, []):
+            return
+        if verdict:
+            self._verdicts[pool.id] = verdict
+        else:
+            del self._verdicts[pool.id]
+        self._workers.tell("verdict", [pool.id, verdict], keep=("verdict", pool.id))
+        if not verdict:
+            self._workers.forget(("verdict", pool.id))
+
+    def stapled(self, host: str, leaf: bytes, staple: Staple | None) -> None:
+        """Tell the workers what the responder said of a host's certificate."""
+        body = [staple.der, staple.revoked, staple.until] if staple is not None else None
+        self._workers.tell("staple", [host, leaf, body], keep=("staple", host))
+
+    def _samples(self, _: int, body: list[Any]) -> None:
+        rows, pools = body
+        for frontend, place, status, index, count in rows:
+            self._stats.add(frontend, tuple(place) if place else None, status, index, count)
+        for name, runs in pools:
+            pool = self._plane.pools.get(name)
+            if pool is None:
+                continue
+            heard = self._plane.heard.setdefault(pool, [])
+            for host, port, status, count in runs:
+                server = pool.servers.get((host, port))
+                if server is not None:
+                    heard.append((server, status, count))
+
+
+class Member:
+    """A worker's end.
+
+    Args:
+        listeners: called with the ids of listeners whose sockets came or went.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        plane: Plane,
+        certificates: Certificates,
+        listeners: Callable[[Sequence[Ref]], None],
+        close: Callable[[LiveListener], None],
+    ) -> None:
+        self._worker = worker
+        self._plane = plane
+        self._certificates = certificates
+        self._listeners = listeners
+        self._close = close
+        plane.on_samples = self._samples
+        worker.on("listen", self._listen)
+        worker.on("close", self._closed)
+        worker.on("verdict", self._verdict)
+        worker.on("staple", self._staple)
+
+    def _listen(self, body: list[str], socks: list[socket.socket]) -> None:
+        name, network, address = body
+        for sock in socks:
+            sock.setblocking(False)
+        self._plane.inherited[network, address] = socks
+        self._listeners([Ref(Kind.LISTENER, name)])
+
+    def _closed(self, body: list[str], _: list[socket.socket]) -> None:
+        network, address = body
+        for sock in self._plane.inherited.pop((network, address), ()):
+            sock.close()
+        for name, live in tuple(self._plane.listeners.items()):
+            if (live.spec.network, live.spec.address) == (network, address):
+                self._close(self._plane.listeners.pop(name))
+                self._listeners([Ref(Kind.LISTENER, name)])
+
+    def _verdict(self, body: list[Any], _: list[socket.socket]) -> None:
+        name, verdict = body
+        self._plane.follow(name, verdict)
+
+    def _staple(self, body: list[Any], _: list[socket.socket]) -> None:
+        host, leaf, told = body
+        self._certificates.take_staple(host, leaf, Staple(*told) if told is not None else None)
+
+    def _samples(self, samples: Samples) -> None:
+        indexes = map(bucket, samples[3::4])
+        counts: Counter[tuple[Any, Any, int, int]] = Counter(
+            zip(samples[::4], samples[1::4], samples[2::4], indexes, strict=True)
+        )
+        rows = [
+            [
+                frontend.spec.id,
+                [server.pool.id, server.spec.id] if server is not None else None,
+                status,
+                index,
+                count,
+            ]
+            for (frontend, server, status, index), count in counts.items()
+        ]
+        self._worker.tell("samples", [rows, [*map(_told, by_pools(samples).items())]])
+
+
+def _told(item: tuple[LivePool, list[Run]]) -> list[Any]:
+    pool, runs = item
+    return [pool.id, [[s.spec.host, s.spec.port, status, count] for s, status, count in runs]]
+
+
+def reachable(plane: Plane, desired: Callable[[Scope], Traffic], scope: Scope) -> Traffic:
+    """Return what should be in a worker: listeners only where the parent has given the sockets.
+
+    Until then a listener stays as it is: at its old address, or not there.
+    """
+    want = desired(scope)
+    listeners = {}
+    for name, spec in want.listeners.items():
+        live = plane.listeners.get(name)
+        place = spec.network, spec.address
+        if place in plane.inherited or (
+            live is not None and (live.spec.network, live.spec.address) == place
+        ):
+            listeners[name] = spec
+        elif live is not None:
+            listeners[name] = live.spec
+    return replace(want, listeners=listeners)
