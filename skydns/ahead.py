@@ -82,7 +82,7 @@ class Ahead:
             if made is None or made.rcode == rrs.SERVFAIL:
                 break
             reply = replace(
-                reply, answer=(*reply.answer, *made.answer), outside=made.outside,
+                reply.joined(question, made.answer), outside=made.outside,
                 reads=(*reply.reads, *made.reads, target), expires=min(reply.expires, made.expires),
             )  # fmt: skip
         return reply

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from skydns import keys, names, rrs
 from skydns.policy import Apex, Own, Policy
@@ -49,6 +49,7 @@ class Reply:
         reads: folded names it depends on.
         expires: on the monotonic clock, when a TTL in it becomes wrong.
         outside: a name outside our zones that the chain ends at.
+        absorbed: what `outside` has becomes the asked name's own: no alias may stand there.
         trouble: an extended error code (RFC 8914) that says why; None: none.
         fixed: its SOA is of a file, so the store's serial does not go into it.
     """
@@ -64,6 +65,14 @@ class Reply:
     outside: bytes = b""
     trouble: int | None = None
     fixed: bool = False
+    absorbed: bool = False
+
+    def joined(self, question: Question, more: Iterable[RR]) -> Reply:
+        """Return the reply with what is known of `outside`."""
+        if not self.absorbed:
+            return replace(self, answer=(*self.answer, *more))
+        own = tuple(rr._replace(owner=question.name) for rr in more if rr.rtype == question.rtype)
+        return replace(self, answer=own, authority=() if own else self.authority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,7 @@ class _Making:
     reads: dict[bytes, None] = field(default_factory=dict)
     expires: float = math.inf
     outside: bytes = b""
+    absorbed: bool = False
     failed: bool = False
 
     # ── the whole reply
@@ -240,7 +250,7 @@ class _Making:
             authority = (self.soa(),)
         return Reply(
             rcode, authoritative and rcode != rrs.SERVFAIL, answers, authority, extra,
-            self.zone, tuple(self.reads), self.expires, self.outside, trouble,
+            self.zone, tuple(self.reads), self.expires, self.outside, trouble, absorbed=self.absorbed,
         )  # fmt: skip
 
     # ── records by name
@@ -345,6 +355,9 @@ class _Making:
                 found += self._flattened(target, rtype, owner, seen)
             if found or beside:
                 return found
+            if apex:
+                self._absorb(aliases)
+                return []
         elif found:
             return found  # one alias among addresses: an alias stands alone (RFC 2181 §10.1)
         target, ttl = next(iter(aliases.items()))
@@ -399,6 +412,13 @@ class _Making:
             return []
         rest = self.data(folded, rtype, target, (*seen, folded))
         return [link, *rest] if rest else []
+
+    def _absorb(self, aliases: Iterable[bytes]) -> None:
+        """Have the first target outside our zones asked for: no alias may stand beside the SOA."""
+        if self.policy.chasing:
+            away = (each for each in aliases if not zone_of(each.lower(), self.policy))
+            self.outside = next(away, b"")
+            self.absorbed = bool(self.outside)
 
     def _flattened(
         self, target: bytes, rtype: int, owner: bytes, seen: tuple[bytes, ...]

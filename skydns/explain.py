@@ -85,12 +85,20 @@ def _broken(name: bytes, rejected: Iterable[RecordError], prefix: bytes) -> tupl
     for error in rejected:
         shown = error.key.decode("utf-8", "backslashreplace")
         try:
-            place = keys.name_of(prefix, error.key).lower()
-        except ValueError:
-            place = name  # no name at all: it may have been meant for this one
-        if names.below(place, name):
+            meant = names.below(keys.name_of(prefix, error.key).lower(), name)
+        except ValueError:  # no name at all: its path says what it was meant for
+            meant = _lies_below(error.key, prefix, name)
+        if meant:
             found.append(Part(shown, why=f"cannot be used: {error.reason}"))
     return tuple(found)
+
+
+def _lies_below(key: bytes, prefix: bytes, name: bytes) -> bool:
+    try:
+        place = keys.key_of(prefix, name)
+    except ValueError:
+        return False
+    return (key + b"/").startswith(place + b"/")
 
 
 def _parts(question: Question, reply: Reply, index: Index, policy: Policy) -> tuple[Part, ...]:
@@ -198,11 +206,12 @@ def _other_type(service: Service, question: Question, policy: Policy) -> str:
             return f"its host is an address of the other family, {rtype} was asked"
         if service.target:
             folded = service.target.lower()
-            if names.below(folded, question.name):
+            apex = question.name in policy.zones  # below it lies everything (§5.2)
+            if folded == question.name or (names.below(folded, question.name) and not apex):
                 return "its host leads back to the name itself (§5.2)"
             if not zone_of(folded, policy):
                 return "its host is a name outside our zones beside other records: not resolved into them"
-            return "its host is a name that has no data of this type, or is one alias too many"
+            return "its host is a name that has no data of this type, is one alias too many, or leads to addresses that are there already"
         return "it has no host, only text"
     if question.rtype == rrs.TXT:
         return "it has no text"

@@ -24,7 +24,6 @@ import secrets
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 import dnslib
@@ -134,7 +133,7 @@ class Forwarder:
             found = Found(None)
             if upstream.serves(host):
                 found = await self._resolve(_sent(ask, query, upstream), upstream, host)
-            whole = completed(ask.reply, found.octets)
+            whole = completed(ask.reply, query, found.octets)
             return Answered(answers.close(query, whole, udp=udp), "auth")
         upstream = self.routes.upstream(query.name)
         system = "stub" if upstream.stub else "recursive"
@@ -417,7 +416,7 @@ def relayed(
     ))  # fmt: skip
 
 
-def completed(reply: Reply, found: bytes | None) -> Reply:
+def completed(reply: Reply, query: Query, found: bytes | None) -> Reply:
     """Return an alias chain with what the servers say about its end; of any rcode (§5.2)."""
     if found is None:
         return reply
@@ -426,7 +425,7 @@ def completed(reply: Reply, found: bytes | None) -> Reply:
         rest = tuple(rr for record in parsed.rr if (rr := _translated(record)) is not None)
     except (dnslib.DNSError, ValueError, IndexError):
         return reply
-    return replace(reply, answer=(*reply.answer, *rest))
+    return reply.joined(Question(query.name, query.rtype, query.rclass), rest)
 
 
 def _translated(record: dnslib.RR) -> RR | None:

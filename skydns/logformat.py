@@ -95,7 +95,7 @@ def line(
             "name": names.to_text(query.question[:-4]),
             "type": rrs.TYPES.get(query.rtype, f"TYPE{query.rtype}"),
             "class": _RCLASSES.get(query.rclass, f"CLASS{query.rclass}"),
-            ">do": str(query.do).lower(), ">bufsize": str(query.size),
+            ">do": str(query.do).lower(), ">bufsize": str(max(query.told, 512)),
         }  # fmt: skip
     return _PLACE.sub(lambda place: values.get(place[1], "-"), text)
 

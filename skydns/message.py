@@ -55,6 +55,7 @@ class Query:
         name: folded.
         question: the question as it came: name, type, class.
         size: the largest reply over UDP the client takes; 512 without EDNS.
+        told: the size that its EDNS tells, as it stands there.
         edns: the query had an OPT record.
         do: it wants DNSSEC records.
         looped: it carries the mark of a stub zone's query (specs/skydns.md §9.2).
@@ -71,6 +72,7 @@ class Query:
     rclass: int
     question: bytes
     size: int = PLAIN_UDP
+    told: int = PLAIN_UDP
     edns: bool = False
     do: bool = False
     co: bool = False
@@ -121,6 +123,7 @@ def parse(data: bytes) -> Query | bytes | None:
             return _error(data, flags, rrs.FORMERR, question)
         seen = True
         query.edns = True
+        query.told = size
         query.size = max(size, PLAIN_UDP)
         query.do = bool(ttl & _DO)
         query.co = query.do and bool(ttl & _CO)

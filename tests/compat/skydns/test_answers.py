@@ -4,10 +4,12 @@
 import json
 
 import dns.flags
+import dns.message
+import dns.rrset
 import pytest
 
 from fairlead.etcd.types import LeaseID
-from skydns import names
+from skydns import forward, names
 from skydns.answer import srv_weight
 
 
@@ -185,6 +187,31 @@ def test_no_alias_beside_the_soa(server):
     s.put({"dns/apex/a": rec("t.skydns.test")})
     assert s.answer("skydns.test. A") == ["skydns.test. A 10.0.0.2"]
     assert s.answer("skydns.test. CNAME") == []
+
+
+def test_an_alias_of_the_apex_that_leads_out_is_absorbed(server):
+    """§4.3: no alias beside the SOA; what the name servers say of it becomes the apex's own."""
+    stored = {"dns/apex/a": rec("away.example.org")}
+    s = server(stored)  # nobody can be asked
+    assert s.answer("skydns.test. A") == []
+    s = server(stored, chasing=True)
+    query = dns.message.make_query("skydns.test.", "A")
+    ask = s.send(query.to_wire())
+    assert ask.name == names.from_text("away.example.org")
+    theirs = dns.message.make_response(dns.message.make_query("away.example.org.", "A"))
+    for row in (
+        ("away.example.org.", "CNAME", "x.example.org."),
+        ("x.example.org.", "A", "192.0.2.1"),
+    ):
+        theirs.answer.append(dns.rrset.from_text(row[0], 60, "IN", *row[1:]))
+    whole = forward.completed(ask.reply, ask.query, theirs.to_wire())
+    reply = dns.message.from_wire(s.answers.close(ask.query, whole, udp=True))
+    assert [rrset.to_text() for rrset in reply.answer] == ["skydns.test. 60 IN A 192.0.2.1"]
+    assert not reply.authority
+    nothing = forward.completed(ask.reply, ask.query, None)
+    reply = dns.message.from_wire(s.answers.close(ask.query, nothing, udp=True))
+    assert not reply.answer
+    assert len(reply.authority) == 1
 
 
 def test_trap_9_cname_of_an_inner_name(server):
