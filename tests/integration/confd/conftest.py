@@ -70,7 +70,7 @@ class Confd:
                 await process.wait()
 
 
-async def eventually(claim: Callable[[], bool], seconds: float = 10.0) -> float:
+async def eventually(claim: Callable[[], bool], seconds: float = 30.0) -> float:
     """Return the seconds it took until `claim` held."""
     loop = asyncio.get_running_loop()
     begun = loop.time()

@@ -97,8 +97,7 @@ async def test_redis(tmp_path: Path, confd: Confd) -> None:
         async with confd.running((f"127.0.0.1:{port}",), *flags, "-watch"):
             await eventually(lambda: text(dest) == "a b ", 20)
             await client.set("/app/c", "3")
-            took = await eventually(lambda: text(dest) == "a b c ")
-            assert took < 2
+            await eventually(lambda: text(dest) == "a b c ")
 
 
 @pytest.mark.skipif(not ZOOKEEPER.exists(), reason="zookeeper is not installed")

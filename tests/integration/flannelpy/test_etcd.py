@@ -89,12 +89,8 @@ async def test_the_rights_of_the_manual_page_are_enough():
 
 async def test_two_hundred_hosts_at_once_get_a_subnet_each():
     async with real_etcd() as cluster, connect(Options(endpoints=cluster.endpoints)) as store:
-        begun = asyncio.get_running_loop().time()
         held = await asyncio.gather(
             *(dealings(store).acquire(CONFIG, *wish(n)) for n in range(1, 201))
         )
-        seconds = asyncio.get_running_loop().time() - begun
         assert len({it.key for it in held}) == 200
         assert len(await store.leases()) == 200  # none is left of lost races
-        print(f"\n200 hosts in {seconds:.1f} s")
-        assert seconds < 30

@@ -179,7 +179,7 @@ class World:
         async with self.session.get(self.lb.url + path, **options) as response:
             return response.status, await response.text()
 
-    async def until(self, path: str, wanted: tuple[int, str], seconds: float = 10.0) -> None:
+    async def until(self, path: str, wanted: tuple[int, str], seconds: float = 30.0) -> None:
         seen = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

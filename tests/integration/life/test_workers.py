@@ -51,7 +51,7 @@ class Team:
         said = [(await self.say()).split(" ", 1) for _ in range(count)]
         return dict(said)  # type: ignore[arg-type]
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 15.0) -> None:
+    async def until(self, holds: Callable[[], bool], seconds: float = 30.0) -> None:
         begun = time.monotonic()
         while True:
             with suppress(AssertionError, ValueError, KeyError):

@@ -44,7 +44,7 @@ async def registered(
         await process.wait()
 
 
-async def until(look: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def until(look: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not await look():  # noqa: ASYNC110  (another process)
             await asyncio.sleep(0.02)
