@@ -3,12 +3,16 @@
 
 A machine's kernel is Debian's user-mode-linux, a process like any other: it boots in two seconds
 into a script that ends by switching it off. What the script writes is the machine's output.
+For what that kernel lacks there may be one in $FAIRLEAD_PEERS with it built in (FULL).
 """
 
+import os
 import shutil
 from pathlib import Path
 
 KERNEL = shutil.which("linux.uml")
+FULL = shutil.which("linux.uml", path=os.environ.get("FAIRLEAD_PEERS", "/nowhere"))
+"""One with wireguard, ipip, vxlan and nf_tables; no modules need loading."""
 _HEAD = """\
 #!/bin/sh
 export PATH={path} HOME=/root
@@ -42,19 +46,19 @@ def unavailable():
     return None
 
 
-async def boot(site, name, number, script, *, modules=(), path="/usr/sbin:/usr/bin:/sbin:/bin"):
+async def boot(site, name, number, script, *, kernel=KERNEL, modules=()):
     """Boot a machine 192.0.2.<number> that runs `script` to its end; return it as a program."""
     root, tap = site.root, f"tap{number}"
     await root.ip(f"tuntap add {tap} mode tap", f"link set {tap} master underlay up")
     init = site.logs / f"init-{name}"
     head = _HEAD.format(
-        path=path, name=name, modules=" ".join(modules),
+        path="/usr/sbin:/usr/bin:/sbin:/bin", name=name, modules=" ".join(modules),
         address=f"192.0.2.{number}", here=Path.cwd(),
     )  # fmt: skip
     init.write_text(head + script + _TAIL)
     init.chmod(0o755)
     return await root.start(
-        KERNEL, "mem=384M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}", "quiet",
+        kernel, "mem=384M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}", "quiet",
         "con=null", "con0=null,fd:1", f"vec0:transport=tap,ifname={tap},depth=128",
         f"umid={name}", f"uml_dir={site.logs}/", name=name,
     )  # fmt: skip

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Backends whose kernel part this kernel lacks, on two machines; a Go flanneld on one of them."""
+
+import asyncio
+import json
+import sys
+
+import pytest
+
+from tests.netns.overlay import ENDPOINT, overlay
+from tests.netns.test_interop import go
+from tests.vm.machine import FULL, KERNEL, boot, unavailable
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("namespaces"),
+    pytest.mark.skipif(unavailable() is not None, reason=unavailable() or ""),
+]
+MODULES = [f"net/ipv4/{name}" for name in ("ip_tunnel", "tunnel4", "ipip")]
+OURS = f"{sys.executable} -m flannelpy -etcd-endpoints {ENDPOINT} -iptables-forward-rules=false"
+THEIRS = f"{go()} -etcd-endpoints {ENDPOINT} -iptables-forward-rules=false -iface=vec0"
+SCRIPT = """
+start() {{ {flanneld} >>/run/log 2>&1 & daemon=$!; }}
+wait_for() {{ for i in $(seq 100); do eval "$1" && return; sleep .1; done; echo "never: $1"; cat /run/log; ip addr; ip route; }}
+start
+wait_for '[ -s /run/flannel/subnet.env ]'
+cat /run/flannel/subnet.env
+. /run/flannel/subnet.env
+ip addr add "$FLANNEL_SUBNET" dev lo     # in a container's stead
+peer() {{ etcdctl --endpoints {etcd} get --prefix /coreos.com/network/subnets/ --keys-only | grep . | grep -v "${{FLANNEL_SUBNET%.1/24}}" | sed 's,.*/,,; s,0-24,1,'; }}
+export ETCDCTL_API=3
+wait_for '[ -n "$(peer)" ]'
+peer=$(peer)
+wait_for "ping -c1 -W1 -I ${{FLANNEL_SUBNET%/*}} $peer >/dev/null"
+ip -d link show {device}
+ip route
+all_of() {{ wait_for "ping -c3 -i.2 -W2 -I ${{FLANNEL_SUBNET%/*}} $* $peer | grep -q ' 0% packet loss'"; }}
+# the other one's device may be away for a moment
+all_of && echo plain
+all_of -Mdo -s $((FLANNEL_MTU - 28)) && echo full-size
+{more}
+cat /run/log
+echo finished
+sleep 4     # the other one may not be through yet
+"""
+MEND = """
+ip link del {device}; sleep .3
+all_of && echo mended; ip route
+kill -9 $daemon
+: >/run/log
+start
+wait_for 'grep -q msg=ready /run/log'
+all_of && echo restarted
+"""
+KINDS = {
+    "ipip": ({"Type": "ipip"}, "flannel.ipip", 1480, "ipip remote any local 192.0.2.1"),
+    "wireguard": ({"Type": "wireguard"}, "flannel-wg", 1420, "wireguard"),
+}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("other", ["ours", "go"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_two_machines_reach_one_another(kind, other):
+    backend, device, mtu, shown = KINDS[kind]
+    kernel, modules = (KERNEL, MODULES) if (kind, other) == ("ipip", "ours") else (FULL, ())
+    if kernel is None:
+        pytest.skip(
+            f"Debian's user-mode-linux has no {kind} with a Go flanneld: set FAIRLEAD_PEERS"
+        )
+    if other == "go" and go() is None:
+        pytest.skip("no flanneld-go: set FAIRLEAD_PEERS")
+    config = {"Network": "10.5.0.0/16", "EnableNFTables": True, "Backend": backend}
+    async with overlay(config=config) as it:
+        words = {"etcd": ENDPOINT, "device": device}
+        mend = MEND.format(**words) if other == "ours" else ""
+        scripts = [
+            SCRIPT.format(**words, flanneld=OURS, more=mend),
+            SCRIPT.format(**words, flanneld=OURS if other == "ours" else THEIRS, more=mend),
+        ]
+        machines = [
+            await boot(it.site, name, number, script, kernel=kernel, modules=modules)
+            for name, number, script in zip(("one", "two"), (11, 12), scripts, strict=True)
+        ]
+        async with asyncio.timeout(200):
+            for machine in machines:
+                await machine.process.wait()
+        for machine in machines:
+            text = machine.tail(500)
+            assert "finished" in text, text
+            assert "never:" not in text, text
+            assert shown in text, text
+            assert f"FLANNEL_MTU={mtu}" in text
+            for step in ("plain", "full-size", *(("mended", "restarted") if mend else ())):
+                assert f"\n{step}\n" in text, text
+        values = [json.loads(await it.value(key)) for key in await it.keys()]
+        assert list(values[0]) == list(values[1])
+        data = [list(value.get("BackendData", ())) for value in values]
+        assert data[0] == data[1]
