@@ -32,6 +32,8 @@ def state(node: Node, tenure: Tenure, now: float) -> dict[str, object]:
         "public": str(identity.public(node.host)),
         "backend": node.host.config.backend.type,
         "devices": list(node.overlay.territory.devices),
+        "networks": [str(it) for it in node.host.config.ranges],
+        "ports": sorted(set(node.backend.ports.values())),
         "mtu": node.backend.mtu,
         "peers": node.overlay.peers,
         "objects": node.overlay.size,

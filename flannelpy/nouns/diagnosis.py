@@ -11,30 +11,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 from fairlead.doctor import clock, synchronised
-from flannelpy.nouns import daemons, probe
+from flannelpy.nouns import daemons, firewalld, probe
+from flannelpy.nouns.finding import Finding
 
 _PROC = Path("/proc/sys/net")
 _AT_ONCE = 16  # probes
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report; `level` is "ok", "warning" or "error"."""
-
-    level: str
-    about: str
-    text: str
-    fix: str = ""
-
-    def plain(self) -> dict[str, str]:
-        """Return it for JSON."""
-        return asdict(self)
 
 
 def examine(named: Sequence[Path], *, probes: bool) -> list[Finding]:
@@ -89,6 +76,7 @@ def _daemon(row: Mapping[str, Any]) -> Iterator[Finding]:
     yield from duplicates(row["duplicates"])
     for dev in (row["interface"], *row["devices"]):
         yield from rp_filter(dev)
+    yield from firewalld.examine(row)
     if row["drift"]:
         yield Finding("warning", "drift", f"{len(row['drift'])} actions due: {row['drift'][0]}")
 
