@@ -12,13 +12,14 @@ import ctypes
 import json
 import os
 import platform
+import random
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from fairlead.etcd.types import Event, KeyValue, LeaseID, Revision
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None)
+_draw = random.SystemRandom().randrange  # no test's seed makes two processes draw alike
 
 
 @dataclass(slots=True)
@@ -406,12 +408,19 @@ async def fairlead_etcd(
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Return ports of 127.0.0.1 that nobody listens on now.
+
+    Drawn from below those that the kernel gives to connections (ip(7), ip_local_port_range):
+    one of those may be taken by any client before its listener is up.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = _draw(12_000, 32_000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 async def _answers(endpoint: str) -> bool:

@@ -334,7 +334,7 @@ class Estate:
         except (OSError, TimeoutError, IndexError) as error:
             return repr(error)
 
-    async def until(self, wanted: dict[str, Any], seconds: float = 10.0) -> float:
+    async def until(self, wanted: dict[str, Any], seconds: float = 30.0) -> float:
         """Return after how many seconds just this was seen."""
         begun = time.monotonic()
         while True:
@@ -366,7 +366,7 @@ class Estate:
         ended = [d.name for d in self.daemons.values() if not d.lives]
         assert not ended, f"{ended} ended\n{self.logs()}"
 
-    async def claim(self, holds: Callable[[], object], seconds: float = 10.0) -> float:
+    async def claim(self, holds: Callable[[], object], seconds: float = 30.0) -> float:
         begun = time.monotonic()
         while not holds():
             self.all_live()
