@@ -4,7 +4,9 @@
 ::
 
     etcd ─► keys, records ─► desired ─► plan ─► apply ─► state.Index
-      │                                                    │ answer (pure), message
-      └─► stored ─► live ─► policy, upstream               ▼
+      │                                                    │ lookup, shown, answer (pure) ─► reply.Reply
+      │                    a Corefile's hosts, file ─► ahead ┤
+      └─► stored ─► live ─► policy, upstream               ▼ signing, message
     datagram ─► fastpath ─► compiled.Answers: ready? ──────┴─► reply; forward when not ours
+    flags, corefile ─► config; acl, rewriting and querylog look at every query where they are set
 """

@@ -91,7 +91,7 @@ class Acl:
 
     def block(self, name: bytes) -> bytes:
         """Return the zone of the server block that has a name, b"" for none."""
-        return next((above for above in names.ancestors(name) if above in self.blocks), b"")
+        return names.longest(name, self.blocks)
 
 
 Decided = Counter[tuple[Action, str]]

@@ -17,10 +17,12 @@ from dataclasses import replace
 from typing import Final, Never, Protocol
 
 from skydns import rrs
-from skydns.answer import Reply, answer, zone_of
+from skydns.answer import answer
 from skydns.compiled import Answers
 from skydns.files import Files
 from skydns.hosts import Hosts, Spec
+from skydns.lookup import zone_of
+from skydns.reply import Reply
 from skydns.rrs import Question
 from skydns.zonefile import Zonefile
 

@@ -5,10 +5,10 @@ Theory of operation
 -------------------
 A name stands for *all records below it* (its own only when there are none): that is what makes
 `/skydns/local/skydns/db/x1`, `x2`, … a pool called `db` (specs/skydns.md §3.4). So every answer
-begins with `_Making.find`: folded name → records in the order of their keys, or None when the
-name does not exist. Then, by type asked, records become RRs (§5); at the end every RRset gets
-one TTL (RFC 2181 §5.2), no RR stands twice in a section, and an answer without data gets the
-zone's SOA (RFC 2308).
+begins with `skydns.lookup`: folded name → records in the order of their keys, or None when the
+name does not exist. Then, by type asked, records become RRs (§5, `skydns.shown`); at the end every
+RRset gets one TTL (RFC 2181 §5.2), no RR stands twice in a section, and an answer without data gets
+the zone's SOA (RFC 2308).
 
 A Reply also says what it was made from, so that it can be kept: `reads` are the names whose
 records (or absence) went into it; a record that comes or goes at or below one of them makes the
@@ -23,69 +23,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from skydns import keys, names, rrs
-from skydns.policy import Apex, Own, Policy
+from skydns import chaos, keys, names, rrs
+from skydns.lookup import NS, Lookup, grouped, in_stub, zone_of
+from skydns.policy import Policy
 from skydns.records import Service
+from skydns.reply import Forward, Reply
 from skydns.rrs import RR, Question
+from skydns.shown import ANY_ANSWER, character_strings, rrsets, share_of, srv_weight, target_of
 from skydns.state import Served
 
-_APEX = b"\x04apex\x03dns"
-_NS = b"\x02ns\x03dns"
 _LOCAL = b"\x05local\x03dns"
-_DNS = b"dns"
 _REVERSE = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
 _TRANSFERS = (rrs.AXFR, rrs.IXFR)
 _META = (249, rrs.TSIG, 253, 254)  # TKEY, TSIG, MAILB, MAILA: no server's data
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer, complete but for the question's own header bits and EDNS.
-
-    Attributes:
-        zone: the zone it comes from, b"" for none; negative answers carry its SOA.
-        reads: folded names it depends on.
-        expires: on the monotonic clock, when a TTL in it becomes wrong.
-        outside: a name outside our zones that the chain ends at.
-        absorbed: what `outside` has becomes the asked name's own: no alias may stand there.
-        trouble: an extended error code (RFC 8914) that says why; None: none.
-        fixed: its SOA is of a file, so the store's serial does not go into it.
-    """
-
-    rcode: int
-    authoritative: bool = True
-    answer: tuple[RR, ...] = ()
-    authority: tuple[RR, ...] = ()
-    additional: tuple[RR, ...] = ()
-    zone: bytes = b""
-    reads: tuple[bytes, ...] = ()
-    expires: float = math.inf
-    outside: bytes = b""
-    trouble: int | None = None
-    fixed: bool = False
-    absorbed: bool = False
-
-    def joined(self, question: Question, more: Iterable[RR]) -> Reply:
-        """Return the reply with what is known of `outside`."""
-        if not self.absorbed:
-            return replace(self, answer=(*self.answer, *more))
-        own = tuple(rr._replace(owner=question.name) for rr in more if rr.rtype == question.rtype)
-        return replace(self, answer=own, authority=() if own else self.authority)
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Not ours to answer: ask the name servers, or refuse when there are none.
-
-    Attributes:
-        reads: folded names whose coming into being would change this.
-        stub: a stub zone has the name: asked for whatever forwarding is set to.
-    """
-
-    reads: tuple[bytes, ...] = ()
-    stub: bool = False
 
 
 def answer(question: Question, served: Served, policy: Policy, now: float) -> Reply | Forward:
@@ -96,7 +48,7 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
         now: seconds on the monotonic clock, for the leases.
     """
     if question.rclass == rrs.CHAOS:
-        return _chaos(question, policy)
+        return chaos.answer(question, policy)
     if question.rclass not in {rrs.IN, rrs.ANY_CLASS}:
         return Reply(rrs.REFUSED, authoritative=False)
     if question.rtype == rrs.OPT:
@@ -104,7 +56,7 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
     if question.rtype in _META:
         return Reply(rrs.NOTIMP, authoritative=False)
     zone = zone_of(question.name, policy)
-    if policy.stubs and _in_stub(question.name, zone, policy):
+    if policy.stubs and in_stub(question.name, zone, policy):
         return Forward(stub=True)
     making = _Making(served, policy, now, zone)
     if not making.zone:
@@ -117,56 +69,6 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
     return reply
 
 
-def zone_of(name: bytes, policy: Policy) -> bytes:
-    """Return the longest zone of ours that a folded name lies in, b"" for none."""
-    zones = policy.zones
-    for above in names.ancestors(name):
-        if above in zones:
-            return above
-    return b""
-
-
-def _in_stub(name: bytes, zone: bytes, policy: Policy) -> bool:
-    """Say whether a stub zone has a name: one as long as our zone wins (§9.2)."""
-    stubs = policy.stubs
-    return any(above in stubs and len(above) >= len(zone) for above in names.ancestors(name))
-
-
-def grouped(services: Sequence[Service]) -> list[Service]:
-    """Return the records that the groups leave (§4.4, trap 16): the originals' algorithm.
-
-    The shallowest key that has a group decides; the walk stops at the first groupless key that is
-    shallower; two groups at the deciding depth switch the filter off.
-    """
-    if not services:
-        return []
-    group, depth = services[0].group, services[0].key.count(b"/")
-    depths = [0] * len(services)
-    for at, service in enumerate(services):
-        depths[at] = level = service.key.count(b"/")
-        if level < depth:
-            if not service.group:
-                break
-            depth, group = level, service.group
-    if not group:
-        return list(services)
-    kept = []
-    for level, service in zip(depths, services, strict=True):
-        if not service.group or service.group == group:
-            kept.append(service)
-        elif level == depth:
-            return list(services)
-    return kept
-
-
-def srv_weight(weight: int, total: int) -> int:
-    """Return the weight an SRV record shows (§5.3, trap 4).
-
-    In floating point and in this order, as the originals: a lone 97 gives 99.
-    """
-    return int(100.0 / total * weight)
-
-
 @dataclass(slots=True)
 class _Making:
     """One answer in the making."""
@@ -175,11 +77,14 @@ class _Making:
     policy: Policy
     now: float
     zone: bytes
-    reads: dict[bytes, None] = field(default_factory=dict)
+    lookup: Lookup = field(init=False)
     expires: float = math.inf
     outside: bytes = b""
     absorbed: bool = False
     failed: bool = False
+
+    def __post_init__(self) -> None:
+        self.lookup = Lookup(self.served, self.policy, self.zone)
 
     # ── the whole reply
 
@@ -187,7 +92,7 @@ class _Making:
         """Return the answer to a question in one of our zones."""
         policy, name, rtype = self.policy, question.name, question.rtype
         if policy.local and name == _LOCAL + self.zone:
-            self.reads[name] = None
+            self.lookup.reads[name] = None
             name = policy.local
         if rtype == rrs.ANY and policy.profile.refuse_any:
             return Reply(rrs.REFUSED, authoritative=False, zone=self.zone)
@@ -209,11 +114,11 @@ class _Making:
             case rrs.SOA if name == self.zone:
                 found = [self.soa()]
             case rrs.ANY:
-                found = self.existence(name)
+                found = self.lookup.existence(name)
                 if found is not None:
                     found = [ANY_ANSWER._replace(owner=question.name)]
             case _:
-                found = self.existence(name)
+                found = self.lookup.existence(name)
         if found is None and self.zone.endswith(b"\x04arpa\0") and self.auto_ptr(name, name):
             found = []  # the name exists, if only by its PTR
         if self.failed and not found:
@@ -229,7 +134,7 @@ class _Making:
             found = self.ptr(question.name, question.name)
             if found:
                 return self._done(rrs.NOERROR, found, (), authoritative=False)
-        return Forward(tuple(self.reads))
+        return Forward(tuple(self.lookup.reads))
 
     def _done(
         self,
@@ -241,87 +146,17 @@ class _Making:
         authoritative: bool = True,
     ) -> Reply:
         """Put the reply together: one TTL an RRset, nothing twice, SOA where there is no data."""
-        answers = self.policy.order.arranged(_rrsets(found))
+        answers = self.policy.order.arranged(rrsets(found))
         shown = set(answers)
         minimal = self.policy.minimal and bool(answers)
-        extra = () if minimal else tuple(rr for rr in _rrsets(additional) if rr not in shown)
+        extra = () if minimal else tuple(rr for rr in rrsets(additional) if rr not in shown)
         authority: tuple[RR, ...] = ()
         if not answers and self.zone and rcode in {rrs.NOERROR, rrs.NXDOMAIN}:
             authority = (self.soa(),)
         return Reply(
             rcode, authoritative and rcode != rrs.SERVFAIL, answers, authority, extra,
-            self.zone, tuple(self.reads), self.expires, self.outside, trouble, absorbed=self.absorbed,
+            self.zone, tuple(self.lookup.reads), self.expires, self.outside, trouble, absorbed=self.absorbed,
         )  # fmt: skip
-
-    # ── records by name
-
-    def find(self, name: bytes, rtype: int) -> list[Service] | None:
-        """Return the records that a folded name stands for, None when it does not exist."""
-        index, profile = self.served.index, self.policy.profile
-        self.reads[name] = None
-        base = keys.wildcard_base(name)
-        if base is not None:
-            self.reads[base] = None
-            if not index.exists(base) and base not in self.policy.zones:
-                return None
-            return grouped(index.matching(base, name))
-        if name in self.policy.zones:
-            return grouped(self._apex(name, rtype))
-        node = index.node(name)
-        if node is None:
-            return self._catch_all(name) if profile.catch_all else None
-        if node.own and (profile.own is Own.FIRST or not node.children):
-            return grouped(node.own)
-        below = index.below(name, depth=self.policy.depth)
-        return grouped([*node.own, *below] if profile.own is Own.UNION else below)
-
-    def existence(self, name: bytes) -> list[RR] | None:
-        """Return an empty list for a name that exists, else None; reads no records."""
-        if keys.wildcard_base(name) is not None:
-            return None if self.find(name, 0) is None else []
-        self.reads[name] = None
-        if name in self.policy.zones or self.served.index.exists(name) or self._is_our_ns(name):
-            return []
-        if self.policy.profile.catch_all and self._catch_all(name) is not None:
-            return []
-        return None
-
-    def _apex(self, zone: bytes, rtype: int) -> list[Service]:
-        """Return the records of a zone's own name (§5.1, 1; trap 11); its `dns` child aside (§1.2)."""
-        index, apex = self.served.index, self.policy.profile.apex
-        if rtype in {rrs.A, rrs.AAAA} and apex is not Apex.TREE:
-            place = _APEX + zone
-            self.reads[place] = None
-            if node := index.node(place):
-                return index.below(place) if node.children else list(node.own)
-        if apex is Apex.ONLY or (apex is Apex.EXACT and rtype in {rrs.A, rrs.AAAA}):
-            node = index.node(zone)
-            return list(node.own) if node else []
-        found = index.below(zone, without=_DNS, depth=self.policy.depth)
-        if not found and (node := index.node(zone)):
-            return list(node.own)
-        return found
-
-    def _catch_all(self, name: bytes) -> list[Service] | None:
-        """Return the records of the `*` below the closest name that exists (RFC 4592)."""
-        index = self.served.index
-        for above in names.ancestors(names.parent(name)):
-            if index.exists(above) or above in self.policy.zones:
-                star = b"\x01*" + above
-                self.reads[above] = None
-                node = index.node(star)
-                if node is None:
-                    return None
-                return grouped(index.below(star) if node.children else node.own)
-        return None
-
-    def _is_our_ns(self, name: bytes) -> bool:
-        """Say whether a name is the server's that `ns` makes up for a zone without NS records."""
-        return (
-            bool(self.policy.addresses)
-            and name == _NS + self.zone
-            and not self.served.index.exists(name)
-        )
 
     # ── A, AAAA, TXT and the aliases before them (§5.1, §5.2, §5.5)
 
@@ -333,15 +168,15 @@ class _Making:
         Args:
             seen: the names that led here, the question's first.
         """
-        if self._is_our_ns(name):
-            self.reads[name] = None
+        if self.lookup.is_our_ns(name):
+            self.lookup.reads[name] = None
             size = {rrs.A: 4, rrs.AAAA: 16}.get(rtype)
             return [
                 RR(owner, rtype, self.policy.ttl, address)
                 for address in self.policy.addresses
                 if len(address) == size
             ]
-        services = self.find(name, rtype)
+        services = self.lookup.find(name, rtype)
         if services is None:
             return None
         found = [rr for service in services if (rr := self._own(service, rtype, owner))]
@@ -440,38 +275,38 @@ class _Making:
 
     def srv(self, name: bytes, owner: bytes, additional: list[RR]) -> list[RR] | None:
         """Return SRV records (§5.3) and put the addresses of their targets into `additional`."""
-        services = self.find(name, rrs.SRV)
+        services = self.lookup.find(name, rrs.SRV)
         if services is None:
             return None
         shown: dict[tuple[bytes, int, int], Service] = {}
         for service in services:
             if service.address or service.target:
-                place = (_target(service).lower(), service.port, self.priority(service))
+                place = (target_of(service).lower(), service.port, self.priority(service))
                 shown.setdefault(place, service)
         totals: dict[int, int] = {}
         for (_, _, priority), service in shown.items():
-            totals[priority] = totals.get(priority, 0) + _weight(service)
+            totals[priority] = totals.get(priority, 0) + share_of(service)
         found = []
         for (_, port, priority), service in shown.items():
             weight = max(
-                srv_weight(_weight(service), totals[priority]), self.policy.profile.least_weight
+                srv_weight(share_of(service), totals[priority]), self.policy.profile.least_weight
             )
             head = b"".join(part.to_bytes(2, "big") for part in (priority, weight, port))
             # the target goes uncompressed: RFC 2782, "Target"
-            found.append(RR(owner, rrs.SRV, self.ttl(service), head + _target(service)))
+            found.append(RR(owner, rrs.SRV, self.ttl(service), head + target_of(service)))
         self._glue(shown.values(), services, additional)
         return found
 
     def mx(self, name: bytes, owner: bytes, additional: list[RR]) -> list[RR] | None:
         """Return MX records (§5.4); glue is owned by the name the MX shows (trap 15)."""
-        services = self.find(name, rrs.MX)
+        services = self.lookup.find(name, rrs.MX)
         if services is None:
             return None
         mails = [
             service for service in services if service.mail and (service.address or service.target)
         ]
         found = [
-            RR(owner, rrs.MX, self.ttl(service), self.priority(service).to_bytes(2, "big"), (_target(service),))
+            RR(owner, rrs.MX, self.ttl(service), self.priority(service).to_bytes(2, "big"), (target_of(service),))
             for service in mails
         ]  # fmt: skip
         self._glue(mails, mails, additional)
@@ -484,11 +319,11 @@ class _Making:
         for service in services:
             if service.address:
                 rtype = rrs.A if len(service.address) == 4 else rrs.AAAA
-                additional.append(RR(_target(service), rtype, self.ttl(service), service.address))
+                additional.append(RR(target_of(service), rtype, self.ttl(service), service.address))
         asked: set[bytes] = set()
         outside, failed = self.outside, self.failed
         for service in shown:
-            target = _target(service)
+            target = target_of(service)
             folded = target.lower()
             if service.address or folded in asked or not zone_of(folded, self.policy):
                 continue
@@ -506,12 +341,12 @@ class _Making:
         """
         node = self.served.index.node(name)
         exact = node.own[:1] if node and keys.wildcard_base(name) is None else ()
-        self.reads[name] = None
+        self.lookup.reads[name] = None
         services: Sequence[Service] | None = exact
         if not exact:
-            if self.existence(name) is None:
+            if self.lookup.existence(name) is None:
                 return None
-            services = self.find(name, rrs.CNAME)
+            services = self.lookup.find(name, rrs.CNAME)
             if services is None or len(services) != 1 or name in self.policy.zones:
                 return []
         aliases = self._aliases(services or (), rrs.CNAME, name, name)
@@ -519,7 +354,7 @@ class _Making:
 
     def ptr(self, name: bytes, owner: bytes) -> list[RR] | None:
         """Return the names at the exact key; of a reverse name those directly below it too (§7)."""
-        self.reads[name] = None
+        self.lookup.reads[name] = None
         node = self.served.index.node(name)
         services = list(node.own) if node else []
         reverse = any(names.below(name, zone) for zone in _REVERSE)
@@ -530,28 +365,28 @@ class _Making:
             for service in services
             if service.target
         ]
-        return found or self.auto_ptr(name, owner) or self.existence(name)
+        return found or self.auto_ptr(name, owner) or self.lookup.existence(name)
 
     def auto_ptr(self, name: bytes, owner: bytes) -> list[RR]:
         """Return the name of the record that has this address: lexically the first (§7)."""
         if not self.policy.auto_ptr or not (address := names.address_of(name)):
             return []
         shown = {
-            _target(service).lower(): service
+            target_of(service).lower(): service
             for service in reversed(self.served.index.holders(address))
-            if zone_of(_target(service).lower(), self.policy)
+            if zone_of(target_of(service).lower(), self.policy)
         }
         if not shown:
             return []
         first = shown[min(shown, key=names.to_text)]
-        return [RR(owner, rrs.PTR, self.ttl(first), names=(_target(first),))]
+        return [RR(owner, rrs.PTR, self.ttl(first), names=(target_of(first),))]
 
     def ns(self, name: bytes, additional: list[RR]) -> list[RR] | None:
         """Return the zone's name servers (§5.6, trap 10); asked elsewhere: no data."""
         if name != self.zone:
-            return self.existence(name)
-        index, place = self.served.index, _NS + self.zone
-        self.reads[place] = None
+            return self.lookup.existence(name)
+        index, place = self.served.index, NS + self.zone
+        self.lookup.reads[place] = None
         node = index.node(place)
         if node is None:
             if not self.policy.addresses:
@@ -563,7 +398,8 @@ class _Making:
         shown = [service for service in services if service.address or service.target]
         self._glue((), shown, additional)
         return [
-            RR(self.zone, rrs.NS, self.ttl(service), names=(_target(service),)) for service in shown
+            RR(self.zone, rrs.NS, self.ttl(service), names=(target_of(service),))
+            for service in shown
         ]
 
     def soa(self) -> RR:
@@ -572,7 +408,7 @@ class _Making:
         rname = self.policy.hostmaster or b"\x0ahostmaster" + zone
         numbers = (self.served.serial(zone), 7200, 1800, 86400, self.policy.min_ttl)
         tail = b"".join(number.to_bytes(4, "big") for number in numbers)
-        mname = self.policy.mname or _NS + zone
+        mname = self.policy.mname or NS + zone
         return RR(zone, rrs.SOA, self.policy.min_ttl, names=(mname, rname), tail=tail)
 
     # ── what a record shows
@@ -592,60 +428,3 @@ class _Making:
     def priority(self, service: Service) -> int:
         """Return a record's priority or preference (§4.2); 0 cannot be expressed."""
         return (service.priority or self.policy.priority) & 0xFFFF
-
-
-def character_strings(text: bytes) -> bytes:
-    """Return TXT data: strings of up to 255 octets; no empty one at the end (trap 23)."""
-    parts = (text[at : at + 255] for at in range(0, len(text), 255))
-    return b"".join(bytes((len(part),)) + part for part in parts)
-
-
-ANY_ANSWER = RR(names.ROOT, rrs.HINFO, 8482, character_strings(b"ANY obsoleted") + character_strings(b"See RFC 8482"))  # fmt: skip
-
-
-def _target(service: Service) -> bytes:
-    """Return the name a record shows as SRV, MX or NS target (§5.3, trap 15)."""
-    return names.strip(service.target or service.name, service.targetstrip)
-
-
-def _weight(service: Service) -> int:
-    """Return a record's share: 100 when not given, within what an SRV can show."""
-    return min(max(service.weight, 0), 65535) or 100
-
-
-def _rrsets(found: Iterable[RR]) -> tuple[RR, ...]:
-    """Return RRs without repeats, each RRset with the least of its TTLs (trap 27)."""
-    least: dict[tuple[bytes, int], int] = {}
-    unique: dict[tuple[object, ...], RR] = {}
-    for rr in found:
-        owner = rr.owner.lower()
-        place = (owner, rr.rtype)
-        least[place] = min(rr.ttl, least.get(place, rr.ttl))
-        unique.setdefault(
-            (owner, rr.rtype, rr.head, tuple(map(bytes.lower, rr.names)), rr.tail), rr
-        )
-    return tuple(
-        rr if rr.ttl == (ttl := least[rr.owner.lower(), rr.rtype]) else rr._replace(ttl=ttl)
-        for rr in unique.values()
-    )
-
-
-def _chaos(question: Question, policy: Policy) -> Reply:
-    """Return what the CHAOS class knows of us (§8)."""
-    texts = {
-        b"\x07version\x04bind\0": (policy.version,),
-        b"\x07version\x06server\0": (policy.version,),
-        b"\x08hostname\x04bind\0": (policy.host,),
-        b"\x02id\x06server\0": (policy.host,),
-        b"\x07authors\x04bind\0": policy.authors,
-    }
-    found = tuple(filter(None, texts.get(question.name, ())))
-    if question.rtype not in {rrs.TXT, rrs.ANY} or not found:
-        return Reply(rrs.REFUSED, authoritative=False)
-    return Reply(
-        rrs.NOERROR,
-        answer=tuple(
-            RR(question.name, rrs.TXT, 0, character_strings(text.encode()[:255]), rclass=rrs.CHAOS)
-            for text in found
-        ),
-    )

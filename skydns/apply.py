@@ -16,8 +16,8 @@ from fairlead.etcd.store import Store
 from fairlead.etcd.types import LeaseID, Revision
 from fairlead.reconcile import Pass
 from skydns import names
-from skydns.answer import zone_of
 from skydns.compiled import Answers
+from skydns.lookup import zone_of
 from skydns.plan import Action, Publish
 
 _MANY: Final = 20_000  # changed names from which dropping every answer is less work

@@ -41,9 +41,11 @@ from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
 from skydns import keys, message, names, rrs
-from skydns.answer import Forward, Reply, answer, zone_of
+from skydns.answer import answer
+from skydns.lookup import zone_of
 from skydns.message import Body, Query
 from skydns.policy import Policy
+from skydns.reply import Forward, Reply
 from skydns.rrs import Question
 from skydns.seen import AT_ONCE, Seen, bucket, moment
 from skydns.signing import Signing

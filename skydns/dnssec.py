@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from fairlead.errors import FairleadError
 from skydns import names, rrs
-from skydns.answer import Reply
+from skydns.reply import Reply
 from skydns.rrs import RR
 
 if TYPE_CHECKING:

@@ -13,9 +13,11 @@ from typing import Final
 
 from fairlead.errors import RecordError
 from skydns import dnssec, keys, names, rrs
-from skydns.answer import Forward, Reply, answer, grouped, zone_of
+from skydns.answer import answer
+from skydns.lookup import grouped, zone_of
 from skydns.policy import Own, Policy
 from skydns.records import Service
+from skydns.reply import Forward, Reply
 from skydns.rrs import RR, Question
 from skydns.state import Index, Served
 

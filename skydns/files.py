@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from skydns import names, rrs, zonefile
-from skydns.answer import Reply
+from skydns.reply import Reply
 from skydns.rrs import Question
 from skydns.zonefile import Zone, Zonefile, ZonefileError
 
@@ -49,12 +49,12 @@ class Files:
     def answer(self, question: Question) -> Reply | None:
         """Return what the files say about a name; None: they have nothing to say."""
         name = question.name
-        block = next((above for above in names.ancestors(name) if above in self._blocks), None)
-        if block is None or question.rclass not in {rrs.IN, rrs.ANY_CLASS}:
+        block = names.longest(name, self._blocks)
+        if not block or question.rclass not in {rrs.IN, rrs.ANY_CLASS}:
             return None
         for spec in self._blocks[block]:
-            origin = next((above for above in names.ancestors(name) if above in spec.zones), None)
-            if origin is None or question.rtype in {rrs.AXFR, rrs.IXFR}:
+            origin = names.longest(name, spec.zones)
+            if not origin or question.rtype in {rrs.AXFR, rrs.IXFR}:
                 continue
             zone = self._zones.get((spec, origin))
             if zone is None:  # there is such a zone, and nothing is known of it

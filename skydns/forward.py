@@ -31,12 +31,12 @@ import dnslib
 from fairlead import tls
 from skydns import message, names, rrs, special
 from skydns.addresses import Server
-from skydns.answer import Reply
 from skydns.cache import Cache, Key
 from skydns.compiled import Answers, Ask
 from skydns.exchange import Habits, Sent, exchange
 from skydns.health import Health
 from skydns.message import Query
+from skydns.reply import Reply
 from skydns.rrs import RR, Question
 from skydns.seen import moment
 from skydns.streams import Streams, Way

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from skydns import names, rrs
-from skydns.answer import Reply
 from skydns.files import Stamp, stamp
+from skydns.reply import Reply
 from skydns.rrs import RR, Question
 
 _FAMILIES: Final = {rrs.A: 4, rrs.AAAA: 16}
@@ -117,18 +117,11 @@ class Hosts:
 
     def answer(self, question: Question) -> Reply | None:
         """Return what the files say about a name; None: it is the next plugin's."""
-        spec = next(
-            (
-                self._blocks[above]
-                for above in names.ancestors(question.name)
-                if above in self._blocks
-            ),
-            None,
-        )
+        spec = self._blocks.get(names.longest(question.name, self._blocks))
         if spec is None or question.rclass != rrs.IN:
             return None
         name, table = question.name, self._tables[spec]
-        zone = next((above for above in names.ancestors(name) if above in spec.zones), b"")
+        zone = names.longest(name, spec.zones)
         if question.rtype == rrs.PTR:
             targets = table.names.get(names.address_of(name), ()) if spec.reverse else ()
             if not targets:

@@ -49,8 +49,7 @@ def format_of(data: bytes, reply: bytes, formats: Formats) -> str:
     """
     end = message.question_end(data) if len(data) > message.HEADER else 0
     above = tuple(names.ancestors(data[message.HEADER : end - 4].lower() if end else names.ROOT))
-    block = next((zone for zone in above if zone in formats), None)
-    for each in formats[block] if block is not None else ():
+    for each in formats.get(next((zone for zone in above if zone in formats), b""), ()):
         if not each.zones.isdisjoint(above):
             return each.text if kind(reply) in each.classes else ""
     return ""

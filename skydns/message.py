@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from skydns import names, rrs
-from skydns.answer import Reply
+from skydns.reply import Reply
 from skydns.rrs import RR
 
 HEADER: Final = 12

@@ -12,7 +12,7 @@ Presentation form is RFC 1035 §5.1: `\.` and `\\` for a dot or backslash in a l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 ROOT = b"\0"
 MOST_LABEL = 63  # RFC 1035 §2.3.4
@@ -157,6 +157,14 @@ def ancestors(wire: bytes) -> Iterator[bytes]:
         yield wire
         wire = wire[wire[0] + 1 :]
     yield ROOT
+
+
+def longest(wire: bytes, zones: Container[bytes]) -> bytes:
+    """Return the longest of some zones that a name lies in, b"" for none; all folded."""
+    for above in ancestors(wire):
+        if above in zones:
+            return above
+    return b""
 
 
 def strip(wire: bytes, number: int) -> bytes:

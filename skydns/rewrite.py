@@ -400,8 +400,8 @@ class Rewriter:
             return None
         question = data[message.HEADER : end]
         name = question[:-4].lower()
-        zone = next((above for above in names.ancestors(name) if above in self._blocks), None)
-        if zone is None or not self._blocks[zone]:
+        zone = names.longest(name, self._blocks)
+        if not zone or not self._blocks[zone]:
             return None
         rtype, rclass = int.from_bytes(question[-4:-2], "big"), int.from_bytes(question[-2:], "big")
         change = Change(question, names.to_text(name), rtype, rclass, client, proto)

@@ -13,9 +13,11 @@ from dataclasses import replace
 from typing import Final
 
 from skydns import dnssec, names, rrs
-from skydns.answer import Reply, answer, zone_of
+from skydns.answer import answer
 from skydns.dnssec import Key, Signer
+from skydns.lookup import zone_of
 from skydns.policy import Policy
+from skydns.reply import Reply
 from skydns.rrs import RR, Question
 from skydns.state import Served
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from skydns import keys, names, rrs
 from skydns.addresses import Server
-from skydns.answer import Reply
+from skydns.reply import Reply
 from skydns.rrs import RR, Question
 
 _TTL: Final = 3600

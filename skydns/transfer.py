@@ -24,10 +24,12 @@ from typing import Final, Never
 
 from skydns import keys, message, names, rrs
 from skydns.addresses import Peers, Server
-from skydns.answer import Reply, answer, zone_of
+from skydns.answer import answer
 from skydns.compiled import Answers
 from skydns.exchange import by_udp
+from skydns.lookup import zone_of
 from skydns.message import Query
+from skydns.reply import Reply
 from skydns.rrs import RR, Question
 from skydns.state import Index, Served
 

@@ -117,10 +117,7 @@ class Routes:
 
     def upstream(self, name: bytes) -> Upstream:
         """Return who is asked about a folded name: by the longest suffix."""
-        for above in names.ancestors(name) if self.by_zone else ():
-            if above in self.by_zone:
-                return self.by_zone[above]
-        return self.default
+        return self.by_zone.get(names.longest(name, self.by_zone), self.default)
 
     def with_stubs(self, stubs: Mapping[bytes, tuple[Server, ...]]) -> Routes:
         """Return these with stub zones added."""

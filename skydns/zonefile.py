@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from skydns import names, rrs
-from skydns.answer import ANY_ANSWER, Reply
+from skydns.reply import Reply
 from skydns.rrs import RR, Question
+from skydns.shown import ANY_ANSWER
 
 if TYPE_CHECKING:  # 40 ms that only those with such a file pay
     import dns.rdata

@@ -10,7 +10,7 @@ import pytest
 
 from fairlead.etcd.types import LeaseID
 from skydns import forward, names
-from skydns.answer import srv_weight
+from skydns.shown import srv_weight
 
 
 def rec(host="", **fields):

@@ -10,9 +10,10 @@ import pytest
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue, Revision
 from skydns import keys, names, records, rrs, stored
-from skydns.answer import Forward, answer
+from skydns.answer import answer
 from skydns.cache import Bounds, Cache, Key
 from skydns.policy import PROFILES, Policy
+from skydns.reply import Forward
 from skydns.rrs import Question
 
 

@@ -15,8 +15,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from skydns import dnssec, message, names, rrs
-from skydns.answer import Reply
 from skydns.dnssec import Key, KeyFileError, Signer
+from skydns.reply import Reply
 from skydns.rrs import RR
 
 NOW = 1_800_000_000.0

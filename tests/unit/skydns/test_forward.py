@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from skydns import exchange, forward, health, message, names, rrs
 from skydns.addresses import Server
-from skydns.answer import Reply
+from skydns.reply import Reply
 from skydns.upstream import Probe
 
 
