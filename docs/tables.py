@@ -19,6 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+OURS = (
+    "fairlead.errors",
+    "fairlead.etcd.errors",
+    "fairlead.tasks",
+    "fairlead.gojson",
+    "fairlead.workers.worker",
+)
 BLOCK = re.compile(r"(<!-- table: (\w+)(?: ([\w.]+:\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -30,6 +37,7 @@ def metrics() -> str:
     from fairlead.metrics import Metrics
 
     shared = Metrics("docs")
+    shared.watch_workers(list)
     lines = ["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |"]
     rows = []
     declared = [v for v in vars(shared).values() if isinstance(v, MetricWrapperBase)]
@@ -42,7 +50,8 @@ def metrics() -> str:
     for family in shared.registry.collect():
         if family.name.startswith("process_"):
             continue
-        name = f"{family.name}_total" if family.name in counters else family.name
+        counted = family.name in counters or family.type == "counter"
+        name = f"{family.name}_total" if counted else family.name
         names = ", ".join(f"`{label}`" for label in labels.get(family.name, ()))
         rows.append(f"| `{name}` | {family.type} | {names} | {family.documentation} |")
     return "\n".join(lines + sorted(rows)) + "\n"
@@ -50,14 +59,12 @@ def metrics() -> str:
 
 def errors() -> str:
     """Return the error tree."""
-    for module in ("fairlead.errors", "fairlead.etcd.errors", "fairlead.tasks", "fairlead.gojson"):
+    for module in OURS:
         importlib.import_module(module)
     from fairlead.errors import FairleadError
 
-    ours = ("fairlead.errors", "fairlead.etcd.errors", "fairlead.tasks", "fairlead.gojson")
-
     def walk(kind: type[FairleadError], depth: int) -> Iterator[str]:
-        if kind.__module__ not in ours:
+        if kind.__module__ not in OURS:
             return
         words = (kind.__doc__ or "").strip().partition("\n\n")[0].replace("\n    ", " ")
         again = "may work later" if kind.transient else "no"
