@@ -127,6 +127,7 @@ class Api:
         name = str(form.get("severity", "")).lower()
         if name not in LEVELS:
             raise Refused(400, f'not a valid log level: "{name}"')
+        name = "warning" if name == "warn" else name
         _set_severity(self._runtime, LEVELS[name])
         return json({"message": f"Severity has been updated to {name}"})
 
@@ -166,7 +167,6 @@ class Api:
             for name, figures in self._stats.frontends.items()
             if (record := self._catalog.frontends.get(name)) is not None
             and (not backend or backend not in self._catalog.backends or record.backend == backend)
-            and figures.requests(now)
         }
         names = sorted(found, key=lambda name: (stats.rank(found[name], now), name))[:limit]
         return {
@@ -186,9 +186,7 @@ class Api:
         found = {
             place: figures
             for place, figures in self._stats.servers.items()
-            if place[1] in self._catalog.servers.get(place[0], {})
-            and (not one or place[0] == one)
-            and figures.requests(now)
+            if place[1] in self._catalog.servers.get(place[0], {}) and (not one or place[0] == one)
         }
         group = {name: figures for (_, name), figures in found.items()} if one else {}
         odd = stats.anomalies(group, now)
@@ -257,7 +255,7 @@ class Api:
 
     async def _write(self, plural: str, request: web.Request) -> object:
         kind, envelope = _NAMES[plural]
-        body = _folded(_decode(await request.read()))
+        body = _folded(_decode(await request.read()) or {})
         tree = body.get(envelope.lower())
         if tree is None:
             raise Refused(400, f"Missing mandatory parameter: {envelope}")

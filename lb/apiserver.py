@@ -6,6 +6,7 @@ from __future__ import annotations
 import hmac
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from posixpath import normpath
 from typing import Any, Final
 
 import msgspec
@@ -64,10 +65,18 @@ def middlewares(access: Access) -> tuple[Any, ...]:
         except web.HTTPRequestEntityTooLarge:
             return json({"message": f"the body is larger than {BODY_LIMIT} bytes"}, 413)
 
-    return (
-        answer,
-        web.normalize_path_middleware(append_slash=False, remove_slash=False, merge_slashes=True),
-    )
+    @web.middleware
+    async def clean(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Send who asks for `//`, `.` or `..` to the clean path, as Go's mux does."""
+        path = request.raw_path.partition("?")[0]
+        cleaned = normpath("/" + path.lstrip("/")) + "/" * (path.endswith("/") and path != "/")
+        if cleaned != path:
+            query = f"?{request.query_string}" if request.query_string else ""
+            status = 301 if request.method == "GET" else 308
+            return web.Response(status=status, headers={"Location": cleaned + query})
+        return await handler(request)
+
+    return (answer, clean)
 
 
 def _check(request: web.Request, token: str) -> None:

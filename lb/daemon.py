@@ -77,9 +77,9 @@ async def serve(config: Config, runtime: Runtime) -> None:
     plane.inherited = handover.inherited(os.environ)
     follower = _Follower(config, runtime, plane)
     catalog, loop, box = follower.catalog, follower.loop, follower.box
-    judge = Judge(runtime, catalog, box)
-    follower.certificates.on_problem = judge.certificate
     stats = Stats(runtime.clock.monotonic)
+    judge = Judge(runtime, catalog, box, stats)
+    follower.certificates.on_problem = judge.certificate
     plane.on_samples = stats.take
     mirrors = {root: runtime.mirror(_name(root), keys.range_of(root)) for root in config.roots}
     look: Callable[[], Figures] = partial(figures, plane, phases=bool(config.statsd))

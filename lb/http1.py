@@ -394,12 +394,12 @@ def _read_fields(block: bytes) -> Fields:
         fields.sized = True
     elif coded:
         fields.length = CHUNKED
+    fields.te = b"trailers" in te.lower()  # whether or not Connection names it, as the original
     if nominated:
         fields.close = b"close" in nominated
         fields.keep_alive = fields.keep_alive or b"keep-alive" in nominated
         if b"upgrade" in nominated:
             fields.upgrade = upgrade
-        fields.te = b"te" in nominated and b"trailers" in te.lower()
         nominated -= _HOP
         if nominated:
             fields.nominated = True

@@ -12,6 +12,7 @@ from lb.catalog import Catalog
 from lb.certificates import Certificates
 from lb.plane import Plane
 from lb.secret import Box
+from lb.stats import Stats
 
 
 class Judge:
@@ -21,7 +22,8 @@ class Judge:
     a while, not for each.
     """
 
-    def __init__(self, runtime: Runtime, catalog: Catalog, box: Box | None) -> None:
+    def __init__(self, runtime: Runtime, catalog: Catalog, box: Box | None, stats: Stats) -> None:
+        self._stats = stats
         self._runtime = runtime
         self._catalog = catalog
         self._box = box
@@ -34,6 +36,7 @@ class Judge:
 
     def _look(self) -> None:
         self._due = None
+        self._stats.forget(self._catalog.frontends, self._catalog.servers)
         found = desired.problems(self._catalog, self._box)
         some = "; ".join(f"{ref}: {why}" for ref, why in sorted(found.items())[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""

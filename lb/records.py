@@ -474,7 +474,7 @@ def _middleware(ref: Ref, obj: Fields) -> Middleware:
         raise Invalid(f"middleware of type {kind} is not supported")
     body: JSON = obj.get("Middleware", dict, {})
     _made(kind, body)
-    return Middleware(ref, kind, obj.number("Priority"), body, obj.rest())
+    return Middleware(ref, kind, obj.number("Priority"), types.whole(kind, body), obj.rest())
 
 
 _BUILD: Final[Mapping[Kind, Callable[[Ref, Fields], Record]]] = {

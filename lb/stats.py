@@ -66,12 +66,19 @@ class Stats:
             found = self.frontends[name] = Figures()
         return found
 
-    def forget(self, frontends: Mapping[str, object], servers: set[tuple[str, str]]) -> None:
-        """Drop the figures of what is gone."""
+    def forget(
+        self, frontends: Mapping[str, object], servers: Mapping[str, Mapping[str, object]]
+    ) -> None:
+        """Drop the figures of what is gone.
+
+        Args:
+            servers: those of each backend.
+        """
         for name in self.frontends.keys() - frontends.keys():
             del self.frontends[name]
-        for place in self.servers.keys() - servers:
-            del self.servers[place]
+        for backend, server in [*self.servers]:
+            if server not in servers.get(backend, ()):
+                del self.servers[backend, server]
 
     def now(self) -> float:
         """Return the time that figures are asked at."""

@@ -107,8 +107,21 @@ def read(fields: Fields) -> dict[str, Any]:
     if capacity < 0:
         raise Invalid(f"bad LRU capacity: {capacity}")
     if kind:
-        found["SessionCache"] = {"Type": kind, "Settings": {"Capacity": capacity or 1024}}
+        found["SessionCache"] = {"Type": kind, "Settings": cache_.any("Settings")}
     return found
+
+
+def tree(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as the original's struct prints them, every field."""
+    return {
+        "PreferServerCipherSuites": settings.get("PreferServerCipherSuites", False),
+        "InsecureSkipVerify": settings.get("InsecureSkipVerify", False),
+        "MinVersion": settings.get("MinVersion", ""),
+        "MaxVersion": settings.get("MaxVersion", ""),
+        "SessionTicketsDisabled": settings.get("SessionTicketsDisabled", False),
+        "SessionCache": settings.get("SessionCache", {"Type": "", "Settings": None}),
+        "CipherSuites": settings.get("CipherSuites"),
+    }
 
 
 def client_auth(fields: Fields) -> dict[str, Any]:

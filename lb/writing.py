@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.duration import format_seconds
+from lb import tls
 from lb.fields import JSON
 from lb.records import AutoCert, Backend, Frontend, Host, Listener, Middleware, Record, Server
 from lb.secret import Pair, Sealed
@@ -22,7 +23,7 @@ def _listener_settings(record: Listener) -> JSON:
     settings: JSON = {}
     secure = {name: value for name, value in record.tls.items() if name != "ClientAuth"}
     if secure:
-        settings["TLS"] = secure
+        settings["TLS"] = tls.tree(secure)
     if "ClientAuth" in record.tls:
         settings["ClientAuth"] = record.tls["ClientAuth"]
     if record.trusted:
@@ -57,13 +58,13 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                 "Settings": {
                     "Default": record.default,
                     "KeyPair": None if record.pair is None else pair(record.pair),
+                    "AutoCert": None if record.auto is None else _auto(record.auto, pair),
                     "OCSP": {
                         "Enabled": record.ocsp.enabled,
                         "Period": format_seconds(record.ocsp.period),
                         "Responders": list(record.ocsp.responders) or None,
                         "SkipSignatureCheck": record.ocsp.skip_check,
                     },
-                    **({"AutoCert": _auto(record.auto, pair)} if record.auto else {}),
                 },
             }
         case Listener():
@@ -91,7 +92,7 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                         "Period": record.keepalive_period,
                         "MaxIdleConnsPerHost": record.max_idle,
                     },
-                    **({"TLS": record.tls} if record.tls else {}),
+                    **({"TLS": tls.tree(record.tls)} if record.tls else {}),
                     **({"ClientCert": pair(record.client)} if record.client else {}),
                     **record.ours,
                 },

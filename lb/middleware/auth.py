@@ -57,4 +57,5 @@ TYPE: Final = Type(
     ),
     lambda values: {"Username": values.text("user"), "Password": values.text("pass")},
     guards=True,
+    zeros={"Username": "", "Password": ""},
 )

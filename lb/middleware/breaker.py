@@ -281,4 +281,13 @@ TYPE: Final = Type(
         Setting("checkPeriod", Kind.DURATION, 0.1, "How often the condition is looked at."),
     ),
     _body,
+    zeros={
+        "Condition": "",
+        "Fallback": None,
+        "OnTripped": None,
+        "OnStandby": None,
+        "FallbackDuration": 0,
+        "RecoveryDuration": 0,
+        "CheckPeriod": 0,
+    },
 )

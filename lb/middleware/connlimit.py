@@ -78,4 +78,5 @@ TYPE: Final = Type(
     ),
     lambda values: {"Connections": values.number("connections"), "Variable": values.text("variable")},
     guards=True,
+    zeros={"Connections": 0, "Variable": ""},
 )  # fmt: skip

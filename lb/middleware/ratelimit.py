@@ -186,4 +186,5 @@ TYPE: Final = Type(
     ),
     _body,
     guards=True,
+    zeros={"PeriodSeconds": 0, "Requests": 0, "Burst": 0, "Variable": "", "RateVar": ""},
 )  # fmt: skip

@@ -187,4 +187,5 @@ TYPE: Final = Type(
         Setting("redirect", Kind.BOOL, False, "Answer 302 instead of asking the server."),
     ),
     _body,
+    zeros={"Regexp": "", "Replacement": "", "RewriteBody": False, "Redirect": False},
 )

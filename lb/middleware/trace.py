@@ -118,4 +118,5 @@ TYPE: Final = Type(
         Setting("respHeader", Kind.REPEAT, help="A response's header to write; may be repeated."),
     ),
     _body,
+    zeros={"ReqHeaders": None, "RespHeaders": None, "Addr": ""},
 )  # fmt: skip

@@ -11,7 +11,7 @@ TYPE upsert|rm`, the API and the data plane then know it (specs/vulcand.md §4.8
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -42,6 +42,7 @@ class Type:
         make: returns the link of a stored object; raises ValueError (`Invalid`) with the reason.
         flags: of `vctl NAME upsert`.
         body: those flags → the object that is stored.
+        zeros: its fields in the original's order, with what stands for one that is absent.
         guards: it limits who gets in, so a frontend without it must not be open.
     """
 
@@ -49,6 +50,7 @@ class Type:
     flags: tuple[Setting, ...] = ()
     body: Callable[[Values], Mapping[str, Any]] = lambda _: {}
     guards: bool = False
+    zeros: Mapping[str, Any] = field(default_factory=dict)
 
 
 @cache
@@ -81,3 +83,15 @@ def make(name: str, body: Mapping[str, Any]) -> Link:
     if found is None:
         raise ValueError(f"middleware of type {name} is not supported")
     return found.make(Fields(body))
+
+
+def whole(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored object as the original's struct prints it: every field, names as it spells them.
+
+    Two spellings of one object are equal then, so a link keeps what it has counted whoever wrote it.
+    """
+    found = find(name)
+    zeros = found.zeros if found is not None else {}
+    fields = Fields(body)
+    shown = {spelt: zero if fields.any(spelt) is None else fields.any(spelt) for spelt, zero in zeros.items()}  # fmt: skip
+    return {**shown, **fields.rest()}

@@ -117,11 +117,14 @@ WALK: list[tuple[str, str, object]] = [
 
 
 def plain(value: Any) -> Any:
-    """Return an answer less what may differ: null for nothing, fields the original does not know."""
+    """Return an answer with an empty list for null: all that may differ."""
     if isinstance(value, dict):
-        kept = {k: plain(v) for k, v in value.items() if v not in (None, "", [], {}, False, 0)}
-        return {k: v for k, v in kept.items() if v not in ({}, [])}
-    return [plain(item) for item in value] if isinstance(value, list) else value
+        return {k: plain(v) for k, v in value.items()}
+    return (
+        [plain(item) for item in value]
+        if isinstance(value, list)
+        else ([] if value is None else value)
+    )
 
 
 async def test_answers_are_the_originals(world: World, original: Original) -> None:

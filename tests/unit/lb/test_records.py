@@ -11,6 +11,7 @@ from lb import forward, predicate, records, writing
 from lb.expr import ExpressionError
 from lb.fields import Invalid
 from lb.keys import ROOTS, Kind, Ref
+from lb.middleware import types
 from lb.predicate import Attempt
 from lb.records import Backend, Frontend, Server
 
@@ -107,7 +108,7 @@ def test_decode_names_key_and_revision() -> None:
         Frontend(F, "b", 'Host("a") && Path("/<x>")', max_body=5, pass_host=True),
         records.Listener(L, "http", "tcp", ":80", 'Host("a")'),
         records.Host(H, default=True),
-        records.Middleware(M, "trace", 2, {"Addr": "syslog://"}),
+        records.Middleware(M, "trace", 2, types.whole("trace", {"Addr": "syslog://"})),
     ],
 )
 def test_read_what_encode_wrote(record: records.Record) -> None:
@@ -186,3 +187,18 @@ def test_forwarding_zone_id_and_ipv6_port() -> None:
     )
     assert b"X-Forwarded-Proto: wss" in out
     assert b"X-Forwarded-Port: 443" in out
+
+
+def test_middlewares_are_printed_whole_and_two_spellings_are_one() -> None:
+    body = {"periodSeconds": 1, "Requests": 2, "VARIABLE": "client.ip", "Ours": 1}
+    record = records.build(M, {"Type": "ratelimit", "Middleware": body})
+    assert isinstance(record, records.Middleware)
+    assert list(record.body.items()) == [
+        ("PeriodSeconds", 1),
+        ("Requests", 2),
+        ("Burst", 0),
+        ("Variable", "client.ip"),
+        ("RateVar", ""),
+        ("Ours", 1),
+    ]
+    assert records.build(M, {"Type": "ratelimit", "Middleware": record.body}) == record

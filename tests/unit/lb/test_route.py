@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lb.expr import ExpressionError
@@ -170,6 +170,7 @@ _QUERY = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_ROUTES, _QUERY, st.integers(0, 7))
 def test_index_answers_as_the_reference(texts: list[str], request_: Query, gone: int) -> None:
     index: Index[str] = Index()
