@@ -22,15 +22,17 @@ from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
 from fairlead.log import LEVELS as NUMBERS
 from fairlead.runtime import Runtime
-from lb import desired, explain, keys, openapi, records, state, stats, writing
+from lb import desired, explain, keys, openapi, records, stats, writing
 from lb.apiserver import BODY_LIMIT, Refused, json, middlewares
 from lb.catalog import Catalog
 from lb.certificates import fault
 from lb.config import Access
+from lb.explain import Verdict
 from lb.fields import Invalid
 from lb.keys import Kind, Ref
 from lb.middleware import breaker
 from lb.records import Record
+from lb.route.match import Query
 from lb.secret import Box, Pair, Sealed, opened
 from lb.settings import LEVELS
 from lb.stats import Stats
@@ -68,7 +70,7 @@ class Api:
         stats: Stats,
         box: Box | None,
         access: Access,
-        routes: Callable[[], Iterable[state.Frontend]],
+        verdict: Callable[[Query], Verdict],
     ) -> None:
         self._runtime = runtime
         self._mirrors = mirrors
@@ -77,7 +79,7 @@ class Api:
         self._stats = stats
         self._box = box
         self._access = access
-        self._routes = routes
+        self._verdict = verdict
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -208,7 +210,7 @@ class Api:
             )
         except ValueError as error:
             raise Refused(400, str(error)) from error
-        verdict = explain.explain(self._routes(), asked)
+        verdict = self._verdict(asked)
         return {
             "Frontend": verdict.winner.id if verdict.winner else None,
             "Route": verdict.winner.route if verdict.winner else None,

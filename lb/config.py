@@ -73,6 +73,7 @@ class Config:
     statsd: str = ""
     statsd_prefix: str = ""
     acme_ca: str = ""
+    route_order: str = "vulcand"
     warnings: tuple[str, ...] = ()
     memory: bool = False
     workers: int = 1
@@ -160,6 +161,7 @@ def configure(values: Values) -> Config:
         statsd=values.text("statsdAddr"),
         statsd_prefix=values.text("statsdPrefix"),
         acme_ca=values.text("acmeCA"),
+        route_order=values.text("routeOrder"),
         warnings=tuple(warnings),
         memory=values.text("engine") == "memng",
         workers=values.number("workers"),

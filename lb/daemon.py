@@ -36,6 +36,7 @@ from lb import (
     apiserver,
     apply,
     desired,
+    explain,
     handover,
     keys,
     observe,
@@ -60,6 +61,8 @@ from lb.plan import Action
 from lb.plane import Limits, Plane
 from lb.probe import Prober
 from lb.records import Stored, split_address
+from lb.route.match import Query
+from lb.route.order import ORDERS
 from lb.secret import Box
 from lb.state import Traffic
 from lb.stats import Stats
@@ -122,7 +125,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
         calls = Api(
             runtime, mirrors, catalog, followed, stats, box, config.access,
-            lambda: [live.spec for live in plane.frontends.values()],
+            partial(_verdict, plane, config.route_order),
         )  # fmt: skip
         sock = await apiserver.listen(
             runtime, config.api, config.access, calls.app(), plane.inherited
@@ -173,7 +176,7 @@ async def _serve_as_worker(config: Config, runtime: Runtime, worker: Worker) -> 
 
 def _plane(config: Config, runtime: Runtime, links: Links, seats: int) -> Plane:
     limits = Limits(config.max_header_bytes + 4096, config.read_timeout, config.write_timeout)
-    plane = Plane(limits, runtime.clock, links)
+    plane = Plane(limits, runtime.clock, links, ORDERS[config.route_order])
     plane.seats = seats
     return plane
 
@@ -252,6 +255,10 @@ def _release_everywhere(runtime: Runtime, workers: Workers) -> None:
     runtime.routes["POST", "/release"] = both
 
 
+def _verdict(plane: Plane, order: str, asked: Query) -> explain.Verdict:
+    return explain.explain((live.spec for live in plane.frontends.values()), asked, order)
+
+
 def _write_pid(path: str) -> None:
     try:
         Path(path).write_text(f"{os.getpid()}\n")
@@ -271,10 +278,20 @@ def _usr2(runtime: Runtime, plane: Plane, api_socket: dict[tuple[str, str], sock
         runtime.log.error("SIGUSR2: no copy could be started", error=str(error))  # noqa: TRY400
         return
     _children.append(child)
+    pidfd = os.pidfd_open(child.pid)
+    asyncio.get_running_loop().add_reader(pidfd, _reap, runtime, child, pidfd)
     runtime.log.info("SIGUSR2: a copy takes over the sockets", pid=child.pid)
 
 
-_children: list[subprocess.Popen[bytes]] = []  # they outlive us; nobody waits for them
+_children: list[subprocess.Popen[bytes]] = []  # they outlive us
+
+
+def _reap(runtime: Runtime, child: subprocess.Popen[bytes], pidfd: int) -> None:
+    """A copy ended (rolled back, or failed): leave no zombie (specs/vulcand.md §12.1, CHLD)."""
+    asyncio.get_running_loop().remove_reader(pidfd)
+    os.close(pidfd)
+    _children.remove(child)
+    runtime.log.info("the copy ended", pid=child.pid, status=child.wait())
 
 
 async def _drain(plane: Plane) -> None:

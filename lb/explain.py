@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lb.route.match import Query, check, host_subject
+from lb.route.order import ORDERS, WHY
 from lb.route.parse import parse
 from lb.state import Frontend
 
@@ -47,8 +48,12 @@ def query(method: str, url: str, headers: Mapping[str, str]) -> Query:
     )
 
 
-def explain(frontends: Iterable[Frontend], asked: Query) -> Verdict:
-    """Return the verdict by the rule's own words (specs/vulcand.md §6.2)."""
+def explain(frontends: Iterable[Frontend], asked: Query, order: str = "vulcand") -> Verdict:
+    """Return the verdict by the rule's own words (specs/vulcand.md §6.2).
+
+    Args:
+        order: of `-routeOrder`.
+    """
     matching = [
         one
         for one in frontends
@@ -56,19 +61,18 @@ def explain(frontends: Iterable[Frontend], asked: Query) -> Verdict:
     ]
     if not matching:
         return Verdict(None, "no route matches: 404")
-    matching.sort(key=lambda one: one.id)
-    matching.sort(key=lambda one: one.route.encode(), reverse=True)
-    matching.sort(key=lambda one: -one.policy.priority)
+    rank = ORDERS[order]
+    matching.sort(key=lambda one: (-one.policy.priority, rank(parse(one.route)), one.id))
     winner, *others = matching
-    return Verdict(winner, _why(winner, others), tuple(others))
+    return Verdict(winner, _why(winner, others, order), tuple(others))
 
 
-def _why(winner: Frontend, others: list[Frontend]) -> str:
+def _why(winner: Frontend, others: list[Frontend], order: str) -> str:
     if not others:
         return "no other route matches"
     second = others[0]
     if winner.policy.priority != second.policy.priority:
         return f"priority {winner.policy.priority} is above {second.policy.priority}"
     if winner.route != second.route:
-        return "its route is greatest in byte order"
+        return WHY[order]
     return "of equal routes the smallest id wins"

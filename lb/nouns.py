@@ -64,11 +64,23 @@ def _frontends(catalog: Catalog) -> list[Frontend]:
 @click.argument("method")
 @click.argument("url")
 @click.option("-H", "--header", multiple=True, help="A field of the request: NAME: VALUE.")
+@click.option(
+    "--route-order",
+    type=click.Choice(["vulcand", "specific"]),
+    default="vulcand",
+    help="The daemon's -routeOrder.",
+)
 @_ROOT
 @etcd_flags
 @OUTPUT
 def explain(
-    method: str, url: str, header: tuple[str, ...], etcd_key: str, output: str, **flags: str
+    method: str,
+    url: str,
+    header: tuple[str, ...],
+    route_order: str,
+    etcd_key: str,
+    output: str,
+    **flags: str,
 ) -> None:
     """Tell which frontend METHOD URL goes to, why, and which were shadowed; exit 1 for none."""
     from lb import explain as explaining
@@ -79,7 +91,7 @@ def explain(
         asked = explaining.query(method.upper(), url, headers)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    verdict = explaining.explain(_frontends(catalog), asked)
+    verdict = explaining.explain(_frontends(catalog), asked, route_order)
     winner = verdict.winner
     if output == "json":
         told = {

@@ -31,6 +31,7 @@ from lb.policy import ListenerPolicy
 from lb.pool import MOST_PLACES, LivePool, LiveServer, Run, Verdict
 from lb.predicate import Predicate
 from lb.route.match import Check, Index, check
+from lb.route.order import Order, by_text
 from lb.route.parse import parse
 from lb.state import Frontend, Listener, Pool
 
@@ -244,6 +245,7 @@ class Plane:
 
     Args:
         links: of frontends' middlewares; another one where several processes count together.
+        order: which of several routes that match wins.
     """
 
     def __init__(
@@ -251,11 +253,12 @@ class Plane:
         limits: Limits | None = None,
         clock: Clock = SYSTEM,
         links: Links | None = None,
+        order: Order = by_text,
     ) -> None:
         self.limits = limits or Limits()
         self.clock = clock
         self.loop = asyncio.get_running_loop()
-        self.index: Index[LiveFrontend] = Index()
+        self.index: Index[LiveFrontend] = Index(order)
         self.frontends: dict[str, LiveFrontend] = {}
         self.links = links or Links()
         self.mirrors = Mirrors(self)

@@ -42,6 +42,12 @@ def _v3(value: int) -> str | None:
     return None if value == 3 else "only etcd's v3 API is spoken; see `fairlead import-v2`"
 
 
+def _order(value: str) -> str | None:
+    return (
+        None if value in ("vulcand", "specific") else f'"{value}" is neither vulcand nor specific'
+    )
+
+
 def _engine(value: str) -> str | None:
     return None if value in ("etcd", "memng") else f'"{value}" is neither etcd nor memng'
 
@@ -89,6 +95,7 @@ SETTINGS: Final = Settings(
         Setting("apiCert", help="File of the admin API's certificate; empty: plain HTTP.", ours=True),
         Setting("apiKey", help="File of that certificate's key.", ours=True),
         Setting("apiClientCA", help="File of the CA that must have signed callers' certificates.", ours=True),
+        Setting("routeOrder", Kind.STR, "vulcand", "Which of several routes that match wins: vulcand (the greatest text), or specific.", check=_order, ours=True),
         Setting("acmeCA", help="File of the CA of an ACME server of your own, believed beside the system's.", ours=True),
         Setting("accessLog", help="File for a line of JSON for each request; -: stdout; empty: none.", ours=True),
         Setting("workers", Kind.INT, 1, "Processes that serve; limits, counters and health are shared.", ours=True, check=_workers),

@@ -29,8 +29,9 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from lb.route.order import Order, by_text
 from lb.route.parse import Matcher, Route, Subject, Test, compile_matcher
 
 Target = TypeVar("Target")
@@ -75,10 +76,11 @@ def check(matcher: Matcher) -> Check:
             return lambda query: test(query.header(name))
 
 
-def reference(routes: Iterable[tuple[Route, str]], query: Query) -> str | None:
-    """Return the id of the winning route by the rule's own words; slow, for tests and explaining."""
-    by_rank = sorted(routes, key=lambda pair: pair[1])
-    by_rank.sort(key=lambda pair: pair[0].text.encode(), reverse=True)
+def reference(
+    routes: Iterable[tuple[Route, str]], query: Query, order: Order = by_text
+) -> str | None:
+    """Return the id of the winning route by the rule's own words; slow, for tests."""
+    by_rank = sorted(routes, key=lambda pair: (order(pair[0]), pair[1]))
     for route, name in by_rank:
         if all(check(matcher)(query) for matcher in route.matchers):
             return name
@@ -98,7 +100,7 @@ def host_subject(field: bytes) -> bytes:
 
 @dataclass(slots=True)
 class _Entry(Generic[Target]):
-    """A filed route. `order` sorts best first: inverted text bytes, then id."""
+    """A filed route. `order` sorts best first: priority, the order's bytes, then id."""
 
     order: tuple[int, bytes, str]
     host: bytes | None
@@ -111,18 +113,15 @@ class _Entry(Generic[Target]):
         return self.order < other.order
 
 
-_INVERT: Final = bytes(255 - byte for byte in range(256))
-
-
-def _descending(text: str) -> bytes:
-    """Return bytes that sort ascending as `text` sorts descending; the 0xff closes a prefix last."""
-    return text.encode().translate(_INVERT) + b"\xff"
-
-
 class Index(Generic[Target]):
-    """The compiled routes; `put` and `remove` between two requests, `match` for each."""
+    """The compiled routes; `put` and `remove` between two requests, `match` for each.
 
-    def __init__(self) -> None:
+    Args:
+        order: which of several that match wins.
+    """
+
+    def __init__(self, order: Order = by_text) -> None:
+        self._order = order
         self._entries: dict[str, _Entry[Target]] = {}
         self._hosts: dict[bytes | None, dict[bytes | None, list[_Entry[Target]]]] = {}
         self._suffixes: dict[int, int] = {}  # labels in a suffix in use → how many routes use it
@@ -144,7 +143,7 @@ class Index(Generic[Target]):
         self.remove(name)
         host, path, rest = _file_under(route)
         entry = _Entry(
-            (-priority, _descending(route.text), name),
+            (-priority, self._order(route), name),
             host,
             path,
             rest,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from fairlead.duration import format_seconds
 from fairlead.flags import Kind, Setting, Values
 from lb.vctl import views
-from lb.vctl.client import JSON, Client
+from lb.vctl.client import JSON, ApiError, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Command:
     words: bool = False
 
 
+SETTINGS: Final = Setting("settings", help="JSON merged into Settings: fields that have no flag.")
 TTL: Final = Setting("ttl", Kind.DURATION, 0.0, "Time to live; 0: for ever.")
 FORGIVE: Final = Setting("ignore-missing", Kind.BOOL, False, "Nothing to remove is no error.")
 TLS: Final = (
@@ -51,6 +53,18 @@ TLS: Final = (
     Setting("tlsSessionCacheCapacity", Kind.INT, 0, "Its capacity."),
     Setting("tlsCS", Kind.REPEAT, help="A cipher suite; may be repeated."),
 )
+
+
+def settings(values: Values, known: JSON) -> JSON:
+    """Return Settings with what -settings says beside, or instead of, what the flags say."""
+    text = values.text("settings")
+    try:
+        more = json.loads(text) if text else {}
+    except ValueError as error:
+        raise ApiError(f"-settings: {error}") from error
+    if not isinstance(more, dict):
+        raise ApiError("-settings: a JSON object is wanted")
+    return {**known, **more}
 
 
 def tls(values: Values) -> JSON:

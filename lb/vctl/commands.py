@@ -10,7 +10,20 @@ from fairlead.duration import format_seconds
 from fairlead.flags import Kind, Setting, Values
 from lb.vctl import views
 from lb.vctl.client import JSON, Client
-from lb.vctl.command import FORGIVE, TLS, TTL, Command, Outcome, listed, said, tell, tls, ttl
+from lb.vctl.command import (
+    FORGIVE,
+    SETTINGS,
+    TLS,
+    TTL,
+    Command,
+    Outcome,
+    listed,
+    said,
+    settings,
+    tell,
+    tls,
+    ttl,
+)
 from lb.vctl.host import HOST, SECRET
 from lb.vctl.middlewares import MIDDLEWARES
 from lb.vctl.service import DIFF, EXPORT, IMPORT, LOG, ROUTE, TOP, VALIDATE
@@ -42,7 +55,7 @@ def _status(client: Client, values: Values) -> Outcome:
 
 
 def _backend(client: Client, values: Values) -> JSON:
-    settings = {
+    known = {
         "Timeouts": {
             "Read": format_seconds(values.seconds("readTimeout")),
             "Dial": format_seconds(values.seconds("dialTimeout")),
@@ -54,20 +67,24 @@ def _backend(client: Client, values: Values) -> JSON:
         },
         "TLS": tls(values),
     }
-    body = {"Id": values.text("id"), "Type": "http", "Settings": settings}
+    body = {"Id": values.text("id"), "Type": "http", "Settings": settings(values, known)}
     return client.call("POST", "backends", body={"Backend": body})
 
 
 def _server(client: Client, values: Values) -> JSON:
     body: JSON = {"Id": values.text("id"), "URL": values.text("url")}
-    if values.given("weight"):
-        body["Weight"] = values.number("weight")
+    for flag, name in (("weight", "Weight"), ("maxConns", "MaxConns")):
+        if values.given(flag):
+            body[name] = values.number(flag)
+    for flag, name in (("draining", "Draining"), ("backup", "Backup")):
+        if values.flag(flag):
+            body[name] = True
     where = "backends", values.text("backend"), "servers"
     return client.call("POST", *where, body={"Server": body, "TTL": ttl(values)})
 
 
 def _frontend(client: Client, values: Values) -> JSON:
-    settings = {
+    known = {
         "Limits": {
             "MaxMemBodyBytes": values.number("maxMemBodyKB") * 1024,
             "MaxBodyBytes": values.number("maxBodyKB") * 1024,
@@ -79,13 +96,17 @@ def _frontend(client: Client, values: Values) -> JSON:
         "Stream": values.flag("stream"),
         "StreamFlushIntervalNanoSecs": round(values.seconds("streamFlush") * 1e9),
     }
-    body = {
+    body: JSON = {
         "Id": values.text("id"),
         "Type": "http",
         "BackendId": values.text("backend"),
         "Route": values.text("route"),
-        "Settings": settings,
+        "Settings": settings(values, known),
     }
+    if values.given("priority"):
+        body["Priority"] = values.number("priority")
+    if values.given("share"):
+        body["Middlewares"] = list(values.many("share"))
     return client.call("POST", "frontends", body={"Frontend": body, "TTL": ttl(values)})
 
 
@@ -97,8 +118,9 @@ def _listener(client: Client, values: Values) -> JSON:
         "Scope": values.text("scope"),
         "ProxyProtocol": values.text("proxy-header"),
     }
-    if body["Protocol"] == "https":
-        body["Settings"] = {"TLS": tls(values)}
+    known = {"TLS": tls(values)} if body["Protocol"] == "https" else {}
+    if known or values.text("settings"):
+        body["Settings"] = settings(values, known)
     return client.call("POST", "listeners", body={"Listener": body})
 
 
@@ -120,6 +142,7 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
                 Setting("handshakeTimeout", Kind.DURATION, 0.0, "Longest TLS handshake."),
                 Setting("keepAlivePeriod", Kind.DURATION, 0.0, "Period of TCP keep-alive probes."),
                 Setting("maxIdleConns", Kind.INT, 0, "Idle connections kept for each server."),
+                SETTINGS,
                 *TLS,
             ),
         ),
@@ -140,6 +163,9 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
                 _BACKEND,
                 Setting("url", help="URL of the server: http://host:port."),
                 Setting("weight", Kind.INT, 1, "Its share of the requests."),
+                Setting("maxConns", Kind.INT, 0, "Requests at once; 0: any number."),
+                Setting("draining", Kind.BOOL, False, "Gets no new clients."),
+                Setting("backup", Kind.BOOL, False, "Used when no other is left."),
                 TTL,
             ),
         ),
@@ -171,6 +197,9 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
                 Setting("passHostHeader", Kind.BOOL, False, "Pass on the client's Host."),
                 Setting("stream", Kind.BOOL, False, "Relay as it comes; no other try."),
                 Setting("streamFlush", Kind.DURATION, 0.0, "Longest wait before what came is passed on."),
+                Setting("priority", Kind.INT, 0, "The highest of the routes that match wins."),
+                Setting("share", Kind.REPEAT, help="A middleware of another frontend, FRONTEND/ID; may be repeated."),
+                SETTINGS,
             ),
         ),
         "rm": Command("Remove a frontend.", tell(_remove("frontends"), said("frontend deleted")), (_ID, FORGIVE)),
@@ -187,6 +216,7 @@ COMMANDS: Final[dict[str, dict[str, Command]]] = {
                 Setting("net", Kind.STR, "tcp", "Network: tcp or unix."),
                 Setting("addr", help="Address: host:port, or a path."),
                 Setting("scope", help="Route expression that requests must match too."),
+                SETTINGS,
                 Setting("proxy-header", Kind.STR, "none", "PROXY header that clients send: none, PROXY_V1, PROXY_V2, PROXY."),
                 *TLS,
             ),

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lb import explain
 from lb.expr import ExpressionError
 from lb.route.match import Index, Query, host_subject, reference
+from lb.route.order import ORDERS
 from lb.route.parse import parse
+from lb.state import Frontend
 
 
 def query(method: str = "GET", host: str = "h", path: str = "/", **headers: str) -> Query:
@@ -160,7 +163,9 @@ _MATCHER = st.one_of(
         ]
     ),
 )
-_ROUTES = st.lists(st.lists(_MATCHER, min_size=1, max_size=3).map(" && ".join), max_size=8)
+_ROUTES = st.lists(
+    st.lists(_MATCHER, min_size=1, max_size=2).map(" && ".join), min_size=3, max_size=9
+)
 _QUERY = st.builds(
     query,
     st.sampled_from(["GET", "PUT"]),
@@ -171,12 +176,40 @@ _QUERY = st.builds(
 
 
 @settings(deadline=None)
-@given(_ROUTES, _QUERY, st.integers(0, 7))
-def test_index_answers_as_the_reference(texts: list[str], request_: Query, gone: int) -> None:
-    index: Index[str] = Index()
+@given(_ROUTES, _QUERY, st.integers(0, 7), st.sampled_from(sorted(ORDERS)))
+def test_index_answers_as_the_reference(
+    texts: list[str], request_: Query, gone: int, order: str
+) -> None:
+    index: Index[str] = Index(ORDERS[order])
     routes = {f"f{i}": parse(text) for i, text in enumerate(texts)}
     for name, route in routes.items():
         index.put(name, route, name)
     index.remove(f"f{gone}")
     routes.pop(f"f{gone}", None)
-    assert index.match(request_) == reference([(r, n) for n, r in routes.items()], request_)
+    wanted = reference([(r, n) for n, r in routes.items()], request_, ORDERS[order])
+    assert index.match(request_) == wanted
+
+
+@pytest.mark.parametrize(
+    ("routes", "path", "wins"),
+    [
+        ({"a": 'PathRegexp(".*")', "b": 'Path("/<x>")', "c": 'Path("/a")'}, "/a", "c"),
+        ({"a": 'PathRegexp(".*")', "b": 'Path("/<x>")'}, "/a", "b"),
+        ({"a": 'Path("/a")', "b": 'Host("h") && Path("/a")'}, "/a", "b"),
+        ({"a": 'Path("/a")', "b": 'Host("h")'}, "/a", "b"),  # a host that is asked for by name
+        ({"a": 'Path("/<path:x>")', "b": 'Path("/v1/<path:x>")'}, "/v1/a", "b"),
+        ({"a": 'Path("/v/<x>")', "b": 'Path("/v/1")'}, "/v/1", "b"),  # otherwise than vulcand
+        ({"a": 'HostRegexp("h") && Path("/a")', "b": 'Host("<x>") && Path("/a")'}, "/a", "b"),
+        ({"a": 'Path("/a")', "b": 'Path("/a") && Method("GET")'}, "/a", "b"),
+    ],
+)
+def test_specific_order(routes: dict[str, str], path: str, wins: str) -> None:
+    index: Index[str] = Index(ORDERS["specific"])
+    for name, text in routes.items():
+        index.put(name, parse(text), name)
+    assert index.match(query("GET", "h", path)) == wins
+    frontends = [Frontend(name, text, "b") for name, text in routes.items()]
+    verdict = explain.explain(frontends, query("GET", "h", path), "specific")
+    assert verdict.winner is not None
+    assert verdict.winner.id == wins
+    assert verdict.why == "its route is the most specific"

@@ -147,3 +147,22 @@ def test_v14_an_api_error_is_status_1(api: str, capsys: pytest.CaptureFixture[st
     assert main.main(["--vulcan", api, "backend", "show", "-id", "x"]) == 1
     assert capsys.readouterr().out == "ERROR: Key not found\n"
     assert main.main(["--vulcan", api, "backend", "rm", "-id", "x", "--ignore-missing"]) == 0
+
+
+def test_fields_without_a_flag(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["--vulcan", api, "frontend", "upsert", "-id", "f", "-b", "b", "-route", "Path(`/`)"]
+    more = ["-priority", "3", "-share", "f0/rl", "-settings", '{"Stream":true,"Timeouts":{"Read":"1s"}}']  # fmt: skip
+    assert main.main([*line, *more]) == 0
+    frontend = _Api.seen[-1][2]["Frontend"]  # type: ignore[index]
+    assert (frontend["Priority"], frontend["Middlewares"]) == (3, ["f0/rl"])
+    assert frontend["Settings"]["Stream"] is True  # instead of what the flag says
+    assert frontend["Settings"]["Timeouts"] == {"Read": "1s"}
+    assert "Limits" in frontend["Settings"]
+    server = ["--vulcan", api, "server", "upsert", "-id", "s", "-b", "b", "-url", "http://a"]
+    assert main.main([*server, "-draining", "-maxConns", "5"]) == 0
+    assert _Api.seen[-1][2]["Server"] == {  # type: ignore[index]
+        "Id": "s", "URL": "http://a", "Draining": True, "MaxConns": 5,
+    }  # fmt: skip
+    capsys.readouterr()
+    assert main.main([*line, "-settings", "{"]) == 1
+    assert "-settings" in capsys.readouterr().out
