@@ -214,7 +214,7 @@ class Plugin:
         self._save(made)
         self._show(f"{made}\n")
         try:
-            return self._run(config["type"], made)
+            return call(config["type"], made, self._environ)
         except CniError:
             self._saved.unlink(missing_ok=True)
             raise
@@ -233,7 +233,7 @@ class Plugin:
             except (ValueError, KeyError, TypeError):
                 sys.stderr.write(f'flannel: "{saved}" is damaged; nothing to delegate\n')
             else:
-                self._run(kind, made)
+                call(kind, made, self._environ)
             saved.unlink(missing_ok=True)
             return
 
@@ -244,7 +244,7 @@ class Plugin:
                 made = json.loads(saved.read_text(encoding="utf-8"))
                 if "prevResult" in self._config:
                     made["prevResult"] = self._config["prevResult"]
-                self._run(made["type"], json.dumps(made))
+                call(made["type"], json.dumps(made), self._environ)
                 return
         raise CniError(DELEGATE_FAILED, f'"{self._saved}" is gone: the container was never added')
 
@@ -262,30 +262,33 @@ class Plugin:
         except OSError as error:
             raise CniError(IO_FAILED, f'cannot write "{self._saved}": {error.strerror}') from error
 
-    def _run(self, kind: str, made: str) -> bytes:
-        """Run the plugin `kind` with `made` on its standard input; return what it prints."""
-        path = self._environ.get("CNI_PATH", "")
-        for folder in filter(None, path.split(":")):
-            program = Path(folder) / kind
-            if program.is_file() and os.access(program, os.X_OK):
-                break
-        else:
-            raise CniError(BAD_CONFIGURATION, f'no plugin "{kind}" in CNI_PATH "{path}"')
-        done = subprocess.run(  # noqa: S603  (the runtime names the folder, the operator the plugin)
-            [program], input=made.encode(), env=self._environ, stdout=subprocess.PIPE, check=False
-        )
-        if done.returncode == 0:
-            return done.stdout
-        try:
-            error = json.loads(done.stdout)
-            raise CniError(
-                int(error["code"]), f"{kind}: {error['msg']}", str(error.get("details", ""))
-            )
-        except (ValueError, KeyError, TypeError):
-            text = done.stdout.decode("utf-8", "replace").strip()
-            raise CniError(
-                DELEGATE_FAILED, f"{kind} ended with status {done.returncode}", text
-            ) from None
+
+def call(kind: str, made: str, environ: Mapping[str, str]) -> bytes:
+    """Run the plugin `kind` with `made` on its standard input; return what it prints.
+
+    Raises:
+        CniError: it is not in CNI_PATH, or what it refused.
+    """
+    path = environ.get("CNI_PATH", "")
+    for folder in filter(None, path.split(":")):
+        program = Path(folder) / kind
+        if program.is_file() and os.access(program, os.X_OK):
+            break
+    else:
+        raise CniError(BAD_CONFIGURATION, f'no plugin "{kind}" in CNI_PATH "{path}"')
+    done = subprocess.run(  # noqa: S603  (the runtime names the folder, the operator the plugin)
+        [program], input=made.encode(), env=dict(environ), stdout=subprocess.PIPE, check=False
+    )
+    if done.returncode == 0:
+        return done.stdout
+    try:
+        error = json.loads(done.stdout)
+        raise CniError(int(error["code"]), f"{kind}: {error['msg']}", str(error.get("details", "")))
+    except (ValueError, KeyError, TypeError):
+        text = done.stdout.decode("utf-8", "replace").strip()
+        raise CniError(
+            DELEGATE_FAILED, f"{kind} ended with status {done.returncode}", text
+        ) from None
 
 
 def run(

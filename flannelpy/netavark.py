@@ -3,7 +3,8 @@
 
 ::
 
-    podman ─► netavark ─► flannel-netavark setup NETNS ─► our CNI plugin ADD ─► bridge, host-local
+    podman ─► netavark ─► flannel-netavark setup NETNS ─┬─► our CNI plugin ADD ─► bridge, host-local
+                                                        └─► portmap, for -p
 
 Netavark's own bridge driver always masquerades, so the other side would not see a container's
 address. This driver asks the CNI plugin of this package instead, which reads the subnet file at
@@ -53,11 +54,6 @@ def configuration(asked: Mapping[str, Any]) -> dict[str, Any]:
         CniError: it asks for what this driver cannot do.
     """
     network = asked["network"]
-    if asked.get("port_mappings"):
-        raise CniError(
-            cni.BAD_CONFIGURATION,
-            "-p: this driver publishes no ports; the container's own address is reachable",
-        )
     if asked["network_options"].get("static_ips"):
         raise CniError(cni.BAD_CONFIGURATION, "--ip: addresses come from flanneld's subnet")
     options = network.get("options") or {}
@@ -72,6 +68,34 @@ def configuration(asked: Mapping[str, Any]) -> dict[str, Any]:
         "ipMasq": False,
     }
     return made
+
+
+def published(asked: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the configuration of CNI's plugin `portmap` for -p; None: no port is published.
+
+    Args:
+        result: what the container got; None when it goes.
+    """
+    ports = [
+        {
+            "hostPort": it["host_port"] + n,
+            "containerPort": it["container_port"] + n,
+            "protocol": protocol,
+            "hostIP": it.get("host_ip", ""),
+        }
+        for it in asked.get("port_mappings") or ()
+        for protocol in (it.get("protocol") or "tcp").split(",")
+        for n in range(it.get("range") or 1)
+    ]
+    if not ports:
+        return None
+    made = {"cniVersion": "1.0.0", "name": asked["network"]["name"], "type": "portmap"}
+    return {
+        **made,
+        "capabilities": {"portMappings": True},
+        "runtimeConfig": {"portMappings": ports},
+        **({} if result is None else {"prevResult": result}),
+    }
 
 
 def status(result: Mapping[str, Any], interface: str) -> dict[str, Any]:
@@ -107,10 +131,28 @@ def call(command: str, netns: str, asked: Mapping[str, Any]) -> dict[str, Any] |
         "CNI_NETNS": netns,
         "CNI_COMMAND": "ADD" if command == "setup" else "DEL",
     }
-    # ports and addresses that cannot be had must not keep a container from being taken down
-    wanted = asked if command == "setup" else {**asked, "port_mappings": [], "network_options": {}}
-    answer = cni.run(environ, json.dumps(configuration(wanted)), show=_quiet)
-    return status(json.loads(answer), interface) if command == "setup" else None
+    if command == "setup":
+        return status(_set_up(asked, environ), interface)
+    if (ports := published(asked, None)) is not None:
+        cni.call("portmap", json.dumps(ports), environ)
+    # an address that cannot be had must not keep a container from being taken down
+    wanted = configuration({**asked, "network_options": {}})
+    cni.run(environ, json.dumps(wanted), show=_quiet)
+    return None
+
+
+def _set_up(asked: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Give a container its interface and publish its ports; return CNI's result."""
+    wanted = json.dumps(configuration(asked))
+    result: dict[str, Any] = json.loads(cni.run(environ, wanted, show=_quiet))
+    ports = published(asked, result)
+    if ports is not None:
+        try:
+            cni.call("portmap", json.dumps(ports), environ)
+        except CniError:
+            cni.run({**environ, "CNI_COMMAND": "DEL"}, wanted, show=_quiet)  # all or nothing
+            raise
+    return result
 
 
 def _quiet(_: str) -> None:

@@ -2,6 +2,7 @@
 """`fairlead net …` on hosts with an overlay, and on hosts where something is wrong."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -68,33 +69,31 @@ async def test_doctor_names_a_closed_port_a_small_mtu_and_forwarding_with_the_fi
         assert 'set "MTU": 1' in out
 
 
+@pytest.mark.skipif(not os.environ.get("FAIRLEAD_LONG"), reason="FAIRLEAD_LONG is not set")
 @pytest.mark.skipif(which("firewalld") is None, reason="firewalld is not installed")
 @pytest.mark.skipif(which("dbus-daemon") is None, reason="dbus-daemon is not installed")
 async def test_doctors_fix_gets_the_overlay_through_firewalld():
     async with overlay("a", "b", private=(*PRIVATE, "/etc/firewalld")) as it:
+        host = it.site["a"]
+        await host.run("mkdir", "-p", "/run/dbus")
+        await host.start("dbus-daemon", "--system", "--nofork", "--nopidfile", name="dbus")
+        await host.start("firewalld", "--nofork", "--nopid", name="firewalld")
         for name in "ab":
-            host = it.site[name]
-            await host.run("mkdir", "-p", "/run/dbus")
-            await host.start("dbus-daemon", "--system", "--nofork", "--nopidfile", name="dbus")
-            await host.start("firewalld", "--nofork", "--nopid", name="firewalld")
             await it.start(name)
         a, b = [await it.container(name) for name in "ab"]
-        for name in "ab":
-            host = it.site[name]
 
-            async def runs(host=host):
-                return await host.run("firewall-cmd", "--state", check=False) == "running\n"
+        async def runs():
+            return await host.run("firewall-cmd", "--state", check=False) == "running\n"
 
-            await until(runs, 20)
-            out = await net(it, name, "doctor", "--no-probes", check=False)
-            assert "port 8472/udp is not in zone public" in out
-            (fix,) = [line for line in out.splitlines() if "fix: firewall-cmd" in line]
-            await host.run("sh", "-ec", fix.partition("fix: ")[2])
-        await it.reaches(a, b.address)
-        out = await net(it, "a", "doctor", check=False)
-        assert "lets the overlay through" in out
-        await it.site["b"].run("firewall-cmd", "--complete-reload")
-        await it.reaches(a, b.address)
+        await until(runs, 20)
+        out = await net(it, "a", "doctor", "--no-probes", check=False)
+        assert "port 8472/udp is not in zone public" in out
+        (fix,) = [line for line in out.splitlines() if "fix: firewall-cmd" in line]
+        await host.run("sh", "-ec", fix.partition("fix: ")[2])
+        await it.reaches(b, a.address)
+        assert "lets the overlay through" in await net(it, "a", "doctor", check=False)
+        await host.run("firewall-cmd", "--complete-reload")
+        await it.reaches(b, a.address)
 
 
 async def test_reservations_end_to_end():

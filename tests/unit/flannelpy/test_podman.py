@@ -114,5 +114,17 @@ def test_a_network_is_completed_and_what_flanneld_decides_is_refused() -> None:
     assert made["ipam_options"] == {"driver": "none"}
     with pytest.raises(CniError, match="--subnet"):
         netavark.create({"subnets": [{"subnet": "10.0.0.0/16"}]})
-    with pytest.raises(CniError, match="publishes no ports"):
-        netavark.configuration({**ASKED, "port_mappings": [{"host_port": 80}]})
+    with pytest.raises(CniError, match="--ip"):
+        netavark.configuration({**ASKED, "network_options": {"static_ips": ["10.5.1.9"]}})
+
+
+def test_published_ports_are_portmaps() -> None:
+    assert netavark.published(ASKED, {}) is None
+    one = {"host_ip": "192.0.2.1", "host_port": 8080, "container_port": 80, "protocol": "tcp,udp", "range": 1}  # fmt: skip
+    two = {"host_port": 9000, "container_port": 9000, "protocol": "tcp", "range": 2}
+    made = netavark.published({**ASKED, "port_mappings": [one, two]}, {"ips": []})
+    assert (made["type"], made["prevResult"]) == ("portmap", {"ips": []})
+    assert [tuple(it.values()) for it in made["runtimeConfig"]["portMappings"]] == [
+        (8080, 80, "tcp", "192.0.2.1"), (8080, 80, "udp", "192.0.2.1"), (9000, 9000, "tcp", ""), (9001, 9001, "tcp", ""),
+    ]  # fmt: skip
+    assert "prevResult" not in netavark.published({**ASKED, "port_mappings": [two]}, None)
