@@ -9,4 +9,6 @@
       └─► stored ─► live ─► policy, upstream               ▼ signing, message
     datagram ─► fastpath ─► compiled.Answers: ready? ──────┴─► reply; forward when not ours
     flags, corefile ─► config; acl, rewriting and querylog look at every query where they are set
+
+With `-workers` the lower half runs in processes of their own, fed by the upper (`team`).
 """

@@ -7,7 +7,7 @@ All of one plan between two turns of the loop, so that no query sees half of a c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Never
 
 from fairlead.clock import Clock
@@ -102,7 +102,23 @@ class Publisher:
                 served.serials[zone] = revision
 
 
-async def follow_leases(publisher: Publisher, store: Store, clock: Clock) -> Never:
+LeaseTimes = tuple[float, float]
+"""Seconds that a lease has left (0 or less: it is gone), and that it was granted for."""
+Ask = Callable[[LeaseID], Awaitable[LeaseTimes]]
+"""Returns the times of a lease; may raise StoreError."""
+
+
+def of_store(store: Store) -> Ask:
+    """Return what asks etcd."""
+
+    async def ask(lease: LeaseID) -> LeaseTimes:
+        found = await store.time_to_live(lease)
+        return found.ttl_seconds, found.granted_ttl_seconds
+
+    return ask
+
+
+async def follow_leases(publisher: Publisher, ask: Ask, clock: Clock) -> Never:
     """Keep the ends of the leases in use known (§4.1): at first sight, then at half their time.
 
     A lease that is kept alive is renewed at a third, so half finds it renewed; one that is not
@@ -117,7 +133,7 @@ async def follow_leases(publisher: Publisher, store: Store, clock: Clock) -> Nev
         waiting = [lease for lease in publisher.by_lease if due.get(lease, 0.0) <= now]
         for at in range(0, len(waiting), _AT_ONCE):
             some = waiting[at : at + _AT_ONCE]
-            found = await asyncio.gather(*(_look(publisher, store, clock, each) for each in some))
+            found = await asyncio.gather(*(_look(publisher, ask, clock, each) for each in some))
             due.update(zip(some, found, strict=True))
         try:
             async with asyncio.timeout(_LOOK_EVERY):
@@ -127,18 +143,18 @@ async def follow_leases(publisher: Publisher, store: Store, clock: Clock) -> Nev
             continue
 
 
-async def _look(publisher: Publisher, store: Store, clock: Clock, lease: LeaseID) -> float:
+async def _look(publisher: Publisher, ask: Ask, clock: Clock, lease: LeaseID) -> float:
     """Learn when one lease ends; return when to look again."""
     now = clock.monotonic()
     try:
-        found = await store.time_to_live(lease)
+        left, granted = await ask(lease)
     except StoreError:
         return now + _LOOK_EVERY  # etcd is away and no lease ends meanwhile: the last end counts
-    if found.ttl_seconds <= 0 or lease not in publisher.by_lease:
+    if left <= 0 or lease not in publisher.by_lease:
         return now + _LOOK_EVERY  # gone: the delete of its keys is on its way
     leases = publisher.answers.served.leases
     first = lease not in leases
-    leases[lease] = clock.monotonic() + found.ttl_seconds
+    leases[lease] = clock.monotonic() + left
     if first:
         publisher.answers.touch(publisher.by_lease[lease].values())
-    return now + max(_LOOK_EVERY, found.granted_ttl_seconds / 2)
+    return now + max(_LOOK_EVERY, granted / 2)

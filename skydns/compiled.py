@@ -455,6 +455,12 @@ class Answers:
 
     # ── dropping
 
+    def begin(self, start_serial: int, serials: Mapping[bytes, int]) -> None:
+        """Go on from another process's serials: a zone must not have one in each."""
+        self.served.start_serial = start_serial
+        self.served.serials |= serials
+        self.clear()
+
     def touch(self, changed: Iterable[bytes]) -> int:
         """Drop what was made from these (folded) names, the serial of their zones; how many."""
         dropped = 0

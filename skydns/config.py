@@ -127,6 +127,7 @@ class Config:
         peers: who may have our zones, who is told of changes.
         rate, slip, exempt: response rate limiting (`skydns.limit`).
         cookie_secret: b"": made up at start.
+        workers: processes that answer.
         recursion: false with `-no-rec`: names that are not ours are refused.
     """
 
@@ -156,6 +157,7 @@ class Config:
     slip: int = 2
     exempt: tuple[Network, ...] = ()
     cookie_secret: bytes = b""
+    workers: int = 1
 
     @property
     def acl(self) -> Acl:
@@ -342,6 +344,7 @@ def configure(given: Values) -> Config:
         systemd=values.flag("systemd"),
         encrypted=encrypted,
         peers=peers,
+        workers=values.number("workers"),
         log_every=max(values.number("log-every"), 1) if values.flag("verbose") else 0,
         binds=tuple(Server(host, address[1]) for host in said.binds),
         pages=tuple(said.pages),

@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Never
 
-from fairlead.admin import Listener
 from fairlead.etcd.types import KeyRange
 from fairlead.reconcile import Guard, Loop
 from fairlead.records import Records
+from fairlead.workers.figures import Figures
 from skydns import (
     acl,
     apply,
     desired,
+    figures,
     keys,
     listening,
     names,
@@ -34,6 +36,7 @@ from skydns import (
     records,
     rewrite,
     stored,
+    team,
 )
 from skydns.ahead import Ahead
 from skydns.compiled import Answers
@@ -41,30 +44,45 @@ from skydns.config import Config
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
 from skydns.live import Live
-from skydns.metrics import Collected
+from skydns.metrics import Collected, Together
 from skydns.querylog import QueryLog
+from skydns.server import Limits
 from skydns.server import Server as Sockets
 from skydns.state import Served
 from skydns.stored import Stored
 from skydns.transfer import Notifier, Transfers
 
 if TYPE_CHECKING:
+    from fairlead.etcd.mirror import Source
     from fairlead.etcd.view import Changes
     from fairlead.runtime import Runtime
 
 _FIRST_LIST = 3.0  # seconds; the mirror falls back to its file after 2
 
 
-async def serve(config: Config, runtime: Runtime) -> None:
-    """Run until cancelled."""
-    mirror = runtime.mirror("skydns", KeyRange.prefix(keys.below(config.prefix)))
+@dataclass(slots=True)
+class _Core:
+    """What follows the keys, in every process that answers."""
+
+    source: Source
+    answers: Answers
+    publisher: apply.Publisher
+    loop: Loop[desired.Placed, plan.Action]
+    live: Live
+    ahead: Ahead
+
+
+def _core(config: Config, runtime: Runtime) -> _Core:
+    """Make it, and have it follow; what comes first is delivered after the next await."""
+    source = runtime.source("skydns", KeyRange.prefix(keys.below(config.prefix)))
     services: Records[records.Service] = Records(partial(records.decode, config.prefix))
     settings: Records[Stored] = Records(partial(stored.decode, config.prefix))
-    runtime.records("services", services)
-    runtime.records("config", settings)
+    if runtime.worker is None:
+        runtime.records("services", services)
+        runtime.records("config", settings)
 
     answers = Answers(Served(), config.policy, runtime.clock.monotonic)
-    publisher = apply.Publisher(answers, lambda: mirror.revision)
+    publisher = apply.Publisher(answers, lambda: source.revision)
     loop = Loop(
         name="answers",
         desired=partial(desired.services, services.good),
@@ -88,71 +106,169 @@ async def serve(config: Config, runtime: Runtime) -> None:
 
     ahead = Ahead(answers, live.unreadable)
     ahead.use(config.blocks)
-    mirror.subscribe(changed)
+    source.subscribe(changed)
     runtime.on_reload(live.reload)
     runtime.on_reload(lambda given: ahead.use(given.blocks))
+    return _Core(source, answers, publisher, loop, live, ahead)
+
+
+async def serve(config: Config, runtime: Runtime) -> None:
+    """Run until cancelled."""
+    core = _core(config, runtime)
     if runtime.planning:
-        runtime.reconcile(loop, mirror)
+        runtime.reconcile(core.loop, core.source)
         await runtime.ready()
-    cookies = Cookies(config.cookie_secret or secrets.token_bytes(16), runtime.clock.wall)
-    limiter = Limiter(config.rate, config.slip, config.exempt, cookies, runtime.clock.monotonic)
-    sockets = Sockets(answers, None, limiter=limiter)
-    # the `config` key may name another address and other servers, so the first list is waited
-    # for; not for long, for without etcd an answer of "not ready" beats none
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_FIRST_LIST):
-            await mirror.ready()
-    sockets.forwarder = live.start()
-    sockets.transfers = transfers = Transfers(answers, config.peers, runtime.clock.monotonic)
+    member = team.Member(runtime.worker) if runtime.worker is not None else None
+    parent = None
+    ask = apply.of_store(runtime.store) if member is None else member.lease_times
+    if config.workers > 1 and member is None:
+        parent = team.Parent(config, runtime, core.publisher, ask)
+    given = await member.given() if member is not None else None
+    sockets = await _sockets(config, runtime, core, member, parent)
+    if given is None:
+        # the `config` key may name another address and other servers, so the first list is waited
+        # for; not for long, for without etcd an answer of "not ready" beats none
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LIST):
+                await core.source.ready()
+    sockets.forwarder = core.live.start(given.address if given else None)
     if config.log_every:
-        sockets.log = QueryLog(runtime.log.info, config.log_every, config.logged, live.address[0])
-    sockets.screen = acl.screen(config.acl, answers.count, sockets.decided)
-    sockets.rewriter = rewrite.rewriter(config.rewrites)
-    others: list[Sockets | Listener] = [*await listening.start(config, runtime, sockets, live)]
-    runtime.on_reload(partial(_screen, answers, (sockets, *others)))
-    others += await listening.metrics(config, runtime)
+        local = core.live.address[0]
+        sockets.log = QueryLog(runtime.log.info, config.log_every, config.logged, local)
+    opened = await _opened(config, runtime, core, sockets, given, parent)
+    listeners = await listening.metrics(config, runtime) if member is None else []
     try:
-        runtime.metrics.registry.register(
-            Collected(answers, sockets, transfers, config.metrics.prefix, config.plugins)
-        )
-        runtime.state("skydns", partial(_state, answers, sockets, live))
-        runtime.log.info("listening", address=f"{sockets.host}:{sockets.port}")
-        runtime.reconcile(loop, mirror)
-        await mirror.ready()
-        await publisher.whole.wait()
-        zones = ",".join(sorted(map(names.to_text, answers.policy.zones)))
-        runtime.log.info(
-            "skydns: ready for queries", zones=zones, address=f"{sockets.host}:{sockets.port}"
-        )
-        runtime.tasks.once("loops", sockets.forwarder.look_for_loops())
-        if config.lameduck:
-            runtime.on_drain(partial(asyncio.sleep, config.lameduck))
-        for path, seconds in config.watched:
-            runtime.tasks.start(f"watch {path}", listening.watch_file(path, seconds))
-        if config.blocks:
-            runtime.tasks.start("files", ahead.run())
-        if config.peers.notified:
-            runtime.tasks.start("notify", Notifier(answers, transfers).run())
-        runtime.tasks.start("leases", apply.follow_leases(publisher, runtime.store, runtime.clock))
+        _show(config, runtime, core, sockets, parent)
+        runtime.reconcile(core.loop, core.source, quiet=member is not None)
+        await core.source.ready()
+        await core.publisher.whole.wait()
+        if member is not None:
+            core.answers.begin(*await member.serials())
+        else:
+            zones = ",".join(sorted(map(names.to_text, core.answers.policy.zones)))
+            address = f"{sockets.host}:{sockets.port}"
+            runtime.log.info("skydns: ready for queries", zones=zones, address=address)
+        _start(config, runtime, core, sockets)
+        runtime.tasks.start("leases", apply.follow_leases(core.publisher, ask, runtime.clock))
+        if parent is not None:
+            await parent.workers.ready()
         await runtime.ready()
-        await _sweep(answers, runtime)
+        await _sweep(core.answers, runtime)
     finally:
-        for each in (sockets, *others):
+        for each in opened():
             await each.aclose()
+        for listener in listeners:
+            await listener.aclose()
         await sockets.forwarder.aclose()
 
 
-def _screen(answers: Answers, opened: Iterable[Sockets | Listener], given: Config) -> None:
+async def _sockets(
+    config: Config,
+    runtime: Runtime,
+    core: _Core,
+    member: team.Member | None,
+    parent: team.Parent | None,
+) -> Sockets:
+    """Return the server of the first address, with its part of what all processes may do."""
+    if member is not None:
+        secret = await member.secret()
+    else:
+        secret = parent.secret if parent else config.cookie_secret or secrets.token_bytes(16)
+    clock, answers = runtime.clock, core.answers
+    rate = -(-config.rate // config.workers)
+    cookies = Cookies(secret, clock.wall)
+    limiter = Limiter(rate, config.slip, config.exempt, cookies, clock.monotonic)
+    sockets = Sockets(answers, None, Limits().shared(config.workers), limiter=limiter)
+    sockets.transfers = Transfers(answers, config.peers, clock.monotonic)
+    sockets.screen = acl.screen(config.acl, answers.count, sockets.decided)
+    sockets.rewriter = rewrite.rewriter(config.rewrites)
+    return sockets
+
+
+async def _opened(
+    config: Config,
+    runtime: Runtime,
+    core: _Core,
+    sockets: Sockets,
+    given: team.Given | None,
+    parent: team.Parent | None,
+) -> Callable[[], list[Sockets]]:
+    """Begin to answer, here or in workers; return what gives all servers of this process."""
+    opened = [sockets]
+    if given is not None:
+        opened += await listening.adopt(config, runtime, sockets, given.sockets)
+    elif parent is not None:
+        places = listening.opened(config, runtime, core.live, config.workers)
+        sockets.host, sockets.port = places[0].sockets[0][0].getsockname()[:2]
+        parent.hand_out(places, core.live, sockets)
+    else:
+        opened += await listening.start(config, runtime, sockets, core.live)
+
+    def everywhere() -> list[Sockets]:
+        standing = parent.stand_ins if parent else []
+        return [*opened, *(each for some in standing for each in some)]
+
+    runtime.on_reload(lambda given: _screen(core.answers, everywhere(), given))
+    return everywhere
+
+
+def _show(
+    config: Config,
+    runtime: Runtime,
+    core: _Core,
+    sockets: Sockets,
+    parent: team.Parent | None,
+) -> None:
+    """Count, and show what is counted: in a worker to the parent, else to whoever asks."""
+    collected = Collected(
+        core.answers, sockets, sockets.transfers, config.metrics.prefix, config.plugins
+    )
+    if runtime.worker is not None:
+        runtime.worker.count_with(lambda: figures.flat(collected.collect()))
+        runtime.worker.on("release", lambda *_: core.loop.release())
+        return
+    others = parent.workers.figures if parent else Figures
+    runtime.metrics.registry.register(Together(collected, others))
+    runtime.state("skydns", partial(_state, core.answers, sockets, core.live, others))
+    if config.encrypted is not None:
+        runtime.certificates(config.encrypted.cert)
+    runtime.log.info("listening", address=f"{sockets.host}:{sockets.port}")
+
+
+def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> None:
+    """Start what goes on beside answering."""
+    tasks = runtime.tasks
+    if sockets.forwarder is not None:
+        tasks.once("loops", sockets.forwarder.look_for_loops())
+    if config.lameduck:
+        runtime.on_drain(partial(asyncio.sleep, config.lameduck))
+    if config.blocks:
+        tasks.start("files", core.ahead.run())
+    if runtime.worker is not None:
+        return  # the rest is the parent's
+    for path, seconds in config.watched:
+        tasks.start(f"watch {path}", listening.watch_file(path, seconds))
+    if config.peers.notified and sockets.transfers is not None:
+        tasks.start("notify", Notifier(core.answers, sockets.transfers).run())
+
+
+def _screen(answers: Answers, opened: Iterable[Sockets], given: Config) -> None:
     """Put other access lists and rules in force."""
     for each in opened:
-        if isinstance(each, Sockets):
-            screen = acl.screen(given.acl, answers.count, each.decided)
-            each.use(screen, rewrite.rewriter(given.rewrites))
+        screen = acl.screen(given.acl, answers.count, each.decided)
+        each.use(screen, rewrite.rewriter(given.rewrites))
 
 
-def _state(answers: Answers, sockets: Sockets, live: Live) -> dict[str, object]:
-    """Return what /debug/state shows of us."""
+def _state(
+    answers: Answers, sockets: Sockets, live: Live, others: Callable[[], Figures]
+) -> dict[str, object]:
+    """Return what /debug/state shows of us; `replies` are those of all workers."""
     served, forwarder = answers.served, live.forwarder
+    replies = answers.totals()
+    for key, number in others().counts.items():
+        if key[3] == "coredns_dns_responses_total":
+            rcode = next(label[6:] for label in key if label.startswith("rcode="))
+            replies[rcode] += int(number)
     return {
         "address": f"{sockets.host}:{sockets.port}",
         "zones": {
@@ -162,7 +278,7 @@ def _state(answers: Answers, sockets: Sockets, live: Live) -> dict[str, object]:
         "records": len(served.index.services),
         "leases": len(served.leases),
         "kept": answers.sizes(),
-        "replies": dict(answers.totals()),
+        "replies": dict(replies),
         "servers": list(map(str, forwarder.upstream.servers)) if forwarder else [],
         "stub_zones": {
             names.to_text(zone): list(map(str, upstream.servers))

@@ -8,21 +8,26 @@ import hashlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
 
 from fairlead import admin
 from fairlead.errors import ConfigError
+from skydns import addresses, sockets
 from skydns.config import Config
 from skydns.server import Server
 
 if TYPE_CHECKING:
+    import ssl
+
     from fairlead.runtime import Runtime
     from skydns.live import Live
 
 _FIRST: Final = 3  # sd_listen_fds(3)
+_SAID: Final = {"tls": "listening for TLS", "https": "listening for HTTPS"}
 
 
 async def start(config: Config, runtime: Runtime, server: Server, live: Live) -> list[Server]:
@@ -32,39 +37,111 @@ async def start(config: Config, runtime: Runtime, server: Server, live: Live) ->
         ConfigError: an address is taken or not ours, or systemd passed no socket.
     """
     others: list[Server] = []
-    stored = live.stored
-    if config.systemd or (stored is not None and stored.systemd):
-        pairs = passed(runtime.environ)
-        if not pairs:
-            raise ConfigError("-systemd", "true", "start", "systemd passed no socket (LISTEN_FDS)")
-        for at, (udp, tcp) in enumerate(pairs):
-            one = Server(server.answers, server.forwarder, server.limits) if at else server
-            if at:
-                one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
-                one.screen, one.rewriter = server.screen, server.rewriter
+    if config.systemd or (live.stored is not None and live.stored.systemd):
+        for at, (udp, tcp) in enumerate(_passed(runtime)):
+            one = server.sibling() if at else server
             await one.adopt(udp, tcp)
             others += [one] if at else []
     else:
         await server.listen(*live.address)
         for address in config.binds:
-            one = Server(server.answers, server.forwarder, server.limits)
-            one.transfers, one.log, one.limiter = server.transfers, server.log, server.limiter
-            one.screen, one.rewriter = server.screen, server.rewriter
+            one = server.sibling()
             await one.listen(address.host, address.port)
             others.append(one)
-    encrypted = config.encrypted
-    if encrypted is not None:
-        runtime.certificates(encrypted.cert)
-        failed = partial(_refused, runtime)
-        if encrypted.tls is not None:
-            context = encrypted.context("dot", failed=failed)
-            port = await server.listen_encrypted(*encrypted.tls[:2], context, https=False)
-            runtime.log.info("listening for TLS", address=f"{encrypted.tls.host}:{port}")
-        if encrypted.https is not None:
-            context = encrypted.context("h2", "http/1.1", failed=failed)
-            port = await server.listen_encrypted(*encrypted.https[:2], context, https=True)
-            runtime.log.info("listening for HTTPS", address=f"{encrypted.https.host}:{port}")
+    for kind, address in _encrypted(config):
+        context = _context(config, runtime, kind)
+        port = await server.listen_encrypted(
+            address.host, address.port, context, https=kind == "https"
+        )
+        runtime.log.info(_SAID[kind], address=f"{address.host}:{port}")
     return others
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An address that workers answer on.
+
+    Attributes:
+        kind: dns, tls or https.
+        sockets: of each worker, by its number; of dns UDP and TCP.
+    """
+
+    kind: str
+    sockets: tuple[tuple[socket.socket, ...], ...]
+
+
+def opened(config: Config, runtime: Runtime, live: Live, count: int) -> list[Opened]:
+    """Open the sockets of so many workers; those that systemd passes are for all of them.
+
+    Raises:
+        ConfigError: as `start`.
+    """
+    found: list[Opened] = []
+    if config.systemd or (live.stored is not None and live.stored.systemd):
+        found += [Opened("dns", (tuple(filter(None, pair)),) * count) for pair in _passed(runtime)]
+    else:
+        both = (sockets.UDP, sockets.TCP)
+        places = [live.address, *((each.host, each.port) for each in config.binds)]
+        found += [
+            Opened("dns", tuple(sockets.shared(both, host, port, "-addr", count)))
+            for host, port in places
+        ]
+    for kind, address in _encrypted(config):
+        made = sockets.shared((sockets.TCP,), address.host, address.port, f"-{kind}-addr", count)
+        found.append(Opened(kind, tuple(made)))
+        bound = made[0][0].getsockname()
+        runtime.log.info(_SAID[kind], address=f"{bound[0]}:{bound[1]}")
+    return found
+
+
+async def adopt(
+    config: Config,
+    runtime: Runtime,
+    server: Server,
+    given: Iterable[tuple[str, Sequence[socket.socket]]],
+) -> list[Server]:
+    """Begin to answer on what the parent opened; return the servers beside `server`.
+
+    Raises:
+        ConfigError: a certificate cannot be used.
+    """
+    others: list[Server] = []
+    taken = False
+    for kind, some in given:
+        if kind == "dns":
+            one = server.sibling() if taken else server
+            others += [one] if taken else []
+            taken = True
+            await one.adopt(
+                next((sock for sock in some if sock.type == sockets.UDP), None),
+                next((sock for sock in some if sock.type == sockets.TCP), None),
+            )
+        else:
+            context = _context(config, runtime, kind)
+            await server.adopt_encrypted(some[0], context, https=kind == "https")
+    return others
+
+
+def _encrypted(config: Config) -> Iterator[tuple[str, addresses.Server]]:
+    """Yield where TLS and HTTPS are spoken."""
+    if config.encrypted is not None:
+        for kind, address in (("tls", config.encrypted.tls), ("https", config.encrypted.https)):
+            if address is not None:
+                yield kind, address
+
+
+def _context(config: Config, runtime: Runtime, kind: str) -> ssl.SSLContext:
+    """Return what TLS needs."""
+    assert config.encrypted is not None  # noqa: S101  (`_encrypted` yielded this kind)
+    protocols = ("dot",) if kind == "tls" else ("h2", "http/1.1")
+    return config.encrypted.context(*protocols, failed=partial(_refused, runtime))
+
+
+def _passed(runtime: Runtime) -> list[tuple[socket.socket | None, socket.socket | None]]:
+    pairs = passed(runtime.environ)
+    if not pairs:
+        raise ConfigError("-systemd", "true", "start", "systemd passed no socket (LISTEN_FDS)")
+    return pairs
 
 
 def _refused(runtime: Runtime, error: ConfigError) -> None:

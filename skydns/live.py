@@ -59,12 +59,18 @@ class Live:
         """What the `config` key sets."""
         return self._stored.good.get(keys.config(self._given.prefix))
 
-    def start(self) -> Forwarder:
-        """Fix what only a restart changes; return the forwarder."""
+    def start(self, address: tuple[str, int] | None = None) -> Forwarder:
+        """Fix what only a restart changes; return the forwarder.
+
+        Args:
+            address: answered on already, whatever is set.
+        """
         stored = self.stored or Stored()
         self._started = self.stored
         self._warn()
-        if stored.dns_addr:
+        if address is not None:
+            self.address = address
+        elif stored.dns_addr:
             host, _, port = stored.dns_addr.rpartition(":")
             self.address = (host.strip("[]"), int(port))
         self.forwarder = Forwarder(self._routes(stored), self._said)

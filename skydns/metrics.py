@@ -8,14 +8,15 @@ cell it counts in, so these numbers are exact and cost nothing more.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from fairlead import __version__
-from skydns import originals
+from fairlead.workers.figures import Figures
+from skydns import figures, originals
 from skydns.compiled import Answers
 from skydns.originals import counter
 from skydns.server import Server
@@ -135,3 +136,15 @@ class Collected(Collector):
             "skydns_transfers_refused", "Transfers asked for by others than -transfer-to.",
             value=self._transfers.refused if self._transfers else 0,
         )  # fmt: skip
+
+
+class Together(Collector):
+    """The families of this process and of its workers as one."""
+
+    def __init__(self, own: Collected, others: Callable[[], Figures]) -> None:
+        self._own = own
+        self._others = others
+
+    def collect(self) -> Iterable[Any]:
+        """Return the families with their present sums."""
+        yield from figures.together(self._own.collect(), self._others())

@@ -13,13 +13,13 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
 from fairlead.errors import ConfigError
-from skydns import doh, message, names, rewriting, rrs
+from skydns import doh, message, names, rewriting, rrs, sockets
 from skydns.acl import Decided, Screen
 from skydns.attentive import Attentive
 from skydns.batch import LIBRARY
@@ -32,9 +32,6 @@ from skydns.rewrite import Change, Rewriter
 from skydns.seen import Seen, bucket, moment
 from skydns.transfer import Transfers, is_transfer
 
-_BUFFER: Final = (
-    1 << 20
-)  # octets of queued queries and replies: what comes while a change is applied
 _WAITING: Final = 5000  # clients waiting for the name servers, and connections; 3 KiB each
 
 
@@ -48,6 +45,11 @@ class Limits:
     idle: float = 10.0
     message: float = 3.0
     write: float = 5.0
+
+    def shared(self, count: int) -> Limits:
+        """Return what one of so many processes may let take."""
+        most = (-(-self.connections // count), -(-self.by_client // count))
+        return replace(self, connections=most[0], by_client=most[1])
 
 
 @dataclass(slots=True)
@@ -79,7 +81,15 @@ class Server:
     _encrypted: list[asyncio.Server] = field(default_factory=list)
     _clients: Counter[str] = field(default_factory=Counter)
     _unsent_before: int = 0
+    _retired: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def sibling(self) -> Server:
+        """Return a server that answers alike, on another address."""
+        return Server(
+            self.answers, self.forwarder, self.limits, self.transfers, self.log, self.limiter,
+            self.screen, self.rewriter,
+        )  # fmt: skip
 
     async def listen(self, host: str, port: int) -> None:
         """Bind both sockets and begin to answer; port 0 takes a free one.
@@ -87,26 +97,20 @@ class Server:
         Raises:
             ConfigError: an address is not ours, or is taken.
         """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        udp = sockets.bound(sockets.UDP, host, port)
         try:
-            sock = _bound(family, host, port)
-            self.host, self.port = sock.getsockname()[:2]
-            self._tcp = await asyncio.start_server(
-                self._converse,
-                host,
-                self.port,
-                family=family,
-                backlog=1024,
-                limit=message.TCP_SIZE + 2,
-            )
-        except (OSError, OverflowError) as error:
-            reason = f"cannot listen: {error}; is another name server running, or root needed?"
-            raise ConfigError("-addr", f"{host}:{port}", "start", reason) from error
-        self._serve_udp(sock, host)
+            tcp = sockets.bound(sockets.TCP, host, udp.getsockname()[1])
+        except ConfigError:
+            udp.close()
+            raise
+        await self.adopt(udp, tcp)
 
     def _serve_udp(self, sock: socket.socket, host: str) -> None:
         """Begin to answer on a bound UDP socket."""
         wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
+        self._retired = False
+        if self._udp is not None:
+            self._unsent_before += self._udp.unsent
         if (
             self.screen is not None
             or self.rewriter is not None
@@ -130,7 +134,7 @@ class Server:
             self.host, self.port = sock.getsockname()[:2]
         if tcp is not None:
             self._tcp = await asyncio.start_server(
-                self._converse, sock=tcp, limit=message.TCP_SIZE + 2
+                self._converse, sock=tcp, limit=message.TCP_SIZE + 2, backlog=sockets.BACKLOG
             )
         if udp is not None:
             self._serve_udp(udp, self.host)
@@ -140,8 +144,7 @@ class Server:
         if screen is self.screen and rewriter is self.rewriter:
             return
         self.screen, self.rewriter = screen, rewriter
-        if self._udp is not None:
-            self._unsent_before += self._udp.unsent
+        if self._udp is not None and not self._retired:
             asyncio.get_running_loop().remove_reader(self._udp.sock)
             self._serve_udp(self._udp.sock, self.host)
 
@@ -154,17 +157,21 @@ class Server:
             ConfigError: the address is not ours, or is taken.
         """
         flag = "-https-addr" if https else "-tls-addr"
-        try:
-            listening = await asyncio.start_server(
-                self._converse_https if https else self._converse, host, port, ssl=context, backlog=1024,
-                limit=message.TCP_SIZE + 2, ssl_handshake_timeout=self.limits.idle,
-            )  # fmt: skip
-        except (OSError, OverflowError) as error:
-            reason = f"cannot listen: {error}"
-            raise ConfigError(flag, f"{host}:{port}", "start", reason) from error
-        self._encrypted.append(listening)
-        bound: int = listening.sockets[0].getsockname()[1]
+        sock = sockets.bound(sockets.TCP, host, port, flag)
+        await self.adopt_encrypted(sock, context, https=https)
+        bound: int = sock.getsockname()[1]
         return bound
+
+    async def adopt_encrypted(
+        self, sock: socket.socket, context: ssl.SSLContext, *, https: bool
+    ) -> None:
+        """Answer over TLS, or over HTTPS, on a socket that somebody else has bound."""
+        self._encrypted.append(
+            await asyncio.start_server(
+                self._converse_https if https else self._converse, sock=sock, ssl=context, backlog=sockets.BACKLOG,
+                limit=message.TCP_SIZE + 2, ssl_handshake_timeout=self.limits.idle,
+            )
+        )  # fmt: skip
 
     async def respond(self, data: bytes, host: str) -> bytes | None:
         """Return the reply to a query that came over a stream; None: it is none."""
@@ -199,6 +206,16 @@ class Server:
     def connections(self) -> int:
         """TCP connections open now."""
         return self._clients.total()
+
+    def retire(self) -> None:
+        """Answer on these sockets no more, but what is under way; they may be adopted again."""
+        self._retired = True
+        if self._udp is not None:
+            asyncio.get_running_loop().remove_reader(self._udp.sock)
+        for listening in filter(None, (self._tcp, *self._encrypted)):
+            listening.close()
+        self._tcp = None
+        self._encrypted.clear()
 
     async def aclose(self) -> None:
         """Close the sockets; what is being forwarded is given up."""
@@ -408,17 +425,3 @@ async def _write(writer: asyncio.StreamWriter, reply: bytes, seconds: float) -> 
     writer.write(len(reply).to_bytes(2, "big") + reply)
     async with asyncio.timeout(seconds):
         await writer.drain()
-
-
-def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    """Return a bound, non-blocking UDP socket."""
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -44,6 +44,10 @@ def _port(text: str) -> object:
     return text
 
 
+def _workers(number: Any) -> str | None:
+    return None if 1 <= number <= 64 else "is not within 1 and 64"
+
+
 def _secret(text: str) -> bytes:
     if len(found := bytes.fromhex(text)) != 16:
         raise ValueError("must be 32 hex digits")
@@ -140,7 +144,7 @@ SETTINGS: Final = Settings(
         Setting("conf", ours=True, env="", help="A CoreDNS Corefile to take zones, etcd, forwarding and the rest from; flags that are given win."),
         Setting("ignore-unknown-plugins", Kind.BOOL, False, ours=True, env="",
             help="With -conf: go on without plugins that are not supported."),
-        Setting("workers", Kind.INT, 1, "Processes that answer.", ours=True, env="", refused="it is not built yet: one process answers"),
+        Setting("workers", Kind.INT, 1, "Processes that answer, fed by one more; 1: this one answers itself.", ours=True, env="", check=_workers),
         Setting("kubernetes", Kind.BOOL, False, "Names of a cluster.", env="", refused="it is gone since SkyDNS 2.1"),
         Setting("master", env="", help="The cluster's API.", refused="it is gone since SkyDNS 2.1"),
         Setting("prometheus-port", env="PROMETHEUS_PORT", ours=True, check=_checked(_port), help="Port of the metrics on all addresses; empty: none."),

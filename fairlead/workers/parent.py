@@ -114,6 +114,9 @@ class Workers:
     Args:
         words: the command line that starts one (`command`).
         changed: called when a worker begins or ceases to serve.
+
+    Attributes:
+        turned: called with a worker's number and its new state: starting, serving or down.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class Workers:
         self._log = log
         self._clock = clock
         self._changed = changed
+        self.turned: Callable[[int, str], None] = lambda number, state: None
         self._environ = {n: text for n, text in environ.items() if n not in _NOT_OURS}
         self._seats = [_Seat(number) for number in range(count)]
         self._feeds: list[Feed] = []
@@ -345,6 +349,7 @@ class Workers:
         seat.state = state
         self._notice()
         self._changed()
+        self.turned(seat.number, state)
 
     def _notice(self) -> None:
         """Wake who waits for something of a worker."""

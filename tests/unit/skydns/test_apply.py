@@ -70,7 +70,7 @@ async def test_leases_are_looked_at_once_and_then_slowly():
         one, _ = publisher(clock.monotonic)
         held = service("a", lease=granted.id)
         await settle(one, {held.key: held})
-        task = asyncio.create_task(apply.follow_leases(one, store, clock))
+        task = asyncio.create_task(apply.follow_leases(one, apply.of_store(store), clock))
         for _ in range(20):
             await asyncio.sleep(0)
         leases = one.answers.served.leases

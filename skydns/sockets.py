@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bound sockets: one of a kind, or one for each worker with SO_REUSEPORT."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from fairlead.errors import ConfigError
+
+_BUFFER: Final = (
+    1 << 20
+)  # octets of queued queries and replies: what comes while a change is applied
+BACKLOG: Final = 1024
+
+UDP: Final = socket.SOCK_DGRAM
+TCP: Final = socket.SOCK_STREAM
+
+
+def bound(
+    kind: socket.SocketKind, host: str, port: int, flag: str = "-addr", *, shared: bool = False
+) -> socket.socket:
+    """Return a bound, non-blocking socket; one of TCP listens.
+
+    Args:
+        port: 0: a free one.
+        flag: what an error names.
+        shared: others of ours are bound to the same address, and the kernel deals out.
+
+    Raises:
+        ConfigError: the address is not ours, or is taken.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
+    try:
+        sock.setblocking(False)
+        if kind == UDP:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        if kind == TCP:
+            sock.listen(BACKLOG)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = f"cannot listen: {error}; is another name server running, or root needed?"
+        raise ConfigError(flag, f"{host}:{port}", "start", reason) from error
+    return sock
+
+
+def shared(
+    kinds: tuple[socket.SocketKind, ...], host: str, port: int, flag: str, count: int
+) -> list[tuple[socket.socket, ...]]:
+    """Return `count` sockets of each kind on one address.
+
+    Raises:
+        ConfigError: as `bound`; also when somebody else shares the address already.
+    """
+    for kind in kinds:  # whoever is bound with SO_REUSEPORT would be joined without a word
+        with bound(kind, host, port, flag) as alone:
+            port = alone.getsockname()[1]
+    return [
+        tuple(bound(kind, host, port, flag, shared=True) for kind in kinds) for _ in range(count)
+    ]

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`-workers N`: what the parent of N answering processes does for them, and they ask of it.
+
+::
+
+    parent   mirror ─ feed ─► workers          opens all sockets, keeps them open
+             whole daemon, but silent ……… answers on a worker's sockets while that one is down
+    worker   the same daemon on the parent's feed and sockets; asks for cookies' secret, address,
+             serials and leases
+
+The parent holds the same index as its workers, so nobody waits for a worker that died: the
+parent answers in its place until it serves again.
+
+Limits that all share are dealt out in equal parts (a client's ports spread over all workers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from fairlead.etcd.errors import Unavailable
+from fairlead.etcd.types import LeaseID
+from fairlead.workers.worker import ParentError, Worker
+from skydns import listening
+from skydns.apply import LeaseTimes, Publisher
+from skydns.config import Config
+from skydns.listening import Opened
+from skydns.live import Live
+from skydns.server import Server
+
+if TYPE_CHECKING:
+    import socket
+
+    from fairlead.admin import Answer
+    from fairlead.runtime import Runtime
+    from fairlead.workers.parent import Workers
+
+_PATIENCE: Final = 10.0  # seconds to wait for the parent
+_FRESH: Final = 5.0  # seconds for which what etcd said of a lease does for all workers
+_MOST_LEASES: Final = 100_000
+
+
+class Parent:
+    """The parent's side.
+
+    Args:
+        publisher: of the parent's own index.
+        lease_times: asks etcd.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        runtime: Runtime,
+        publisher: Publisher,
+        lease_times: Callable[[LeaseID], Awaitable[LeaseTimes]],
+    ) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._publisher = publisher
+        leases = Leases(lease_times, runtime.clock.monotonic)
+        self._turned = [asyncio.Event() for _ in range(config.workers)]
+        self._states = ["down"] * config.workers
+        self._stopping = False
+        self.secret = config.cookie_secret or secrets.token_bytes(16)
+        self.stand_ins: list[list[Server]] = []
+        self.workers: Workers = runtime.workers(config.workers)
+        self.workers.turned = self._turn
+        self.workers.feed(runtime.mirrors["skydns"])
+        self.workers.on("secret", lambda *_: self.secret)
+        self.workers.on("serials", self._serials)
+        self.workers.on("lease", lambda _, lease: leases.times(LeaseID(lease)))
+        runtime.on_drain(self._drain)
+        _release_everywhere(runtime, self.workers)
+
+    def hand_out(self, opened: Sequence[Opened], live: Live, server: Server) -> None:
+        """Give each worker its sockets; answer on them here while it does not."""
+        body = [live.address, [(each.kind, len(each.sockets[0])) for each in opened]]
+
+        def of(number: int) -> list[socket.socket]:
+            return [sock for each in opened for sock in each.sockets[number]]
+
+        self.workers.tell("sockets", body, keep="sockets", sockets=of)
+        for number in range(self._config.workers):
+            given = [(each.kind, each.sockets[number]) for each in opened]
+            self.stand_ins.append([server.sibling()])
+            self._turned[number].set()
+            self._runtime.tasks.start(f"stand-in {number}", self._stand_in(number, given))
+
+    # ── in a worker's place
+
+    def _turn(self, number: int, state: str) -> None:
+        self._states[number] = state
+        self._turned[number].set()
+
+    async def _stand_in(
+        self, number: int, given: Sequence[tuple[str, Sequence[socket.socket]]]
+    ) -> None:
+        """Answer on a worker's sockets whenever it does not serve."""
+        standing = False
+        while True:
+            await self._turned[number].wait()
+            self._turned[number].clear()
+            wanted = self._states[number] != "serving" and not self._stopping
+            servers = self.stand_ins[number]
+            if wanted and not standing:
+                # asyncio closes the sockets it listens on: it gets duplicates
+                dups = [(kind, [sock.dup() for sock in some]) for kind, some in given]
+                servers += await listening.adopt(self._config, self._runtime, servers[0], dups)
+            elif standing and not wanted:
+                for each in servers:
+                    each.retire()
+                del servers[1:]
+            standing = wanted
+
+    async def _drain(self) -> None:
+        self._stopping = True
+        for event in self._turned:
+            event.set()
+
+    # ── what workers ask
+
+    async def _serials(self, number: int, body: Any) -> Any:
+        """Return the serials in force, as soon as there are any."""
+        del number, body
+        await self._publisher.whole.wait()
+        served = self._publisher.answers.served
+        return served.start_serial, served.serials
+
+
+class Leases:
+    """What etcd said of leases, for all workers: each asks about every lease it holds.
+
+    Args:
+        ask: asks etcd.
+        now: monotonic seconds.
+    """
+
+    def __init__(
+        self, ask: Callable[[LeaseID], Awaitable[LeaseTimes]], now: Callable[[], float]
+    ) -> None:
+        self._ask = ask
+        self._now = now
+        self._known: dict[LeaseID, tuple[float, LeaseTimes]] = {}
+
+    async def times(self, lease: LeaseID) -> LeaseTimes:
+        """Return how long a lease goes on; what is `_FRESH` is counted down here."""
+        now = self._now()
+        if (known := self._known.get(lease)) is not None:
+            age, (left, granted) = now - known[0], known[1]
+            if age < _FRESH and left > age:
+                return left - age, granted
+        if len(self._known) >= _MOST_LEASES:
+            self._known.clear()
+        found = await self._ask(lease)
+        self._known[lease] = now, found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the parent has opened for a worker."""
+
+    address: tuple[str, int]
+    sockets: tuple[tuple[str, list[socket.socket]], ...]
+
+
+class Member:
+    """A worker's side."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._given: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
+        worker.on("sockets", self._take)
+
+    def _take(self, body: Any, sockets: list[socket.socket]) -> None:
+        address, kinds = body
+        rest = iter(sockets)
+        some = tuple((kind, [next(rest) for _ in range(count)]) for kind, count in kinds)
+        self._given.set_result(Given((address[0], address[1]), some))
+
+    async def given(self) -> Given:
+        """Return what the parent opened."""
+        return await self._given
+
+    async def secret(self) -> bytes:
+        """Return what cookies are made with: a client's next query may come to another worker."""
+        return bytes(await self._call("secret"))
+
+    async def serials(self) -> tuple[int, dict[bytes, int]]:
+        """Return the zones' serials: they must not depend on which worker is asked."""
+        start, serials = await self._worker.call("serials")
+        return start, serials
+
+    async def lease_times(self, lease: LeaseID) -> LeaseTimes:
+        """Return how long a lease goes on.
+
+        Raises:
+            Unavailable: the parent cannot say now.
+        """
+        left, granted = await self._call("lease", int(lease))
+        return left, granted
+
+    async def _call(self, topic: str, body: Any = None) -> Any:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._worker.call(topic, body)
+        except (ParentError, TimeoutError) as error:
+            raise Unavailable(f"the parent does not answer: {error}") from error
+
+
+def _release_everywhere(runtime: Runtime, workers: Workers) -> None:
+    """Let `fairlead plan --release` reach the workers, which hold removals back as we do."""
+    release = runtime.routes["POST", "/release"]
+
+    def both() -> Answer | Awaitable[Answer]:
+        workers.tell("release")
+        return release()
+
+    runtime.routes["POST", "/release"] = both
