@@ -255,7 +255,7 @@ async def test_without_etcd_and_file_it_says_so_and_waits(tmp_path):
         async with skydns(tmp_path, cluster.endpoints[0]) as program:
             await program.until(lambda: "listening" in program.log, 30.0)
             assert program.rdata("web.skydns.test") == ("SERVFAIL", [])
-            assert "waiting for etcd" in program.log
+            await program.until(lambda: "waiting for etcd" in program.log)
             assert "msg=ready" not in program.log
             await cluster.nodes[0].start()
             await cluster.healthy()
