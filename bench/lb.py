@@ -8,12 +8,14 @@ shown. What counts is CPU µs a request: user and system time of all of a proxy'
 vulcand's Go original is measured where $FAIRLEAD_PEERS or PATH has it, an aiohttp proxy always.
 The other bars are in bench/lb_bars.py; `make bench-lb` runs both.
 
-With --vary every request has another X-Request-Id, so that nothing of a head repeats.
+Heads come in three kinds: `same`, all alike; `vary`, path, Cookie, Referer and an id new in each;
+`mixed`, besides, other hosts, clients and fields from one request to the next (bench/lb_vary.lua).
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -46,7 +48,14 @@ HEADERS = {
 }  # and Host
 
 
-BARS = {"nginx": 0.7, "haproxy": 0.6, "caddy": 2.5, "vulcand": 2.5, "aiohttp": 8.0}
+BARS = {
+    "nginx": 0.7,
+    "haproxy": 0.6,
+    "caddy": 2.5,
+    "vulcand": 2.5,
+    "aiohttp": 8.0,
+    "aiohttp-uv": 8.0,
+}
 """Requests per CPU second as a multiple of each peer's."""
 
 
@@ -173,10 +182,12 @@ def everything(chosen: set[str]) -> Iterator[list[Proxy]]:
                     running.append(
                         start(name, [*command, str(file)], port, {"GOMAXPROCS": "1", "HOME": text})
                     )
-            if "aiohttp" in chosen:
-                port = free_port()
-                command = [sys.executable, __file__, "--serve-aiohttp", f"{port}:{origin.port}"]
-                running.append(start("aiohttp", command, port))
+            for name in ("aiohttp", "aiohttp-uv"):
+                if name in chosen:
+                    port = free_port()
+                    where_to = f"{port}:{origin.port}:{name}"
+                    command = [sys.executable, __file__, "--serve-aiohttp", where_to]
+                    running.append(start(name, command, port))
             original = shutil.which("vulcand", path=os.environ.get("FAIRLEAD_PEERS", ""))
             if "vulcand" in chosen and original:
                 running.append(go_original(original, origin.port))
@@ -209,8 +220,8 @@ def go_original(command: str, origin: int) -> Proxy:
     return proxy
 
 
-def serve_aiohttp(port: int, origin: int) -> None:
-    """Run the proxy that everybody writes with aiohttp."""
+def serve_aiohttp(port: int, origin: int, *, uv: bool) -> None:
+    """Run the proxy that everybody writes with aiohttp; `uv`: on uvloop."""
     from aiohttp import ClientSession, TCPConnector, web
 
     hop = {
@@ -243,21 +254,27 @@ def serve_aiohttp(port: int, origin: int) -> None:
     app = web.Application()
     app.cleanup_ctx.append(session)
     app.router.add_route("*", "/{rest:.*}", handle)
-    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
+    loop = asyncio.new_event_loop()
+    if uv:
+        import uvloop
+
+        loop = uvloop.new_event_loop()
+    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None, loop=loop)
 
 
 def round_of(
-    proxy: Proxy, seconds: int, connections: int, vary: bool
+    proxy: Proxy, seconds: int, connections: int, heads: str
 ) -> tuple[float, float, float]:
     """Return requests a second, CPU µs a request, and p99 in ms."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
-    if vary:
-        command += ["-s", str(Path(__file__).with_name("lb_vary.lua"))]
+    script = str(Path(__file__).with_name("lb_vary.lua"))
+    if heads != "same":
+        command += ["-s", script]
     for name, value in HEADERS.items():
         command += ["-H", f"{name}: {value}"]
     before = proxy.cpu()
     out = subprocess.run(
-        [*command, f"http://127.0.0.1:{proxy.port}/a/path?q=1"],
+        [*command, f"http://127.0.0.1:{proxy.port}/a/path?q=1", "--", heads],
         capture_output=True,
         text=True,
         check=True,
@@ -279,8 +296,8 @@ def main() -> None:
     args.add_argument("--rounds", type=int, default=5)
     args.add_argument("--seconds", type=int, default=3)
     args.add_argument("--connections", type=int, default=32)
-    args.add_argument("--vary", action="store_true")
-    args.add_argument("--peers", default="nginx,haproxy,caddy,vulcand,aiohttp")
+    args.add_argument("--heads", default="same,vary,mixed")
+    args.add_argument("--peers", default="nginx,haproxy,caddy,vulcand,aiohttp,aiohttp-uv")
     args.add_argument("--serve-aiohttp", help=argparse.SUPPRESS)
     args.add_argument("--serve", help=argparse.SUPPRESS)
     given = args.parse_args()
@@ -289,32 +306,42 @@ def main() -> None:
         serve(port, origin)
         return
     if given.serve_aiohttp:
-        port, origin = map(int, given.serve_aiohttp.split(":"))
-        serve_aiohttp(port, origin)
+        port, origin, name = given.serve_aiohttp.split(":")
+        serve_aiohttp(int(port), int(origin), uv=name == "aiohttp-uv")
         return
     if not shutil.which("wrk") or not shutil.which("nginx"):
         print("skipped: wrk and nginx are needed: make peers")
         return
     with everything(set(given.peers.split(","))) as proxies:
-        results: dict[str, list[tuple[float, float, float]]] = {proxy.name: [] for proxy in proxies}
+        for heads in given.heads.split(","):
+            # the slow ones are measured once; what varies is compared with those that splice heads too
+            chosen = [
+                p
+                for p in proxies
+                if heads == "same" or not p.name.startswith(("aiohttp", "vulcand"))
+            ]
+            measure(heads, chosen, given.rounds, given.seconds, given.connections)
+
+
+def measure(heads: str, proxies: list[Proxy], rounds: int, seconds: int, connections: int) -> None:
+    """Print a table of one kind of heads, and the bars that were missed."""
+    results: dict[str, list[tuple[float, float, float]]] = {proxy.name: [] for proxy in proxies}
+    for proxy in proxies:
+        round_of(proxy, 1, connections, heads)  # warm
+    for _ in range(rounds):
         for proxy in proxies:
-            round_of(proxy, 1, given.connections, given.vary)  # warm
-        for _ in range(given.rounds):
-            for proxy in proxies:
-                results[proxy.name].append(
-                    round_of(proxy, given.seconds, given.connections, given.vary)
-                )
+            results[proxy.name].append(round_of(proxy, seconds, connections, heads))
     medians = {
         name: [statistics.median(column) for column in zip(*rows, strict=True)]
         for name, rows in results.items()
     }
     ours = medians["lb"][1]
-    print(f"{'':10}{'rps':>10}{'CPU µs/req':>12}{'p99 ms':>9}{'lb per CPU s ÷ its':>20}")
+    print(f"heads: {heads}")
+    print(f"{'':10}{'rps':>10}{'CPU µs/req':>12}{'p99 ms':>9}{'lb per CPU s ÷ its':>20}{'bar':>6}")
     for name, (rate, cost, p99) in medians.items():
-        print(f"{name:10}{rate:10.0f}{cost:12.1f}{p99:9.2f}{cost / ours:20.2f}")
-    for name, least in () if given.vary else tuple(BARS.items()):
-        if name in medians and medians[name][1] / ours < least:
-            print(f"BAR MISSED: {medians[name][1] / ours:.2f} of {name}'s, wanted {least}")
+        bar = BARS.get(name, 0.0)
+        told = f"{bar:6}{'' if cost / ours >= bar else '  MISSED'}" if bar else ""
+        print(f"{name:10}{rate:10.0f}{cost:12.1f}{p99:9.2f}{cost / ours:20.2f}{told}", flush=True)
 
 
 def serve(port: int, origin: int) -> None:

@@ -23,6 +23,7 @@ from lb.http1 import find_head
 from lb.http2 import Clients, Stream
 from lb.inward import BODY, CLOSING, HEAD, TUNNEL, WAIT
 from lb.memory import Memory
+from lb.outward import NO_REQUEST
 from lb.plane import LiveListener, Plane
 from lb.tls import iana_name
 from lb.transaction import Transaction
@@ -221,14 +222,18 @@ class Client(asyncio.Protocol):
             self._scanned = 0
             if not data:
                 return False
-        transaction, memory = self._transaction, self.memory
+        transaction, limit = self._transaction, self.plane.limits.head_bytes
         try:
-            end = find_head(data, self.plane.limits.head_bytes, self._scanned)
-            if end < 0:  # a head that comes byte by byte is not searched from its start each time
-                self._scanned = max(0, len(data) - 3)
-                return False
+            request = self.memory.reader.whole(data, limit)
+            if request is not None:
+                end = len(data) - 4
+            else:
+                end = find_head(data, limit, self._scanned)
+                if end < 0:  # what comes byte by byte is not searched from its start each time
+                    self._scanned = max(0, len(data) - 3)
+                    return False
+                request = self.memory.reader.read(data, end)
             self._scanned = 0
-            request = http1.parse_request(data, end, memory.fields)
         except RemoteProtocolError as error:
             self.plane.refused += 1
             self._scanned = 0
@@ -237,7 +242,7 @@ class Client(asyncio.Protocol):
             transaction.refuse(error.hint, body)
             return False
         self.fresh = False
-        fields = memory.fields = request.fields
+        fields = request.fields
         rest = self.buffer = data[end + 4 :]
         close = fields.close or not (request.minor or fields.keep_alive) or self.listener.closing
         transaction.start(request, b"" if rest else data, close)
@@ -352,7 +357,7 @@ class Client(asyncio.Protocol):
             self.transport.abort()
 
     def _check_idle(self, waited: float) -> None:
-        if waited > _REMEMBERED and self.memory.fields is not None:
+        if waited > _REMEMBERED and self._transaction.request is not NO_REQUEST:
             self.memory.forget()
             self._transaction.forget()
         if self.listener.closing and not self.buffer:

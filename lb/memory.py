@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a connection remembers of its last request, so as not to work it out again. No IO.
 
-A keep-alive client mostly repeats its host, its path or its header block; to compare them costs
-0.03 µs each, to route a request 2 µs, to write its forwarding lines 1 µs.
+A keep-alive client mostly repeats its host and its header block; to compare them costs 0.03 µs
+each, to write forwarding lines 1 µs. Where a method, host and path go is remembered by the plane
+for all connections: a look-up of 0.3 µs, where routing takes 2.
 """
 
 from __future__ import annotations
 
 from lb import forward
-from lb.http1 import CHUNKED, Fields, Request
+from lb.http1 import CHUNKED, Fields, Reader, Request
 from lb.plane import LiveFrontend, LiveListener, Plane
 from lb.route.match import Query, host_subject
 
@@ -17,14 +18,13 @@ class Memory:
     """See the module's words.
 
     Attributes:
-        fields: the last request's.
+        reader: of the connection's heads.
     """
 
-    __slots__ = ("_after", "_lines", "_lines_of", "_matched", "_of", "fields")
+    __slots__ = ("_after", "_lines", "_lines_of", "_of", "reader")
 
     def __init__(self) -> None:
-        self.fields: Fields | None = None
-        self._matched: tuple[int, bytes, bytes, bytes, LiveFrontend] | None = None
+        self.reader = Reader()
         self._lines = b""
         self._lines_of: tuple[LiveFrontend, bytes] | None = None
         self._after = b""
@@ -32,27 +32,25 @@ class Memory:
 
     def forget(self) -> None:
         """Hold nothing: an idle connection is not to keep 4 KiB."""
-        self.fields = self._of = self._lines_of = self._matched = None
+        self.reader.forget()
+        self._of = self._lines_of = None
 
     def route(self, plane: Plane, listener: LiveListener, request: Request) -> LiveFrontend | None:
-        """Return the frontend of a request; the last answer where it must be the same."""
-        method, host, path = request.method, request.host, request.path
-        found = self._matched
-        if (
-            found is not None
-            and found[0] == plane.version
-            and found[1] == path
-            and found[2] == host
-            and found[3] == method
-        ):
-            return found[4]
-        query = Query(method, host_subject(host), path, request.fields.value)
+        """Return the frontend of a request; a remembered answer where it must be the same."""
+        wide = not plane.index.headers and not listener.checks
+        key = b""
+        if wide:
+            key = b"%b %b%b" % (request.method, request.host, request.path)
+            found = plane.routed.get(key)
+            if found is not None and plane.routed_version == plane.version:
+                return found
+        query = Query(request.method, host_subject(request.host), request.path, request.value)
         for check in listener.checks:
             if not check(query):
                 return None
         frontend = plane.index.match(query)
-        if frontend is not None and not plane.index.headers and not listener.checks:
-            self._matched = plane.version, path, host, method, frontend
+        if frontend is not None and wide:
+            plane.remember(key, frontend)
         return frontend
 
     def after(self, request: Request, frontend: LiveFrontend, client: bytes, *, tls: bool) -> bytes:

@@ -35,6 +35,8 @@ from lb.route.order import Order, by_text
 from lb.route.parse import parse
 from lb.state import Frontend, Listener, Pool
 
+_ROUTED: Final = 8192  # answers of the index that are remembered
+_ROUTED_KEY: Final = 256  # bytes of method, host and path at most
 SWEEP: Final = 0.5
 """Seconds between two looks at what is overdue; timeouts are this coarse."""
 
@@ -286,6 +288,8 @@ class Plane:
         self.on_fault: Callable[[str, Exception], None] | None = None
         # of all that decides where a request goes; what was remembered of an older one is void
         self.version = 0
+        self.routed: dict[bytes, LiveFrontend] = {}
+        self.routed_version = 0
         self.contexts: Contexts | None = None
         self.samples: Samples = []
         self.on_samples: Callable[[Samples], None] | None = None
@@ -322,6 +326,14 @@ class Plane:
         self.verdicts[name] = verdict
         if name in self.pools:
             self.pools[name].follow(verdict, self.now)
+
+    def remember(self, key: bytes, frontend: LiveFrontend) -> None:
+        """Keep where requests of a method, host and path go, until anything changes."""
+        if self.routed_version != self.version or len(self.routed) >= _ROUTED:
+            self.routed = {}
+            self.routed_version = self.version
+        if len(key) <= _ROUTED_KEY:
+            self.routed[key] = frontend
 
     def put_frontend(self, spec: Frontend) -> None:
         """Route by `spec` from the next request on; counters go on."""

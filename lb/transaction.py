@@ -112,22 +112,29 @@ class Transaction(Inward):
         self._after = client.memory.after(
             request, frontend, client.address, tls=client.tls is not None
         )
-        self._tail = fields.kept + self._after
+        self._tail = request.kept + self._after
         self._target = request.target
         self._pool = frontend.pool
         if frontend.shares is not None:
             self._pool = frontend.shares.pick() or frontend.pool
         if frontend.usual and not (length or close) and request.minor:
             self.simple = True
+            self._wires = {}
             if frontend.shares is None and not fields.upgrade and not self._plane.index.headers:
                 self.data = data
                 self.version = self._plane.version
-                self._wires = {}
         self._stale = False
         longest = spec.policy.patience.request
         self._deadline = self._begun + longest if longest else 0.0
         client.state = BODY if length else WAIT
         client.since = self._plane.now
+        pool = self._pool
+        if self.simple and pool.plain:  # the usual case without three calls
+            server = pool.robin.pick()
+            if server is not None:
+                if self._onto(server):
+                    return
+                pool.robin.unpick()
         self._try()
 
     def _turn_away(self, status: int, body: bytes | None = None, kind: bytes = TEXT) -> None:
@@ -152,15 +159,28 @@ class Transaction(Inward):
         """Send the request whose bytes are `data` once more, to a server with an idle connection."""
         self._started = False
         self._stale = False
-        self._tries = [server]
         self.simple = True
-        upstream: Upstream = server.idle.pop()
-        self._upstream = upstream
         self._begun = monotonic()
-        wire = self._wires.get(server)
-        if wire is None:
-            wire = self._wires[server] = self._wire(server)
-        upstream.begin(self, self.request.method, wire)
+        if not self._onto(server):
+            self._pool.robin.unpick()
+            self._tries = []
+            self._try()
+
+    def _onto(self, server: LiveServer) -> bool:
+        """Send a simple request on an idle connection of a server; false if there is none."""
+        idle = server.idle
+        while idle:
+            upstream: Upstream = idle.pop()
+            if upstream.transport.is_closing():
+                continue
+            self._tries = [server]
+            self._upstream = upstream
+            wire = self._wires.get(server)
+            if wire is None:
+                wire = self._wires[server] = self._wire(server)
+            upstream.begin(self, self.request.method, wire)
+            return True
+        return False
 
     def _try(self) -> None:
         """Send the request to the next server."""
@@ -198,7 +218,7 @@ class Transaction(Inward):
                 return request.host
             case "request.path":
                 return request.path
-        return request.fields.value(header_of(variable))
+        return request.value(header_of(variable))
 
     async def _connect(self, server: LiveServer) -> None:
         try:
@@ -256,7 +276,7 @@ class Transaction(Inward):
         now = monotonic()
         return Exchange(
             self.frontend.spec.id, request.method, request.target, request.minor, request.host,
-            fields.block, fields.kept, client.address, client.tls, fields.length, now, now,
+            request.block, request.kept, client.address, client.tls, fields.length, now, now,
             len(self._tries) + 1,
         )  # fmt: skip
 
