@@ -30,7 +30,6 @@ from h2.events import (
     DataReceived,
     Event,
     InformationalResponseReceived,
-    PingReceived,
     RemoteSettingsChanged,
     RequestReceived,
     ResponseReceived,
@@ -52,7 +51,7 @@ _STREAMS: Final = 128
 _WINDOW: Final = 1 << 20
 _HEADERS: Final = 64 << 10
 _RESETS: Final = 200  # streams a client may open and take back, while that is more than half of all
-_CONTROL: Final = 2000  # pings and settings between two looks of the sweep
+_CONTROL: Final = 2000  # frames that carry nothing, between two looks of the sweep
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE: Final = re.compile(rb"[\t -~\x80-\xff]*")
 _TARGET: Final = re.compile(rb"[!\x22$-~\x80-\xff]+")
@@ -168,6 +167,8 @@ class Stream(asyncio.Transport):
                 if size <= 0:
                     break
                 last = size == len(self.out) and self.ending == []
+                if self.session.control > 0:  # two window updates may answer it
+                    self.session.control -= 2
                 conn.send_data(self.number, bytes(self.out[:size]), end_stream=last)
                 del self.out[:size]
                 self.ended = self.ended or last
@@ -242,6 +243,9 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Every stream is over."""
+        self._lose(exc)
+
+    def _lose(self, exc: Exception | None) -> None:
         self.over = True
         for stream in tuple(self.streams.values()):
             stream.lost(exc or ConnectionResetError())
@@ -250,9 +254,10 @@ class Session(asyncio.Protocol):
         """Take in frames."""
         try:
             events = self.conn.receive_data(data)
-        except H2Error:
+        except H2Error:  # a connection error: h2 has the GOAWAY ready, and speaks no more
             self.flush()
             self.transport.close()
+            self._lose(ConnectionResetError())
             return
         for event in events:
             self.happened(event)
@@ -268,8 +273,6 @@ class Session(asyncio.Protocol):
             for stream in tuple(self.streams.values()):
                 if stream.out and event_is_for(event, stream.number):
                     stream.flush()
-        elif isinstance(event, PingReceived):
-            self.control += 1
         elif isinstance(event, StreamReset):
             taken = self.streams.get(event.stream_id or 0)
             if taken is not None:
@@ -278,6 +281,8 @@ class Session(asyncio.Protocol):
             self.over = True
             if not self.streams:
                 self.transport.close()
+        else:  # pings, acknowledgements, priorities, frames of no known type
+            self.control += 1
 
     def end(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         """Say goodbye and close."""
@@ -366,7 +371,11 @@ class ServerStream(Stream):
             if response.length == CHUNKED:
                 self._chunks = Chunks(502)
             none = response.length == 0
-            self.session.conn.send_headers(self.number, fields, end_stream=none)
+            try:
+                self.session.conn.send_headers(self.number, fields, end_stream=none)
+            except H2Error:  # the connection is being closed, or the client has reset the stream
+                self.lost(ConnectionResetError())
+                return
             if none:
                 self.ending = []
                 self.ended = True
@@ -451,6 +460,8 @@ class Clients(Session):
             data = stream.received(event)
             if data:
                 stream.protocol.data_received(chunk(data) if stream.chunked_in else data)
+            elif event.stream_ended is None:
+                self.control += 1
             return
         elif isinstance(event, TrailersReceived):
             stream.remote_ended = True
@@ -512,6 +523,8 @@ def _head_of(pseudo: dict[bytes, bytes], fields: list[Header]) -> bytes:
     """Return a request's head in HTTP/1.1, its last line open; raises RemoteProtocolError."""
     method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     host = pseudo.get(b":authority") or dict(fields).get(b"host", b"")
+    if target[:1] != b"/" and target != b"*":  # RFC 9113 §8.3.1: else a host could hide in it
+        raise RemoteProtocolError("malformed :path", 400)
     if not _TARGET.fullmatch(target) or not _VALUE.fullmatch(host) or not method.isalpha():
         raise RemoteProtocolError("malformed request", 400)
     rest = [(n, v) for n, v in fields if n not in (b"host", b"te", b"expect")]

@@ -30,6 +30,7 @@ from lb.http1.request import Fields, Request
 
 _MOST: Final = 8  # fields that vary
 _PATIENCE: Final = 16  # heads in a row that did not fit until only some are learnt from
+_LARGEST: Final = 16 << 10  # bytes of a block; to learn one costs 0.5 µs a line
 _VALUE: Final = bytes([9, *range(32, 127), *range(128, 256)])
 
 
@@ -114,7 +115,7 @@ class Reader:
     def _learn(self, found: Request) -> None:
         """Take note of a head that was read as a whole."""
         fields, block, before = found.fields, found.block, self._block
-        if fields.nominated:  # what is kept depends on more than the names
+        if fields.nominated or len(block) > _LARGEST:  # what is kept depends on more than the names
             self.forget()
             return
         self._varying = self._differing(before, block) if self._fields is not None else frozenset()

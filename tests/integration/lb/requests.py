@@ -112,6 +112,9 @@ CASES: list[Case] = [
     ("200 fields", get(b"".join(b"X-%d: y\r\n" % i for i in range(200))), (200,)),
     ("a value of 60 KiB goes on or is refused by the server", get(b"X: " + b"y" * 3000 + b"\r\n"), (200,)),
     ("a head over the limit", get(b"X: " + b"y" * 1_100_000 + b"\r\n"), (431,)),
+    ("ninety fields", get(b"".join(b"X-%d: 1\r\n" % i for i in range(90))), (200,)),
+    ("more fields than a thousand", get(b"TE:\r\n" * 1001), (431,)),
+    ("two hundred thousand fields", get(b"a:\r\n" * 200_000), (431,)),
     ("a head over the limit without end", b"GET / HTTP/1.1\r\nX: " + b"y" * 1_100_000, (431,)),
     # Host
     ("no Host", b"GET / HTTP/1.1\r\n\r\n", (400,)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
+import re
 import shutil
 import ssl
 from pathlib import Path
@@ -104,6 +106,16 @@ async def test_curl_and_nghttp_speak_http2(secure: tuple[Rig, int]) -> None:
     )
     assert out == "hello 2 200"
     assert "hello" in await run("nghttp", "-y", f"https://127.0.0.1:{port}/")
+
+
+async def test_h2spec(secure: tuple[Rig, int]) -> None:
+    rig, port = secure
+    spec = shutil.which("h2spec", path=os.environ.get("FAIRLEAD_PEERS", ""))
+    if not spec:
+        pytest.skip("h2spec is not in $FAIRLEAD_PEERS")
+    await rig.apply([ANY], [pool_of(await rig.server(named(b"hello" * 800)))], https(port))
+    out = await run(spec, "-t", "-k", "-p", str(port), "-o", "2")
+    assert re.search(r"\b146 passed, 0 skipped, 0 failed", out), out
 
 
 async def test_h2load_loses_no_request(secure: tuple[Rig, int]) -> None:
@@ -214,3 +226,128 @@ async def test_grpc_passes_with_trailers_errors_and_streams(secure: tuple[Rig, i
         service.close()
         await service.wait_closed()
         await asyncio.sleep(0.2)
+
+
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + body
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+# :method GET, :scheme https, :path /, all of HPACK's static table; :authority a
+GET = b"\x82\x87\x84\x01\x01a"
+FLOODS = {
+    "ping": lambda i: frame(6, 0, 0, bytes(8)),
+    "settings": lambda i: frame(4, 0, 0, b""),
+    "priority": lambda i: frame(2, 0, 1, bytes((0, 0, 0, 0, i % 200))),
+    "an unknown type": lambda i: frame(0xEE, 0, 0, b"x"),
+    "rapid reset": lambda i: frame(1, 5, 2 * i + 1, GET) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08"),
+    "empty data": lambda i: frame(1, 4, 1, GET) if not i else frame(0, 0, 1, b""),
+    "continuation": lambda i: frame(1, 1, 1, GET) if not i else frame(9, 0, 1, b""),
+    "headers without end": lambda i: (
+        frame(1, 1, 1, GET) if not i else frame(9, 0, 1, b"\x00\x01x\x7f\xe1\x1e" + b"y" * 4000)
+    ),
+    "window updates": lambda i: frame(8, 0, 0, b"\0\0\0\x01"),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+async def test_floods_end_the_connection_and_harm_nobody_else(
+    secure: tuple[Rig, int], name: str
+) -> None:  # CVE-2019-9512, -9515, -9518, CVE-2023-44487, CVE-2024-27316
+    rig, port = secure
+    await rig.apply([ANY], [pool_of(await rig.server(named(b"hello")))], https(port))
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    writer.write(PREFACE)
+    ended = asyncio.create_task(reader.read(-1))
+    sent = 0
+    try:
+        async with asyncio.timeout(15):
+            while not ended.done() and sent < 20_000:
+                writer.write(b"".join(FLOODS[name](i) for i in range(sent, sent + 500)))
+                sent += 500
+                await writer.drain()
+                await asyncio.sleep(0)
+            await ended
+    except ConnectionError:
+        pass
+    assert sent < 20_000
+    writer.transport.abort()
+    assert (await rig.get("/")).endswith(b"hello")
+
+
+def literal(index: int, value: bytes) -> bytes:
+    """A field whose name is in HPACK's static table, not indexed."""
+    return bytes((index, len(value))) + value
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"\x82\x87\x84" + literal(1, b"a"), 200),
+        (b"\x82\x87" + literal(4, b"http://evil/x") + literal(1, b"a"), 400),
+        (b"\x82\x87" + literal(4, b"/ HTTP/1.1\r\nX: y") + literal(1, b"a"), 400),
+        (b"\x82\x87" + literal(4, b"*") + literal(1, b"a"), 400),
+        (b"\x82\x87\x84" + literal(1, b"a b"), 400),
+        (b"\x82\x87\x84" + literal(1, b"a@evil"), 400),
+        (b"\x82\x87\x84" + literal(1, b"a") + b"\x00\x05x-sp \x01y", 400),
+        (b"\x82\x87\x84" + literal(1, b"a") + b"\x00\x01x\x04a\r\nb", 400),
+        (b"\x82\x87\x84" + literal(1, b"a") + b"\x00\x01x\x03a\x00b", 400),
+        (literal(2, b"GET / HTTP/1.1\r\nX:") + b"\x87\x84" + literal(1, b"a"), 400),
+    ],
+)
+async def test_what_could_become_two_requests_in_http1_is_refused(
+    secure: tuple[Rig, int], fields: bytes, status: int
+) -> None:
+    rig, port = secure
+    await rig.apply([ANY], [pool_of(await rig.server(named(b"hello")))], https(port))
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    writer.write(PREFACE + frame(1, 5, 1, fields) + frame(6, 0, 0, bytes(8)))
+    seen = b""
+    async with asyncio.timeout(10):
+        while frame(6, 1, 0, bytes(8)) not in seen or (status == 200 and b"hello" not in seen):
+            data = await reader.read(65536)
+            if not data:
+                break
+            seen += data
+    writer.transport.abort()
+    served = sum(server.requests for server in rig.plane.pools["b"].servers.values())
+    assert served == (status == 200), seen
+
+
+async def test_bad_frames_in_the_middle_of_a_response_cost_the_connection_only(
+    secure: tuple[Rig, int],
+) -> None:
+    rig, port = secure
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await go_on.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+    faults: list[dict[str, Any]] = []
+    rig.plane.loop.set_exception_handler(lambda _, context: faults.append(context))
+    await rig.apply([ANY], [pool_of(await rig.server(slow))], https(port))
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    writer.write(PREFACE + frame(1, 5, 1, GET))
+    async with asyncio.timeout(10):
+        await asked.wait()
+        writer.write(frame(0, 0, 0, b"data on no stream"))
+        go_on.set()
+        assert b"\x00\x00\x01" in await reader.read()  # a GOAWAY, then the end
+    writer.transport.abort()
+    assert faults == []
