@@ -10,7 +10,6 @@ from typing import Final
 from confd import pages
 from confd.apply import Applier
 from confd.catalog import Catalog
-from confd.child import Supervisor, adopt_orphans, reap
 from confd.confdir import Confdir
 from confd.config import Config
 from confd.diff import unified
@@ -82,6 +81,8 @@ async def serve(config: Config, runtime: Runtime) -> int | None:
 
 async def _supervise(config: Config, runtime: Runtime, units: Units, applier: Applier) -> int:
     """Run `-exec`'s command once every file is in place."""
+    from confd.child import Supervisor, adopt_orphans, reap  # for few, and ctypes takes 3 ms
+
     assert config.child is not None  # noqa: S101  (for the type checker; the caller looked)
     await units.good()
     supervisor = Supervisor(config.child, runtime.log)

@@ -21,7 +21,6 @@ from fairlead.etcd.channel import Channel
 from fairlead.etcd.errors import BadLogin, NotSent, Timeout, Unavailable
 from fairlead.etcd.observer import Observer
 from fairlead.etcd.options import Endpoint, Options
-from fairlead.etcd.srv import discover
 
 Kind = Literal["calls", "live"]
 
@@ -93,6 +92,8 @@ class Pool:
                     return channel
                 self.suspect(channel, Unavailable(channel.dead))
             if not self._ring:
+                from fairlead.etcd.srv import discover  # dnslib, 3 ms, is for those who ask
+
                 self._ring = list(await discover(self._options))
                 random.shuffle(self._ring)
             failures: list[StoreError] = []
