@@ -27,13 +27,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from confd.paths import base
-from confd.values import KVPair, KVPairs
 from fairlead.etcd.client import Client, connect
 from fairlead.etcd.options import Options
 from fairlead.etcd.types import Put
 from fairlead.gotemplate import Func, Template
-from fairlead.gotemplate.values import STRING, Strings
+from fairlead.gotemplate.values import STRING, Slice, Strings, Struct
 from fairlead.testing.etcd import real_etcd
 
 BARS = {  # seconds, MiB, × Go's engine
@@ -272,13 +270,29 @@ async def whole_program(words: Words, places: tuple[Place, Place], endpoint: str
 RENDERS = 200
 
 
+class Pair(Struct):
+    """What confd's `gets` gives (this file is named as the package and cannot import it)."""
+
+    GO_TYPE = "memkv.KVPair"
+    FIELDS = ("Key", "Value")
+
+    def __init__(self, key: str, value: str) -> None:
+        self.Key, self.Value = key, value
+
+
+class Pairs(Slice):
+    GO_TYPE = "memkv.KVPairs"
+    ELEM = "memkv.KVPair"
+    TEXT = frozenset(Pair.FIELDS)
+
+
 def engine_alone(pairs: list[tuple[str, str]]) -> dict[str, float]:
     """Return processor milliseconds of one render by our engine and by Go's, same functions."""
     held = dict(pairs)
-    up = KVPairs(KVPair(key, value) for key, value in pairs if key.startswith("/web/up/"))
+    up = Pairs(Pair(key, value) for key, value in pairs if key.startswith("/web/up/"))
     values = Strings(pair.Value for pair in up)
     known = {
-        "base": Func(base, (STRING,)),
+        "base": Func(lambda key: key.rpartition("/")[2], (STRING,)),
         "exists": Func(held.__contains__, (STRING,)),
         "gets": Func(lambda pattern: up, (STRING,)),
         "getvs": Func(lambda pattern: values, (STRING,)),

@@ -119,8 +119,10 @@ class Applier:
     async def _check(self, action: Check) -> None:
         resource = action.resource
         staged = self._staged[resource.file]
-        paths = list(staged.values())
-        data = {"src": paths[0], "srcs": Strings(paths), "staged": dict(staged)}
+        # what is in sync already is checked where it stands
+        places = {dest: staged.get(dest, dest) for dest in action.dests}
+        paths = list(places.values())
+        data = {"src": paths[0], "srcs": Strings(paths), "staged": places}
         try:
             command = Template("checkcmd", resource.check_cmd).render(data)
         except TemplateError as error:

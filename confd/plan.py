@@ -59,9 +59,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Run the check command on what is staged."""
+    """Run the check command on what is staged.
+
+    Attributes:
+        dests: the destinations it is told of: of a group all, for a check of one file may read
+            the others; of `for_each` those that are staged.
+    """
 
     resource: TemplateResource
+    dests: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"check {self.resource.dest}"
@@ -136,9 +142,11 @@ def plan_resource(
         return (*(_notice(stage, now) for stage in stages), *(_farewell(g, now) for g in gone))
     actions: list[Action] = [*stages]
     if stages:
+        staged = tuple(stage.dest for stage in stages)
         if resource.check_cmd and not switches.sync_only:
-            actions.append(Check(resource))
-        actions.append(Replace(resource, tuple(stage.dest for stage in stages)))
+            each = any(template.for_each for template in resource.templates)
+            actions.append(Check(resource, staged if each else tuple(desired.outputs)))
+        actions.append(Replace(resource, staged))
     actions += gone
     if resource.reload_cmd and not switches.sync_only and (actions or now.reload_due):
         actions.append(Reload(resource))

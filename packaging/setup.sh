@@ -11,7 +11,7 @@ overlay=(nft:nftables iptables:iptables ethtool:ethtool /usr/lib/cni/bridge:cont
   podman:podman busybox:busybox-static wireguard-go:wireguard-go wg:wireguard-tools iperf3:iperf3
   linux.uml:user-mode-linux)
 others=(curl:curl openssl:openssl systemd-analyze:systemd haproxy:haproxy unbound:unbound kdig:knot-dnsutils
-  drill:ldnsutils nghttp:nghttp2-client redis-server:redis-server /usr/share/java/zookeeper.jar:zookeeper)
+  drill:ldnsutils nghttp:nghttp2-client redis-server:redis-server /usr/share/doc/php-fpm:php-fpm /usr/share/java/zookeeper.jar:zookeeper)
 needed=("${demo[@]}" "${overlay[@]}" "${others[@]}")
 peers=(caddy:caddy knotd:knot nsd:nsd dnsperf:dnsperf wrk:wrk)
 [[ ${1:-} == peers ]] && needed+=("${peers[@]}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -55,12 +56,15 @@ CHECKS = {
     "haproxy": ["haproxy", "-c", "-q", "-f", "{file}"],
     "unbound": ["unbound-checkconf", "{file}"],
     "nginx": ["nginx", "-t", "-q", "-c", "{root}/main.conf"],
+    "php-fpm": ["php-fpm8.2", "-t", "-y", "{file}"],
 }
 
 
 @pytest.mark.parametrize("recipe", CHECKS)
 def test_the_program_takes_it(recipe: str, tmp_path: Path) -> None:
-    command = CHECKS[recipe]
+    command = list(CHECKS[recipe])
+    if recipe == "php-fpm":  # named after its version
+        command[0] = next(map(str, Path("/usr/sbin").glob("php-fpm*")), command[0])
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     file = tmp_path / recipe
@@ -71,6 +75,36 @@ def test_the_program_takes_it(recipe: str, tmp_path: Path) -> None:
     words = [word.format(file=file, root=tmp_path) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.slow
+def test_redis_starts_with_it(tmp_path: Path) -> None:
+    """It has no check of its own: a server that reads the whole file and answers is the check."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    (tmp_path / "redis.conf").write_bytes((HERE / "rendered" / "redis").read_bytes())
+    sock = tmp_path / "s"
+    words = ["--port", "0", "--unixsocket", str(sock), "--dir", str(tmp_path), "--replicaof", "no", "one"]  # fmt: skip
+    with subprocess.Popen(
+        ["redis-server", str(tmp_path / "redis.conf"), *words], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            said = ""
+            while "ready to accept connections" not in said.lower():
+                line = server.stdout.readline()
+                assert line, said
+                said += line
+            with socket.socket(socket.AF_UNIX) as asked:
+                asked.settimeout(5)
+                asked.connect(str(sock))
+                asked.sendall(b"AUTH correct-horse\r\nCONFIG GET maxmemory\r\nQUIT\r\n")
+                answer = b""
+                while part := asked.recv(4096):
+                    answer += part
+        finally:
+            server.terminate()
+    assert answer.startswith(b"+OK\r\n*2\r\n$9\r\nmaxmemory\r\n$10\r\n2147483648\r\n")
 
 
 def test_prometheus_targets_are_json() -> None:

@@ -145,6 +145,18 @@ async def test_a_group_is_checked_installed_and_reloaded_as_one(place: Place) ->
     assert (place.root / "reloads").read_text() == "x\n", "one reload for both"
 
 
+async def test_a_groups_check_reads_what_is_in_sync_where_it_stands(place: Place) -> None:
+    """A change of one file alone: the check of the whole set must not lack the others."""
+    check = 'cat {{range .srcs}}{{.}} {{end}}> OUT/../seen; grep -q a {{.src}} {{index .staged "OUT/a"}}'
+    lines = GROUP.splitlines()
+    lines[1] = f"check_cmd = '{check}'"
+    place.write("\n".join(lines), a_tmpl="a\n", b_tmpl='{{getv "/k"}}\n')
+    for value in ("one", "two"):
+        place.keys(k=value)
+        assert await place.converge() == []
+        assert (place.root / "seen").read_text() == f"a\n{value}\n"
+
+
 async def test_a_group_with_a_broken_member_changes_nothing(place: Place) -> None:
     place.write(GROUP, a_tmpl="good", b_tmpl='{{getv "/none"}}')
     assert "key does not exist: /none" in (await place.converge())[0]
