@@ -102,7 +102,7 @@ def open_backend(config: BackendConfig) -> Backend:
     """Return a backend, not connected yet.
 
     Raises:
-        ConfigError: there is none of that name, or its library is not installed.
+        ConfigError: there is none of that name, or it cannot be loaded.
     """
     if config.name in BUILT_IN:
         module, name, extra = BUILT_IN[config.name]
@@ -113,9 +113,15 @@ def open_backend(config: BackendConfig) -> Backend:
             raise ConfigError("backend", config.name, "start", reason) from error
         return made
     for point in _plug_ins():
-        if point.name == config.name:
-            found: Backend = point.load()(config)
-            return found
+        if point.name != config.name:
+            continue
+        try:
+            kind = point.load()
+        except (ImportError, AttributeError) as error:
+            reason = f"its plug-in cannot be loaded: {error}"
+            raise ConfigError("backend", config.name, point.value, reason) from error
+        found: Backend = kind(config)
+        return found
     raise ConfigError("backend", config.name, "start", "Invalid backend")
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import shutil
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.integration.confd.conftest import Confd, eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "confd.md"
 ZOOKEEPER = Path("/usr/share/java/zookeeper.jar")
 
 
@@ -291,6 +294,39 @@ async def test_two_etcds_in_one_resource(confd: Confd) -> None:
         async with confd.running(one.endpoints, "-watch"):
             await two.etcdctl("put", "/k", "three")
             await eventually(lambda: text(dest) == "one three")
+
+
+async def test_the_manuals_plug_in(
+    tmp_path: Path, confd: Confd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/confd.md, Plug-ins: installed as pip would, found by its entry point, followed."""
+    page = PAGE.read_text()
+    code = page[page.index("    from pathlib") : page.index("In its `pyproject.toml`:")]
+    point = re.search(r'entry-points\."(.+)"\]\n    (.+)\n', page)
+    assert point is not None
+    plug, keys = tmp_path / "plug", tmp_path / "keys"
+    info = plug / "confd_tree-1.0.dist-info"
+    info.mkdir(parents=True)
+    (plug / "confd_tree.py").write_text(textwrap.dedent(code))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: confd_tree\nVersion: 1.0\n")
+    group, value = point[1], point[2].replace('"', "")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{value}\nbad = confd_tree:Nothing\n")
+    (keys / "app").mkdir(parents=True)
+    (keys / "app" / "k").write_text("one")
+    (keys / "other").write_text("no")
+    monkeypatch.setenv("PYTHONPATH", str(plug))
+    dest = confd.resource("a", '{{getv "/app/k"}} {{gets "/*"}}', ["/app"])
+    flags = ("-backend", "tree", "-node", str(keys))
+    async with confd.running((), *flags, "-watch"):
+        await eventually(lambda: text(dest) == "one []")
+        (keys / "app" / "k").write_text("two")
+        await eventually(lambda: text(dest) == "two []", 10)
+    assert await confd.run((), "-backend", "bad", "-onetime") == 1
+    assert "its plug-in cannot be loaded: module 'confd_tree' has no" in text(confd.log)
+    (confd.conf / "sources.toml").write_text(f'[t]\nbackend = "tree"\nnodes = ["{keys}"]\n')
+    dest = confd.resource("a", '{{getv "t:/app/k"}}', ["t:/app"])
+    assert await confd.run((), "-backend", "env", "-onetime") == 0, text(confd.log)
+    assert text(dest) == "two"
 
 
 def test_a_backend_nobody_has() -> None:

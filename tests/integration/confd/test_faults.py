@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -242,6 +245,54 @@ async def test_compacted_while_frozen(confd: Confd) -> None:
             await store.compact(put.header.revision)
             process.send_signal(signal.SIGCONT)
             await eventually(lambda: text(dest) == "49", 20)
+
+
+@asynccontextmanager
+async def slow_road(endpoint: str, seconds: float) -> AsyncIterator[str]:
+    """Give an endpoint that leads to another; whatever goes there and back is late."""
+    host, _, port = endpoint.removeprefix("http://").rpartition(":")
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                loop.call_later(seconds, writer.write, data)
+        loop.call_later(seconds, writer.close)
+
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(host, int(port))
+        writers.extend((writer, ours))
+        await asyncio.gather(carry(reader, ours), carry(theirs, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def test_a_slow_etcd(confd: Confd) -> None:
+    """0.25 s each way: nothing fails, nothing is lost, and nothing is said to be stale."""
+    confd.resource("other", VALUE, ["/k"])
+    dest = confd.resource("a", '{{getv "/k"}} {{getv "/own/k"}}', ["/k", "/own"])
+    async with real_etcd() as etcd, slow_road(etcd.endpoints[0], 0.25) as endpoint:
+        await etcd.etcdctl("put", "/k", "one")
+        await etcd.etcdctl("put", "/own/k", "x")
+        assert await confd.run((endpoint,), "-onetime") == 0, text(confd.log)
+        assert text(dest) == "one x"
+        async with confd.running((endpoint,), "-watch"):
+            await eventually(lambda: "ready" in text(confd.log))
+            for value in ("two", "three", "four"):
+                await etcd.etcdctl("put", "/k", value)
+            await eventually(lambda: text(dest) == "four x")
+            assert text(confd.out / "other") == "four"
+    assert "ERROR" not in text(confd.log)
+    assert "WARNING" not in text(confd.log)
 
 
 async def test_a_new_template_counts_at_once_and_a_faulty_one_not(confd: Confd) -> None:
