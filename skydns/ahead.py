@@ -24,7 +24,7 @@ from skydns.hosts import Hosts, Spec
 from skydns.lookup import zone_of
 from skydns.reply import Reply
 from skydns.rrs import Question
-from skydns.zonefile import Zonefile
+from skydns.zonefile import Zone, Zonefile
 
 _PAUSE: Final = 5.0  # seconds between two looks when no file asks for any
 _LINKS: Final = 16
@@ -88,6 +88,11 @@ class Ahead:
                 reads=(*reply.reads, *made.reads, target), expires=min(reply.expires, made.expires),
             )  # fmt: skip
         return reply
+
+    @property
+    def zones(self) -> Mapping[bytes, Zone]:
+        """The zones of master files, by folded name."""
+        return self._files.zones
 
     async def run(self) -> Never:
         """Read files anew that have changed."""

@@ -50,6 +50,7 @@ from skydns.rrs import Question
 from skydns.seen import AT_ONCE, Seen, bucket, moment
 from skydns.signing import Signing
 from skydns.state import Served
+from skydns.zonefile import Zone
 
 Cell = list[int]
 """A counter as the hot loop likes it: `cell[0] += 1`."""
@@ -82,6 +83,11 @@ class Ask(NamedTuple):
 
 class Ahead(Protocol):
     """What answers names ahead of the store (`skydns.ahead`)."""
+
+    @property
+    def zones(self) -> Mapping[bytes, Zone]:
+        """The zones of files, by folded name."""
+        ...
 
     def answer(self, question: Question) -> Reply | None:
         """Return an answer, None when the store has to say."""

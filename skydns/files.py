@@ -66,6 +66,15 @@ class Files:
             return reply
         return None
 
+    @property
+    def zones(self) -> dict[bytes, Zone]:
+        """The zones that were read, by folded name; the first file of a zone counts."""
+        found: dict[bytes, Zone] = {}
+        for (_, origin), zone in self._zones.items():
+            if zone is not None:
+                found.setdefault(origin, zone)
+        return found
+
     async def look(self) -> bool:
         """Read the files that have changed; say whether there is anything new."""
         blocks, changed = self._blocks, False

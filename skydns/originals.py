@@ -143,6 +143,15 @@ def upstream(forwarder: Forwarder, server: str) -> Iterable[Any]:
         "coredns_proxy_healthcheck_failures", "Questions and probes that a server did not answer.",
         ["proxy_name", "to"], failures,
     )  # fmt: skip
+    for name, counts in (("hits", forwarder.streams.reused), ("misses", forwarder.streams.opened)):
+        values: dict[Labels, int] = {
+            ("forward", str(each), "tcp-tls" if each.tls else "tcp"): number
+            for each, number in counts.items()
+        }
+        text = f"Connections to name servers: {name} among those kept."
+        yield counter(
+            f"coredns_proxy_conn_cache_{name}", text, ["proxy_name", "to", "proto"], values
+        )
     times: dict[Labels, Counter[float]] = defaultdict(Counter)
     for (to, rcode, bound), number in forwarder.took.items():
         times["forward", to, rcode][bound] += number

@@ -5,8 +5,8 @@
 
     index ─► private copy ─► every name × every type, by `answer` itself ─► RRs ─► messages
 
-A zone is what its names answer: a pool's name has the addresses of its members here too. The
-records are copied in one go, so a transfer is of one moment, however long it takes; making it
+A zone of the store is what its names answer: a pool's name has the addresses of its members here
+too. One of a master file is the file. The records are copied in one go, so a transfer is of one moment, however long it takes; making it
 lets queries through every few names. The serial is the zone's (the store's revision of its last
 change). A name that is an alias has nothing beside it (RFC 2181 §10.1). What was sent lately is
 kept, so that IXFR can send the difference; for older serials it sends the zone (RFC 1995 §4).
@@ -70,24 +70,21 @@ class Transfers:
                 yield query
             return
         answers = self._answers
-        if (
-            query.name not in answers.policy.zones
-            or query.rclass != rrs.IN
-            or not answers.loaded
-            or not self.peers.may(host)
-        ):
+        file = answers.ahead.zones.get(query.name) if answers.ahead else None
+        ours = query.name in answers.policy.zones and answers.loaded
+        if query.rclass != rrs.IN or not (ours or file) or not self.peers.may(host):
             self.refused += 1
             yield message.failure(query, rrs.REFUSED, recursion=False, trouble=18)
             return
         zone = query.name
-        serial = answers.served.serial(zone)
-        soa = _soa(zone, answers)
+        serial = file.serial if file else answers.served.serial(zone)
+        soa = file.soa if file else _soa(zone, answers)
         has = _their_serial(query, data)
         if has is not None and (has == serial or _newer(has, serial)):
             self._count("SOA")
             yield _packed(query, [soa])
             return
-        content = await self._content(zone, serial)
+        content = frozenset(file.records()) if file else await self._content(zone, serial)
         before = self._versions.get(zone, OrderedDict()).get(has) if has is not None else None
         if before is not None and has is not None:
             self._count("IXFR")
@@ -185,13 +182,20 @@ class Notifier:
             )
 
     def _serials(self) -> Iterable[tuple[bytes, int]]:
-        served = self._answers.served
-        return [(zone, served.serial(zone)) for zone in self._answers.policy.zones]
+        served, ahead = self._answers.served, self._answers.ahead
+        ours = [(zone, served.serial(zone)) for zone in self._answers.policy.zones]
+        return [
+            *ours,
+            *((zone, one.serial) for zone, one in (ahead.zones if ahead else {}).items()),
+        ]
 
     async def _tell(self, server: Server, zone: bytes) -> None:
         """Send NOTIFY until it is answered, three times at most."""
         number = secrets.token_bytes(2)
-        soa = message.encode(zone, Reply(rrs.NOERROR, answer=(_soa(zone, self._answers),)))
+        ahead = self._answers.ahead
+        file = ahead.zones.get(zone) if ahead else None
+        record = file.soa if file else _soa(zone, self._answers)
+        soa = message.encode(zone, Reply(rrs.NOERROR, answer=(record,)))
         data = b"".join((
             number, b"\x24\0\0\x01\0\x01\0\0\0\0", zone, b"\0\x06\0\x01", soa.octets,
         ))  # fmt: skip

@@ -2,6 +2,7 @@
 """A Corefile as its users have it: starts, answers, logs, exports, is read anew."""
 
 import asyncio
+import signal
 import sys
 import urllib.request
 from functools import partial
@@ -38,7 +39,12 @@ skydns.test 10.0.0.0/24 {{
     log red.lan "{{type}} of {{name}}: {{/log/class}}" {{
         class success
     }}
-    file {db} zone.lan
+    file {db} zone.lan {{
+        reload 1s
+    }}
+    transfer {{
+        to 127.0.0.1
+    }}
     hosts {hosts} {{
         reload 1s
         10.7.7.7 inline.lan
@@ -94,6 +100,13 @@ async def test_a_corefile(tmp_path):
             assert program.rdata("inline.lan") == ("NOERROR", ["10.7.7.7"])
             assert program.rdata("printer.lan", tcp=True) == ("NOERROR", ["10.7.7.8"])
             assert program.rdata("x.zone.lan") == ("NOERROR", ["10.7.7.9"])
+            out = await program.dig("zone.lan", "AXFR")
+            assert "x.zone.lan.\t\t9\tIN\tA\t10.7.7.9" in out
+            assert out.count("SOA") == 2
+            (tmp_path / "db").write_text("$TTL 9\n@ IN SOA a b 2 2 3 4 5\nx IN A 10.7.7.11\n")
+            await program.until(lambda: program.rdata("x.zone.lan")[1] == ["10.7.7.11"])
+            out = await program.dig("zone.lan", "IXFR=1")  # the difference to what was sent
+            assert out.count("SOA") == 4
             for tcp in (False, True):
                 assert program.rdata("red.lan", tcp=tcp) == ("NOERROR", ["10.7.7.7"])
                 assert program.rdata("blue.lan", tcp=tcp) == ("NOERROR", ["10.0.0.1"])
@@ -119,6 +132,7 @@ async def test_a_corefile(tmp_path):
                 (text, "REFUSED"),
             ):
                 file.write_text(given)  # the list goes, and comes back
+                process.send_signal(signal.SIGHUP)  # sooner than `reload`
                 await program.until(lambda rcode=rcode: listed()[0] == rcode)
             assert await program.end() == 0
         finally:
