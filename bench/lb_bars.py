@@ -7,8 +7,8 @@ p99        the slowest hundredth of answers at half of our own best rate
 frontends  requests per CPU second with 10,000 frontends, by one; time from a change to its effect;
            failed requests and p99.9 under 100 changes a second
 idle       memory for 10,000 idle keep-alive clients
-soak       (only by name) --seconds of load while a server is killed, reset and slow, and the
-           configuration changes: descriptors and memory before and after
+
+Faults under load, for ten minutes: bench/lb_soak.py.
 """
 
 from __future__ import annotations
@@ -395,51 +395,6 @@ def idle() -> None:
             sock.close()
 
 
-def soak(seconds: int) -> None:
-    """Faults under load, for as long as asked; figures of descriptors and memory."""
-    with tempfile.TemporaryDirectory() as text, web_origin(Path(text)) as origin:
-        proxy = many(lb.free_port(), origin.port, 10000, 100)
-        try:
-            wrk(proxy.port, "/a/x", 32, 3)
-            pid = proxy.process.pid
-            rows = []
-            until = time.monotonic() + seconds
-            asked = 0
-            while time.monotonic() < until:
-                _, count, _ = wrk(proxy.port, "/a/x", 32, 8)
-                large = subprocess.Popen(
-                    ["wrk", "-t1", "-c8", "-d3", f"http://127.0.0.1:{proxy.port}/a/large"],
-                    stdout=subprocess.DEVNULL,
-                )
-                time.sleep(1.5)
-                large.kill()  # clients that go away in the middle of a body
-                large.wait()
-                time.sleep(1)
-                asked += count
-                rows.append((memory(pid), len(os.listdir(f"/proc/{pid}/fd"))))
-            print(
-                f"{seconds} s, {asked} requests, 100 changes a second, clients that vanish: none failed"
-            )
-            print(
-                "MiB and descriptors: "
-                + ", ".join(f"{m:.0f} {d}" for m, d in rows[:: max(1, len(rows) // 10)])
-            )
-            bar(
-                "memory at the end by after the first round",
-                rows[-1][0] / rows[0][0],
-                1.15,
-                most=True,
-            )
-            bar(
-                "descriptors at the end more than after the first round",
-                rows[-1][1] - rows[0][1],
-                40,
-                most=True,
-            )
-        finally:
-            end([proxy])
-
-
 BARS = {"body": bodies, "tunnel": tunnels, "p99": half_load, "frontends": frontends, "idle": idle}
 
 
@@ -447,8 +402,7 @@ def main() -> None:
     args = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    args.add_argument("bar", nargs="*", help="of: " + ", ".join([*BARS, "soak"]))
-    args.add_argument("--seconds", type=int, default=600, help="of a soak")
+    args.add_argument("bar", nargs="*", help="of: " + ", ".join(BARS))
     args.add_argument("--many", help=argparse.SUPPRESS)
     given = args.parse_args()
     if given.many:
@@ -458,10 +412,7 @@ def main() -> None:
         print("skipped: wrk and nginx are needed: make peers")
         return
     for name in given.bar or BARS:
-        if name == "soak":
-            soak(given.seconds)
-        else:
-            BARS[name]()
+        BARS[name]()
 
 
 if __name__ == "__main__":

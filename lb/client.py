@@ -20,7 +20,8 @@ from typing import Any, Final, cast
 from fairlead.errors import RemoteProtocolError
 from lb import forward, http1
 from lb.http1 import find_head
-from lb.http2 import Clients, Stream
+from lb.http2.clients import Clients
+from lb.http2.stream import Stream
 from lb.inward import BODY, CLOSING, HEAD, TUNNEL, WAIT
 from lb.memory import Memory
 from lb.outward import NO_REQUEST

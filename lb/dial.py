@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from lb import proxyheader
-from lb.http2 import Mux
+from lb.http2.servers import Mux
 from lb.upstream import Upstream
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ class Inward(Outward):
         if not out:
             return
         if self._upstream is not None:
-            self._upstream.transport.write(out)
+            self._upstream.send(out)
         elif body.wait(out):
             client.hold(True)
         if body.left > LARGE and body.movable:
@@ -82,7 +82,7 @@ class Inward(Outward):
     def tunnel(self, data: bytes) -> None:
         """Pass on what the client of an upgraded connection sends."""
         if self._upstream is not None:
-            self._upstream.transport.write(data)
+            self._upstream.send(data)
             if len(data) >= BULK:
                 self._splice(None)
 

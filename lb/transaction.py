@@ -242,7 +242,7 @@ class Transaction(Inward):
         self._client.since = self._plane.now
         upstream.begin(self, self.request.method, self._wire(upstream.server))
         if self._body is not None and (waited := self._body.waited()):
-            upstream.transport.write(waited)
+            upstream.send(waited)
             self._client.hold(False)
 
     # the frontend's chain
@@ -335,7 +335,7 @@ class Transaction(Inward):
             + b"\r\n\r\n"
         )
         if client.buffer:
-            upstream.transport.write(client.buffer)
+            upstream.send(client.buffer)
             client.buffer = b""
         client.hold(False)
         return True

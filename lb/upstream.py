@@ -206,6 +206,18 @@ class Upstream(asyncio.Protocol):
             self.single = True  # another head, written straight, could overtake what is queued
         self.transport.write(head)
 
+    def send(self, data: bytes) -> None:
+        """Send what follows the head: a body, or what an upgraded connection carries."""
+        if self._fd >= 0 and not self.transport.get_write_buffer_size():
+            try:
+                sent = os_write(self._fd, data)
+            except OSError:  # full, or broken: the transport finds out which
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.transport.write(data)
+
     def abandon(self) -> None:
         """Let go of the client and close: its answer is not wanted any more."""
         if self.client is not None:
