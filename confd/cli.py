@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from fairlead.log import Line, Render
     from fairlead.runtime import Runtime
 
-_LEVELS: Final = {"warning": "WARNING", "error": "ERROR", "info": "INFO", "debug": "DEBUG"}
-
 
 async def _serve(config: Config, runtime: Runtime) -> int | None:
     from confd.daemon import serve  # asyncio and etcd are not for -check-config
@@ -48,10 +46,15 @@ def _original(line: Line) -> str:
     zone = time.strftime("%z", local)
     zone = "Z" if zone in ("+0000", "-0000") else f"{zone[:3]}:{zone[3:]}"
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", local) + zone
-    level = _LEVELS.get(line.level, line.level.upper())
     fields = "".join(f" {name}={value}" for name, value in line.fields.items())
-    head = f"{stamp} {socket.gethostname()} {sys.argv[0]}[{os.getpid()}]: {level}"
+    head = f"{stamp} {socket.gethostname()} {sys.argv[0]}[{os.getpid()}]: {line.level.upper()}"
     return f"{head} {line.message}{fields}"
+
+
+def _fatal(fault: str) -> str:
+    from fairlead.log import Line  # after it, all is over
+
+    return _original(Line(time.time(), "fatal", fault, {}))
 
 
 def _render(config: Config) -> Render | None:
@@ -69,6 +72,7 @@ PROGRAM: Final = Program[Config](
     live=frozenset(("prefix", "prefix-mode")),
     render=_render,
     log_level=lambda config: config.log_level,
+    fatal=_fatal,
 )
 
 

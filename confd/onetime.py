@@ -24,21 +24,26 @@ async def once(
     confdir.read()
     if not catalog.resources and not catalog.faults:
         return 1 if catalog.missing else 0
-    if not await read_keys(config, runtime, confdir, sources):
+    if reason := await read_keys(config, runtime, confdir, sources):
+        runtime.log.error(reason)
+        runtime.log.fatal(reason, endpoints=",".join(runtime.endpoints))
         return 1
-    failed = bool(catalog.faults)
+    failed = next(reversed(catalog.faults.values()), "")
     for unit in in_order(catalog.resources, parts):
         done = await unit.loop.once(EVERYTHING)
         wall, left = runtime.clock.wall(), bool(done.failures)
         runtime.metrics.note_pass(unit.loop.name, done, wall, left=left)
-        failed = failed or bool(done.failures)
-        if done.failures and config.fail_fast:
-            break
+        if done.failures:
+            failed = parts.applier.mask(done.failures[-1].reason)
+            if config.fail_fast:
+                break
+    if failed:
+        runtime.log.fatal(failed)  # the last one, as the original
     return 1 if failed else 0
 
 
-async def read_keys(config: Config, runtime: Runtime, confdir: Confdir, sources: Sources) -> bool:
-    """Fill the views; say whether it worked, in time, after a few tries."""
+async def read_keys(config: Config, runtime: Runtime, confdir: Confdir, sources: Sources) -> str:
+    """Fill the views, in time and after a few tries; return why not, "" when it worked."""
     resources = list(confdir.catalog.resources.values())
     confdir.views.assign(resources)
     backoff = Backoff(first=config.retry[0], most=max(config.retry))
@@ -52,15 +57,12 @@ async def read_keys(config: Config, runtime: Runtime, confdir: Confdir, sources:
                 except (StoreError, BackendError) as error:
                     transient = getattr(error, "transient", True)
                     if attempt == config.attempts or not transient:
-                        runtime.log.error(str(error))
-                        return False
+                        return str(error)
                     await asyncio.sleep(backoff.next())
                 except ConfigError as error:
-                    runtime.log.error(str(error))
-                    return False
+                    return str(error)
                 else:
-                    return True
+                    return ""
     except TimeoutError:
-        where = ",".join(runtime.endpoints)
-        runtime.log.error("context deadline exceeded", endpoints=where)
-    return False
+        return "context deadline exceeded"
+    return ""

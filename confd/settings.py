@@ -16,8 +16,8 @@ WORDS: Final = (  # the fork's subcommands, and what the original takes after -b
 )  # fmt: skip
 NEVER: Final = ("dynamodb", "ssm", "rancher", "acm", "secretsmanager", "imds", "stackengine")
 LEVELS: Final = {
-    "panic": "error",
-    "fatal": "error",
+    "panic": "fatal",
+    "fatal": "fatal",
     "error": "error",
     "warn": "warning",
     "warning": "warning",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fairlead import configfile
@@ -46,6 +46,7 @@ class Program(Generic[C]):
         help_exit: exit status of -help.
         config_exit: exit status of a faulty configuration.
         failure_exit: exit status when a task failed.
+        fatal: how a fault that ends the start is written.
         early: called after parsing, for e.g. `-version`: an exit status ends the program.
         names: common setting → this program's name for it, as given to `flags.common(rename=)`.
         live: settings that `on_reload` callbacks can apply without a restart.
@@ -76,6 +77,7 @@ class Program(Generic[C]):
     write: Callable[[C], Callable[[str], None]] | None = None
     embedded: Callable[[C], str] | None = None
     log_level: Callable[[C], str] | None = None
+    fatal: Callable[[str], str] = str
 
     def setting(self, values: Values, name: str) -> object:
         """Return a common setting under this program's name for it, or its default if dropped."""
@@ -97,16 +99,18 @@ def load(settings: Settings, argv: Sequence[str], environ: Mapping[str, str]) ->
     values, faults = settings.read(argv, environ)
     path = values.text(settings.config_file)
     keys: tuple[configfile.FileKey, ...] = ()
+    warnings: tuple[str, ...] = ()
     if path:
         try:
             keys = configfile.read(path)
-        except FileNotFoundError:
+        except FileNotFoundError:  # fine, as the original has it
             if values.given(settings.config_file):
-                missing = values.error(settings.config_file, "no such file")
-                raise ConfigErrors((*faults, missing)) from None
+                missing = values.error(settings.config_file, "no such file; going on without it")
+                warnings = (str(missing),)
         except ConfigErrors as error:
             raise ConfigErrors((*faults, *error.errors)) from error
-    return settings.parse(argv, environ, keys)
+    found = settings.parse(argv, environ, keys)
+    return replace(found, warnings=(*warnings, *found.warnings))
 
 
 def main(program: Program[C], argv: Sequence[str] | None = None) -> int:
@@ -161,5 +165,5 @@ def _faulty(
     program: Program[C], errors: Sequence[ConfigError], warnings: Sequence[str] = ()
 ) -> int:
     _tell(f"warning: {warning}" for warning in warnings)
-    _tell(str(error) for error in errors)
+    _tell(program.fatal(str(error)) for error in errors)
     return program.config_exit

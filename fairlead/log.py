@@ -5,7 +5,7 @@ Our own, not `structlog`: importing that costs 50-100 ms at each start and 5 MiB
 a third of what issue-size budgets leave (docs/design.md has the figures).
 
 * error = someone must act; warning = degraded, mending itself; info = the world changed;
-  debug = every decision.
+  debug = every decision; fatal = why the program ends.
 * A secret is never written: fields with telling names are masked, and so is every text given
   to `hide`, wherever it turns up.
 * The same warning or error (message and fields) is written once in 30 s; the next one then
@@ -25,7 +25,7 @@ from typing import Final
 
 from fairlead.clock import SYSTEM, Clock
 
-LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "fatal": 50}
 SECRET_FIELDS: Final = frozenset(
     ("password", "passwd", "token", "auth_token", "secret", "secret_id", "seal_key", "private_key")
 )
@@ -170,6 +170,10 @@ class Log:
     def error(self, message: str, /, **fields: object) -> None:
         """Log that someone must act."""
         self.sink.put("error", message, {**self._fields, **fields})
+
+    def fatal(self, message: str, /, **fields: object) -> None:
+        """Log why the program ends now."""
+        self.sink.put("fatal", message, {**self._fields, **fields})
 
     def fault(self, message: str, error: BaseException, /, **fields: object) -> None:
         """Log a fault of ours with its traceback."""

@@ -123,9 +123,26 @@ def test_trap_17_the_log_goes_to_stderr_as_the_original_writes_it(tmp_path: Path
         level == "ERROR" and text.startswith("Config check failed: exit status 3")
         for level, text in found
     )
+    assert ("FATAL", "Config check failed: exit status 3") in found
     resource(tmp_path, "x")
     good = confd(tmp_path, "-onetime", "-backend", "env")
     assert f"INFO Target config {dest} has been updated" in good.stderr
+    assert "FATAL" not in good.stderr
+    refused = confd(tmp_path, "-onetime", "-backend", "nope")
+    (line,) = refused.stderr.splitlines()
+    match = LINE.match(line)
+    assert match is not None
+    assert match[1] == "FATAL"
+    assert match[2].endswith("Invalid backend")
+
+
+def test_a_config_file_that_is_missing_is_fine(tmp_path: Path) -> None:
+    """Units of old estates name it whether it is there or not (§6.1)."""
+    dest = resource(tmp_path, "x")
+    done = confd(tmp_path, "-onetime", "-backend", "env", "-config-file", str(tmp_path / "none"))
+    assert done.returncode == 0
+    assert dest.read_text() == "x"
+    assert "no such file; going on without it" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("-onetime", "-backend", "env"), ("env", "--onetime")])
