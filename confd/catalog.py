@@ -21,7 +21,7 @@ from confd.include import file_mark, including
 from confd.metrics import Metrics
 from confd.names import Names
 from confd.paths import base
-from confd.records import Defaults, Dialect, TemplateResource, decode_resource
+from confd.records import Defaults, Dialect, TemplateResource, decode_resource, read_resource
 from confd.values import Tree
 from confd.world import Machine
 from fairlead.errors import ConfigError, ConfigErrors
@@ -270,22 +270,33 @@ class Catalog:
         except TemplateError as error:
             return _Source(mark, None, f"Unable to process template {path}, {error}")
 
-    def check_templates(self) -> list[ConfigError]:
-        """Return what is wrong with the templates and directories of the good resources."""
+    def check_templates(self, file: str, resource: TemplateResource) -> list[ConfigError]:
+        """Return what is wrong with a resource's templates and directories."""
         found: list[ConfigError] = []
-        for file, resource in self.resources.items():
-            for template in resource.templates:
-                source = self._source(self.source_of(template), template.dialect)
-                if source.template is None:
-                    found.append(ConfigError('key "src"', template.src, file, source.reason))
-                directory = Path(template.dest).parent
-                if not template.for_each and not directory.is_dir():
-                    reason = f"there is no directory {directory}"
-                    found.append(ConfigError('key "dest"', template.dest, file, reason))
+        for template in resource.templates:
+            source = self._source(self.source_of(template), template.dialect)
+            if template.src and source.template is None:
+                found.append(ConfigError('key "src"', template.src, file, source.reason))
+            directory = Path(template.dest).parent
+            if not template.for_each and not directory.is_dir():
+                reason = f"there is no directory {directory}"
+                found.append(ConfigError('key "dest"', template.dest, file, reason))
+        try:
+            Template("checkcmd", resource.check_cmd)
+        except TemplateError as error:
+            found.append(ConfigError('key "check_cmd"', resource.check_cmd, file, str(error)))
+        return found
+
+    def drafts(self) -> dict[str, TemplateResource]:
+        """Return what can be understood of the faulty resources, to find their other faults."""
+        found: dict[str, TemplateResource] = {}
+        for file in self.errors.keys() - self.resources.keys():
             try:
-                Template("checkcmd", resource.check_cmd)
-            except TemplateError as error:
-                found.append(ConfigError('key "check_cmd"', resource.check_cmd, file, str(error)))
+                draft, _ = read_resource(file, Path(file).read_text("utf-8"), self.defaults)
+            except (OSError, UnicodeDecodeError):
+                continue  # told already
+            if draft is not None:
+                found[file] = draft
         return found
 
 
@@ -296,8 +307,10 @@ def check(confdir: Path, defaults: Defaults, only: str = "") -> Catalog:
         catalog.read_one(Path(only))
     else:
         catalog.refresh()
-    for error in catalog.check_templates():
-        catalog.errors[error.source] = (*catalog.errors.get(error.source, ()), error)
+    for file, resource in (catalog.resources | catalog.drafts()).items():
+        more = catalog.check_templates(file, resource)
+        if more:
+            catalog.errors[file] = (*catalog.errors.get(file, ()), *more)
     return catalog
 
 

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import signal
+from pathlib import Path
 from typing import Final
 
 from confd.config import Child
@@ -85,21 +86,36 @@ async def reap() -> None:
     The event loop reaps what we started ourselves at once; what is still a zombie at two looks
     in a row is nobody else's.
     """
-    seen = 0
+    seen: set[int] = set()
     while True:
         await asyncio.sleep(_REAP_SECONDS)
-        while (found := _zombie()) and found == seen:
-            _bury(found)
+        found = _zombies()
+        for pid in found & seen:
+            _bury(pid)
         seen = found
 
 
-def _zombie() -> int:
-    """Return a child that has ended and nobody has waited for, 0 for none."""
+def _zombies() -> set[int]:
+    """Return the children that have ended and nobody has waited for."""
     try:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return set()
     except ChildProcessError:
-        return 0
-    return 0 if found is None else found.si_pid
+        return set()
+    ours = str(os.getpid())
+    return {
+        int(pid)
+        for pid in os.listdir("/proc")
+        if pid.isdigit() and _state_and_parent(pid) == ["Z", ours]
+    }
+
+
+def _state_and_parent(pid: str) -> list[str]:
+    try:
+        stat = Path("/proc", pid, "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []  # gone meanwhile
+    return stat.rpartition(")")[2].split()[:2]  # the name before may hold anything
 
 
 def _bury(pid: int) -> None:

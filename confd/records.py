@@ -182,10 +182,20 @@ def decode_resource(file: str, text: str, defaults: Defaults = Defaults()) -> Te
     Raises:
         ConfigErrors: all that is wrong with it.
     """
+    found, errors = read_resource(file, text, defaults)
+    if found is None or errors:
+        raise ConfigErrors(errors)
+    return found
+
+
+def read_resource(
+    file: str, text: str, defaults: Defaults
+) -> tuple[TemplateResource | None, tuple[ConfigError, ...]]:
+    """Return what can be understood of a resource, None for nothing, and all its faults."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigErrors((ConfigError("resource", file, file, f"not TOML: {error}"),)) from error
+        return None, (ConfigError("resource", file, file, f"not TOML: {error}"),)
     tables = {key.lower(): value for key, value in reversed(document.items())}
     table = tables.get("template")
     errors: list[ConfigError] = []
@@ -198,10 +208,8 @@ def decode_resource(file: str, text: str, defaults: Defaults = Defaults()) -> Te
         if "group" in tables:
             reader.fault("group", None, "a group is made of [[template]] tables")
     else:
-        raise ConfigErrors((*errors, ConfigError("table", "template", file, "missing")))
-    if errors:
-        raise ConfigErrors(tuple(errors))
-    return found
+        return None, (*errors, ConfigError("table", "template", file, "missing"))
+    return found, tuple(errors)
 
 
 def _backend(file: str, table: object, errors: list[ConfigError]) -> str:

@@ -26,12 +26,12 @@ def text(path: Path) -> str:
 
 
 async def test_process_1_reaps_orphans(confd: Confd) -> None:
-    """An orphan of the -exec command ends; nothing of it is left."""
+    """Six orphans of the -exec command end at once; soon nothing of them is left."""
     confd.resource("a", "x", [])
     pids = confd.root / "ps"
     child = confd.root / "child.sh"
     child.write_text(
-        "(sh -c 'sleep 0.2' &) \nsleep 3.5\n"
+        "for n in 1 2 3 4 5 6; do (sh -c 'sleep 0.2' &); done; sleep 3.5\n"
         f"for f in /proc/[0-9]*/stat; do cat $f; done > {pids} 2>/dev/null\n"
     )
     words = confd.words((), "-watch", "-backend", "env", "-exec", f"sh {child}")

@@ -141,7 +141,7 @@ def test_check_config_tells_of_resources_and_templates(
     for name, lines in {
         "a": 'src = "bad.tmpl"\ndest = "/nowhere/x"',
         "b": 'src = "none.tmpl"\ndest = "/tmp/x"\ncheck_cmd = "{{"',
-        "c": "mode = 1",
+        "c": 'mode = 1\nsrc = "gone.tmpl"',
     }.items():
         (tmp_path / "conf.d" / f"{name}.toml").write_text(f"[template]\n{lines}\n")
     values = SETTINGS.parse(["-check-config", "-confdir", str(tmp_path)], {})
@@ -150,6 +150,7 @@ def test_check_config_tells_of_resources_and_templates(
     assert len([line for line in said.err.splitlines() if str(tmp_path) in line]) == 7, said.err
     assert 'function "nofn" not defined' in said.err
     assert "Missing template" in said.err
+    assert "gone.tmpl" in said.err, "a faulty resource's other faults are told, too"
     assert "Validation complete: 0/3 files passed" in said.out
     (tmp_path / "conf.d" / "c.toml").write_text(
         '[template]\nsrc = "good.tmpl"\ndest = "/tmp/x"\nkeys = ["/k"]'
