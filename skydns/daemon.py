@@ -253,8 +253,10 @@ def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> N
 
 
 def _screen(answers: Answers, opened: Iterable[Sockets], given: Config) -> None:
-    """Put other access lists and rules in force."""
+    """Put other access lists, rules and forms of the log in force."""
     for each in opened:
+        if each.log is not None:
+            each.log.use(given.logged)
         screen = acl.screen(given.acl, answers.count, each.decided)
         each.use(screen, rewrite.rewriter(given.rewrites))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fairlead.records import Records
 from skydns import addresses, keys, names, stub
@@ -189,8 +189,18 @@ class Live:
                 "fields of the config key need a restart", fields=",".join(stuck)
             )
 
+    def _stuck(self, given: Config) -> None:
+        """Log what differs and needs a restart."""
+        before = self._given
+        words = [
+            word for name, word in _FIXED.items() if getattr(before, name) != getattr(given, name)
+        ]
+        if words:
+            self._runtime.log.warning("changes need a restart", what=", ".join(words))
+
     def reload(self, given: Config) -> None:
-        """Take over a new command line's policy (SIGHUP)."""
+        """Take over a new command line's policy (SIGHUP), and name what it does not take over."""
+        self._stuck(given)
         self._given = replace(
             self._given,
             policy=given.policy,
@@ -204,6 +214,14 @@ class Live:
         )
         self._warn()
         self.changed()
+
+
+_FIXED: Final = {
+    "address": "bind or port", "binds": "bind", "encrypted": "tls", "metrics": "prometheus",
+    "pages": "health or ready", "lameduck": "lameduck", "peers": "transfer", "log_every": "log on or off",
+    "prefix": "path", "etcd": "endpoint, credentials or tls of etcd", "watched": "reload",
+}  # fmt: skip
+"""Fields of the configuration that only a restart changes, and what a Corefile calls them."""
 
 
 def _text(path: Path) -> str:

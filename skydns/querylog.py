@@ -34,6 +34,10 @@ class QueryLog:
         self._local = local
         self._seen = 0
 
+    def use(self, formats: Formats) -> None:
+        """Write by these from now on."""
+        self._formats = formats
+
     def due(self) -> bool:
         """Count one reply; say whether it is to be written."""
         self._seen += 1

@@ -134,6 +134,12 @@ async def test_a_corefile(tmp_path):
                 file.write_text(given)  # the list goes, and comes back
                 process.send_signal(signal.SIGHUP)  # sooner than `reload`
                 await program.until(lambda rcode=rcode: listed()[0] == rcode)
+            changed = text.replace("{type} of {name}", "seen {name}")
+            file.write_text(changed.replace("to 127.0.0.1", "to 127.0.0.2"))
+            process.send_signal(signal.SIGHUP)
+            await program.until(lambda: 'msg="changes need a restart" what=transfer' in program.log)
+            assert program.rdata("red.lan") == ("NOERROR", ["10.7.7.7"])
+            await program.until(lambda: 'msg="seen red.lan.: success"' in program.log)
             assert await program.end() == 0
         finally:
             if process.returncode is None:
