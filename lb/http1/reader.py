@@ -37,7 +37,7 @@ _VALUE: Final = bytes([9, *range(32, 127), *range(128, 256)])
 class Reader:
     """See the module's words."""
 
-    __slots__ = ("_block", "_fields", "_fixed", "_kept", "_misses", "_rest", "_varying")
+    __slots__ = ("_block", "_fields", "_fixed", "_kept", "_lengths", "_misses", "_rest", "_varying")
 
     def __init__(self) -> None:
         self._fields: Fields | None = None
@@ -46,6 +46,7 @@ class Reader:
         self._kept = b""
         # of each value: the piece behind it, its length, what is kept of it
         self._rest: tuple[tuple[bytes, int, bytes], ...] = ()
+        self._lengths: list[int] = []  # of the last values
         self._varying: frozenset[int] = frozenset()  # lines of the block
         self._misses = 0
 
@@ -94,12 +95,16 @@ class Reader:
         at += len(first)
         values = []
         parts = [self._kept]
-        for piece, size, kept in self._rest:
-            stop = data.find(b"\r\n", at, end)
-            if stop < 0:
-                stop = end
-            if not data.startswith(piece, stop):
-                return None
+        lengths = self._lengths
+        for i, (piece, size, kept) in enumerate(self._rest):
+            stop = at + lengths[i]  # most values are as long as the last ones
+            if not data.startswith(piece, stop) or stop > end or (not size and stop != end):
+                stop = data.find(b"\r\n", at, end)
+                if stop < 0:
+                    stop = end
+                if not data.startswith(piece, stop):
+                    return None
+                lengths[i] = stop - at
             value = data[at:stop]
             values.append(value)
             parts.append(value)
@@ -138,6 +143,7 @@ class Reader:
                 kept[-1] += text
         self._fixed, self._kept = fixed[0], kept[0]
         self._rest = tuple((f, len(f), k) for f, k in zip(fixed[1:], kept[1:], strict=True))
+        self._lengths = [0] * len(self._rest)
 
     def _differing(self, before: bytes, block: bytes) -> frozenset[int]:
         """Return the lines whose values vary, those known to among them; none when more differs."""

@@ -127,13 +127,11 @@ class Index(Generic[Target]):
         self._suffixes: dict[int, int] = {}  # labels in a suffix in use → how many routes use it
         self._prefixes: dict[int, int] = {}  # slashes in a prefix in use → how many routes use it
         self._headers = 0
+        self.headers = (
+            False  # whether any route looks at a header; an attribute: asked twice a request
+        )
         self._suffix_depths: tuple[int, ...] = ()
         self._prefix_depths: tuple[int, ...] = ()
-
-    @property
-    def headers(self) -> int:
-        """How many routes look at more than method, host and path."""
-        return self._headers
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -171,6 +169,7 @@ class Index(Generic[Target]):
     def _count(self, entry: _Entry[Target], step: int) -> None:
         if entry.headers:
             self._headers += step
+            self.headers = self._headers > 0
         if entry.host is not None and entry.host[:1] == b".":
             depth = entry.host.count(b".")
             self._suffixes[depth] = self._suffixes.get(depth, 0) + step
