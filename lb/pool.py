@@ -198,6 +198,10 @@ class LivePool:
         policy = self.policy
         self._unsettled = False
         ready = [s for s in self.servers.values() if self._serves(s, now)]
+        if (
+            not ready
+        ):  # that all are out at once is likelier our mistake than theirs; and else all is lost
+            ready = [s for s in self.servers.values() if _wanted(s)]
         chosen = [s for s in ready if not s.spec.policy.backup] or ready
         slow = False
         for server in self.servers.values():
@@ -236,7 +240,7 @@ class LivePool:
         if server.outlier.until > now:
             self._unsettled = True
             return False
-        return server.healthy and server.spec.weight > 0 and not server.spec.policy.draining
+        return server.healthy and _wanted(server)
 
     def set_health(self, server: LiveServer, healthy: bool, now: float) -> None:
         """Take over what the probe found."""
@@ -456,6 +460,10 @@ MOST_PLACES: Final = 1 << 30
 MOST_STEPS: Final = 64
 """Turns that are passed over for a server that is full before any free one is taken."""
 _VARIABLE: Final = re.compile(r"request\.header\.(.+)")
+
+
+def _wanted(server: LiveServer) -> bool:
+    return server.spec.weight > 0 and not server.spec.policy.draining
 
 
 def header_of(variable: str) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lb.policy import BackendPolicy, Outliers, Retry, ServerPolicy
+from lb.policy import BACKEND, BackendPolicy, Outliers, Retry, ServerPolicy
 from lb.pool import LivePool
 from lb.state import Pool, Server
 
@@ -67,3 +67,14 @@ def test_a_good_answer_between_breaks_the_row() -> None:
     bad = live.servers["a", 80]
     live.judge([(bad, 502, 4), (bad, 200, 1), (bad, 502, 4)], 1.0, 0.5)
     assert live.verdict() == []
+
+
+def test_when_all_are_out_all_are_used() -> None:
+    live = pool(BACKEND, a=ServerPolicy(), b=ServerPolicy(), c=ServerPolicy(draining=True))
+    a, b = live.servers["a", 80], live.servers["b", 80]
+    live.set_health(a, False, 1.0)
+    assert set(picks(live, 4)) == {"b"}
+    live.set_health(b, False, 1.0)
+    assert set(picks(live, 4)) == {"a", "b"}
+    live.set_health(b, True, 1.0)
+    assert set(picks(live, 4)) == {"b"}
