@@ -187,8 +187,30 @@ class Client(asyncio.Protocol):
         elif state == BODY:
             self.since = self.plane.now
             last.body(data)
-        elif state != CLOSING:
+        elif state != CLOSING and not (state == HEAD and self._whole(data)):
             self._requests(data)
+
+    def _whole(self, data: bytes) -> bool:
+        """Start a request that came in one piece and has no body, if its head is like the last ones.
+
+        The usual case of a keep-alive connection, without what reads pieces and pipelines.
+        """
+        if self.buffer or self._full or self._busy:
+            return False
+        try:
+            request = self.memory.reader.whole(data, self.plane.limits.head_bytes)
+        except RemoteProtocolError:  # read again, and answered, by `_head`
+            return False
+        if request is None:
+            return False
+        fields = request.fields
+        if fields.length:
+            return False
+        self.since = self.plane.now
+        self.fresh = False
+        close = fields.close or not (request.minor or fields.keep_alive) or self.listener.closing
+        self._transaction.start(request, data, close)
+        return True
 
     def _requests(self, data: bytes) -> None:
         if self.buffer:
@@ -225,16 +247,12 @@ class Client(asyncio.Protocol):
                 return False
         transaction, limit = self._transaction, self.plane.limits.head_bytes
         try:
-            request = self.memory.reader.whole(data, limit)
-            if request is not None:
-                end = len(data) - 4
-            else:
-                end = find_head(data, limit, self._scanned)
-                if end < 0:  # what comes byte by byte is not searched from its start each time
-                    self._scanned = max(0, len(data) - 3)
-                    return False
-                request = self.memory.reader.read(data, end)
+            end = find_head(data, limit, self._scanned)
+            if end < 0:  # what comes byte by byte is not searched from its start each time
+                self._scanned = max(0, len(data) - 3)
+                return False
             self._scanned = 0
+            request = self.memory.reader.read(data, end)
         except RemoteProtocolError as error:
             self.plane.refused += 1
             self._scanned = 0

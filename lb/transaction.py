@@ -132,7 +132,7 @@ class Transaction(Inward):
         if self.simple and pool.plain:  # the usual case without three calls
             server = pool.robin.pick()
             if server is not None:
-                if self._onto(server):
+                if self._onto(server, self._wire(server)):
                     return
                 pool.robin.unpick()
         self._try()
@@ -161,13 +161,16 @@ class Transaction(Inward):
         self._stale = False
         self.simple = True
         self._begun = monotonic()
-        if not self._onto(server):
+        wire = self._wires.get(server)
+        if wire is None:
+            wire = self._wires[server] = self._wire(server)
+        if not self._onto(server, wire):
             self._pool.robin.unpick()
             self._tries = []
             self._try()
 
-    def _onto(self, server: LiveServer) -> bool:
-        """Send a simple request on an idle connection of a server; false if there is none."""
+    def _onto(self, server: LiveServer, wire: bytes) -> bool:
+        """Send a simple request's head on an idle connection of a server; false if there is none."""
         idle = server.idle
         while idle:
             upstream: Upstream = idle.pop()
@@ -175,9 +178,6 @@ class Transaction(Inward):
                 continue
             self._tries = [server]
             self._upstream = upstream
-            wire = self._wires.get(server)
-            if wire is None:
-                wire = self._wires[server] = self._wire(server)
             upstream.begin(self, self.request.method, wire)
             return True
         return False

@@ -186,7 +186,12 @@ def with_fields(data: bytes, at: int, fields: Fields, block: bytes, kept: bytes)
     if found is None:
         raise _refusal(data[:at] + block)
     method, target, digit = found.groups()
-    return _request(method, target, digit, fields, block, kept)
+    host = fields.host
+    if host is None or digit != b"1" or target[:1] != b"/" or method == b"CONNECT":
+        return _request(method, target, digit, fields, block, kept)
+    query = target.find(b"?")
+    path = target if query < 0 else target[:query]
+    return Request(method, target, 1, fields, host, path, block, kept)
 
 
 def _request(
