@@ -3,12 +3,14 @@ r"""Ranges whose body is text and fields only, written row by row instead of nod
 
 `{{range gets "/app/*"}}{{.Key}} {{.Value}}\n{{end}}` over 10,000 pairs is 50,000 calls of
 closures, 1.1 µs a pair. Where a slice promises that its elements' fields are strings, nothing
-can fail, and one format a row does the same in 0.3 µs.
+can fail, and one format a row does the same in 0.2 µs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import repeat
 from operator import attrgetter
 from typing import Final, TypeAlias
 
@@ -41,15 +43,17 @@ def rows(body: List, variable: str) -> Rows | None:
         pattern.append("%s")
         names.append(name)
     needed = frozenset(names)
-    row = _row("".join(pattern), names)
+    if "" in needed and len(needed) > 1:
+        return None  # nothing is a string and has fields
+    texts = _texts("".join(pattern), names)
 
     def write(frame: Frame, items: Slice) -> bool:
         if not needed <= items.TEXT:
             return False
         run, out = frame[RUN], frame[WRITE]
         for at in range(0, len(items), CHUNK):
-            part = items[at : at + CHUNK] if len(items) > CHUNK else items
-            out("".join(map(row, part)))
+            part = items if len(items) <= CHUNK else items[at : at + CHUNK]
+            out("".join(texts(part)))
             run.measure()
         return True
 
@@ -75,15 +79,15 @@ def _field(node: Node, variable: str) -> str | None:
     return None
 
 
-def _row(pattern: str, names: list[str]) -> Callable[[object], str]:
-    """Return what makes an element's text."""
+def _texts(pattern: str, names: list[str]) -> Callable[[Sequence[object]], Iterable[str]]:
+    """Return what makes the texts of elements, without a step of Python for each where it can."""
+    if not names:
+        text = pattern % ()
+        return lambda items: repeat(text, len(items))
+    count = len(names)
     if not any(names):
-        count = len(names)
-        return lambda item: pattern % ((item,) * count)
-    if len(names) == 1:
-        one = attrgetter(names[0])
-        return lambda item: pattern % (one(item),)
-    if all(names):
-        several = attrgetter(*names)
-        return lambda item: pattern % several(item)
-    return lambda item: pattern % tuple(getattr(item, n) if n else item for n in names)
+        if count == 1:
+            return partial(map, pattern.__mod__)
+        return lambda items: (pattern % ((item,) * count) for item in items)
+    fields = attrgetter(*names)  # a tuple, but of one name the string itself: both go with %
+    return lambda items: map(pattern.__mod__, map(fields, items))
