@@ -56,6 +56,7 @@ class Applier:
     _running: int = 0
     _litter: staging.Litter = field(default_factory=staging.Litter)
     _staged: dict[str, dict[str, str]] = field(default_factory=dict)  # file → dest → staged
+    _places: dict[str, tuple[str, bool]] = field(default_factory=dict)  # dest → place, fsync
     _reloaded: dict[str, float] = field(default_factory=dict)  # file → when (loop time)
     _throttled: set[str] = field(default_factory=set)
 
@@ -110,11 +111,18 @@ class Applier:
             self.log.info(difference)
 
     def _stage(self, action: Stage) -> None:
+        placing, file = action.placing, action.resource.file
+        place = os.path.realpath(action.dest) if placing.follow_symlink else action.dest
         try:
-            path = staging.write(action.dest, action.content, action.mode, action.uid, action.gid)
+            if placing.make_directory:
+                staging.make_directory(os.path.dirname(place))
+            path = staging.write(
+                place, action.content, action.mode, action.uid, action.gid, fsync=placing.fsync
+            )
         except staging.StageError as error:
             raise ActionError(action, str(error)) from error
-        self._staged.setdefault(action.resource.file, {})[action.dest] = path
+        self._staged.setdefault(file, {})[action.dest] = path
+        self._places[action.dest] = (place, placing.fsync)
 
     async def _check(self, action: Check) -> None:
         resource = action.resource
@@ -144,10 +152,14 @@ class Applier:
         if self.keep_stage:
             for path in staged.values():
                 self.log.info(f"Keeping staged file: {path}")
+        places = {dest: self._places.pop(dest) for dest in action.dests}
         try:
             staging.install(
-                [(staged[dest], dest) for dest in action.dests], self.log, keep=self.keep_stage
+                [(staged[dest], place) for dest, (place, _) in places.items()],
+                self.log,
+                keep=self.keep_stage,
             )
+            staging.sync({os.path.dirname(place) for place, fsync in places.values() if fsync})
         except staging.StageError as error:
             raise ActionError(action, str(error)) from error
         if not self.keep_stage:
@@ -235,6 +247,7 @@ class Applier:
         """Remove the staged files that a killed predecessor left."""
         if self.keep_stage:
             return
+        dests = [*dests, *(os.path.realpath(dest) for dest in dests if os.path.islink(dest))]
         ours = [path for places in self._staged.values() for path in places.values()]
         for path in self._litter.beside(dests, ours):
             with contextlib.suppress(OSError):  # told when it is in the way

@@ -278,7 +278,8 @@ class Catalog:
             if template.src and source.template is None:
                 found.append(ConfigError('key "src"', template.src, file, source.reason))
             directory = Path(template.dest).parent
-            if not template.for_each and not directory.is_dir():
+            made = template.placing.make_directory
+            if not (template.for_each or made) and not directory.is_dir():
                 reason = f"there is no directory {directory}"
                 found.append(ConfigError('key "dest"', template.dest, file, reason))
         try:

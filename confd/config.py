@@ -126,6 +126,7 @@ def configure(values: Values, environ: Mapping[str, str] | None = None) -> Confi
             check_seconds=values.seconds("check-cmd-timeout"),
             reload_seconds=values.seconds("reload-cmd-timeout"),
             debounce=values.seconds("debounce"),
+            octal_mode=values.flag("octal-mode"),
         ),
         noop=values.flag("noop"),
         sync_only=values.flag("sync-only"),

@@ -36,7 +36,7 @@ def wanted_files(
         owner = uid if template.uid is None else template.uid
         group = gid if template.gid is None else template.gid
         for dest, content in made.items():
-            outputs[dest] = Output(content, template.mode, owner, group)
+            outputs[dest] = Output(content, template.mode, owner, group, template.placing)
     return Wanted(resource, outputs)
 
 

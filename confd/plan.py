@@ -12,7 +12,7 @@ import hashlib
 import stat
 from dataclasses import dataclass, field
 
-from confd.records import TemplateResource
+from confd.records import PLAIN, Placing, TemplateResource
 from confd.state import Broken, File, Output, Present, State, Wanted
 
 
@@ -52,6 +52,7 @@ class Stage:
     uid: int
     gid: int
     differences: tuple[str, ...]
+    placing: Placing = PLAIN
 
     def __str__(self) -> str:
         return f"stage {self.dest}: {len(self.content)} bytes"
@@ -128,7 +129,7 @@ def plan_resource(
     resource = desired.resource
     now = actual if isinstance(actual, Present) else Present({})
     stages = [
-        Stage(resource, dest, file.content, file.mode, file.uid, file.gid, found)
+        Stage(resource, dest, file.content, file.mode, file.uid, file.gid, found, output.placing)
         for dest, output in desired.outputs.items()
         if (file := _file(output, now.files.get(dest))) != now.files.get(dest)
         for found in (differences(file, now.files.get(dest), dest),)

@@ -76,22 +76,28 @@ class Reader:
             return default
 
 
-def read_mode(reader: Reader, warnings: list[str]) -> int | None:
-    """Return permission bits as the original reads them; what surprises is warned about."""
+def read_mode(reader: Reader, warnings: list[str], *, octal: bool = False) -> int | None:
+    """Return permission bits as the original reads them; what surprises is warned about.
+
+    Args:
+        octal: digits without a leading 0 are octal all the same.
+    """
     text = reader.text("mode")
     if not text:
         return None
     plain = text.replace("_", "") if "_" in text else text
     try:
-        octal = plain[:1] == "0" and plain[1:].isdigit()
-        value = int(plain, 8 if octal else 0)
+        eight = plain.isdigit() and (octal or plain[0] == "0")
+        value = int(plain, 8 if eight else 0)
     except ValueError:
         reader.fault("mode", text, 'not a number; octal is written "0644"')
         return None
     if value < 0 or value >= 1 << 32:
         reader.fault("mode", text, "out of range")
         return None
-    if plain.isdigit() and plain[0] != "0" and set(plain) <= set("01234567"):
+    if not eight and plain.isdigit() and set(plain) <= set("01234567"):
         # the original reads it as decimal, and so do we (trap 3)
-        warnings.append(f'mode "{text}" is decimal, so {value & 0o777:04o}; octal is "0{text}"')
+        warnings.append(
+            f'mode "{text}" is decimal, so {value & 0o777:04o}; octal is "0{text}", or set -octal-mode'
+        )
     return value & 0o777

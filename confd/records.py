@@ -29,6 +29,7 @@ class Defaults:
     Attributes:
         sources: names of the sources that keys may name.
         debounce: quiet time before a change is rendered.
+        octal_mode: `mode = "644"` is octal too.
     """
 
     prefix: str = ""
@@ -37,6 +38,7 @@ class Defaults:
     check_seconds: float = CHECK_SECONDS
     reload_seconds: float = RELOAD_SECONDS
     debounce: float = 0.0
+    octal_mode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,24 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
+class Placing:
+    """How a file is put in place.
+
+    Attributes:
+        follow_symlink: what a link at the destination leads to is replaced, not the link.
+        make_directory: a directory that is missing is made.
+        fsync: content and name are on the disk before the reload.
+    """
+
+    follow_symlink: bool = False
+    make_directory: bool = False
+    fsync: bool = False
+
+
+PLAIN: Final = Placing()
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateResource:
     """One resource file, or one `[[template]]` of a group.
 
@@ -95,6 +115,7 @@ class TemplateResource:
         output_format: what the content must parse as, "" for anything.
         reload_interval: least time between two reloads.
         for_each: a pattern; each match is one file.
+        placing: how its file is put in place.
         backend: the table `[backend]`, as JSON; "" for the daemon's.
         members: of a group; it has no `src` and `dest` of its own.
     """
@@ -119,6 +140,7 @@ class TemplateResource:
     wait: Wait = Wait()
     dialect: Dialect = Dialect()
     for_each: str = ""
+    placing: Placing = PLAIN
     backend: str = ""
     members: tuple[TemplateResource, ...] = ()
 
@@ -163,7 +185,9 @@ _STRINGS: Final = (
     "for_each",
 )
 _NUMBERS: Final = ("uid", "gid")
-_BOOLS: Final = ("strict", "exact_integers", "sprig")
+_BOOLS: Final = (
+    "strict", "exact_integers", "sprig", "follow_symlink", "make_directory", "fsync",
+)  # fmt: skip
 _COMMANDS: Final = (
     "check_cmd", "reload_cmd", "check_cmd_timeout", "reload_cmd_timeout",
     "min_reload_interval", "debounce", "splay", "wait",
@@ -306,7 +330,7 @@ def _resource(
     if not dest or dest.endswith("/"):
         reader.fault("dest", dest, "must name a file")
     warnings: list[str] = []
-    mode = read_mode(reader, warnings)
+    mode = read_mode(reader, warnings, octal=defaults.octal_mode)
     effective = effective_prefix(defaults.prefix, reader.text("prefix"), defaults.prefix_mode)
     keys = reader.strings("keys")
     for key in keys:
@@ -340,6 +364,9 @@ def _resource(
         output_format=output_format,
         dialect=dialect,
         for_each=for_each,
+        placing=Placing(
+            reader.flag("follow_symlink"), reader.flag("make_directory"), reader.flag("fsync")
+        ),
         backend=backend,
     )
     return _commands(reader, defaults, resource)

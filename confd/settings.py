@@ -151,6 +151,7 @@ SETTINGS: Final = Settings(
         Setting("diff-context", Kind.INT, 3, env="", help="Lines around a change in -diff."),
         Setting("color", Kind.BOOL, env="", help="Colour -diff."),
         # ours
+        Setting("octal-mode", Kind.BOOL, ours=True, file_key="octal_mode", help="Read mode = \"644\" as octal, not as decimal as the original does."),
         Setting("exec", ours=True, file_key="exec", help="When all files are in place run this command; confd ends with it, and it is told of changes by a signal."),
         Setting("exec-reload-signal", default="HUP", ours=True, file_key="exec_reload_signal", help="Signal to the -exec command after its files changed; NONE: none."),
         Setting("exec-kill-signal", default="TERM", ours=True, file_key="exec_kill_signal", help="Signal that asks the -exec command to end."),

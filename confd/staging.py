@@ -33,8 +33,37 @@ def beside(dest: str) -> str:
     return os.path.join(directory, f".{base}{os.getpid():07d}{_digits.randrange(10**6):06d}")
 
 
-def write(dest: str, content: bytes, mode: int, uid: int, gid: int) -> str:
-    """Write a staged file for `dest` and return its path.
+def make_directory(path: str) -> None:
+    """Make a directory, and those above it, where they are missing.
+
+    Raises:
+        StageError: it is refused.
+    """
+    try:
+        os.makedirs(path or ".", exist_ok=True)
+    except OSError as error:
+        raise StageError(f"mkdir {path}: {(error.strerror or '').lower()}") from error
+
+
+def sync(directories: Iterable[str]) -> None:
+    """Have the names in these directories on the disk.
+
+    Raises:
+        StageError: the disk refuses.
+    """
+    for directory in directories:
+        try:
+            number = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+        except OSError as error:
+            raise StageError(f"fsync {directory}: {(error.strerror or '').lower()}") from error
+
+
+def write(dest: str, content: bytes, mode: int, uid: int, gid: int, *, fsync: bool = False) -> str:
+    """Write a staged file for `dest` and return its path; `fsync`: it is on the disk then.
 
     Raises:
         StageError: it cannot be written; nothing is left behind.
@@ -59,6 +88,8 @@ def write(dest: str, content: bytes, mode: int, uid: int, gid: int) -> str:
                 os.fchown(number, uid, gid)
             os.fchmod(number, mode)
             _copy_labels(dest, number)
+            if fsync:
+                os.fsync(number)
     except OSError as error:
         drop(path)
         raise StageError(f"cannot write {path}: {error.strerror}") from error
@@ -124,6 +155,8 @@ def _write_in_place(path: str, dest: str) -> None:
         file.truncate()
         os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
         os.fchown(file.fileno(), status.st_uid, status.st_gid)
+        file.flush()
+        os.fsync(file.fileno())  # no rename guards it
 
 
 def _save(dest: str) -> str:

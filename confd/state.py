@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from confd.records import TemplateResource
+from confd.records import PLAIN, Placing, TemplateResource
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Output:
     mode: int | None
     uid: int
     gid: int
+    placing: Placing = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,40 @@ def test_a_difference_in_colour_without_secrets(place: Place) -> None:
     assert "\x1b[32m+pw" in unified(notice, color=True)
 
 
+PLACED = """[template]
+src = "a.tmpl"
+dest = "OUT/f"
+keys = ["/k"]
+follow_symlink = true
+make_directory = true
+fsync = true
+"""
+
+
+async def test_a_link_is_followed_and_a_directory_made_if_asked(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append(os.path.isdir(f"/dev/fd/{number}"))
+    )
+    (place.out / "f").symlink_to("deep/er/real")
+    place.write(PLACED, a_tmpl='{{getv "/k"}}')
+    for value in ("one", "two"):
+        place.keys(k=value)
+        assert await place.converge() == []
+        assert (place.out / "f").is_symlink()
+        assert {path.name: path.read_text() for path in (place.out / "deep" / "er").iterdir()} == {
+            "real": value
+        }
+    assert synced == [False, True, False, True], "the staged file, then the directory"
+    assert await place.converge() == []
+    (place.out / "deep" / "er" / "real").unlink()
+    (place.out / "deep" / "er").rmdir()
+    (place.out / "deep" / "er").touch()
+    assert "mkdir" in (await place.converge())[0]
+
+
 def test_litter_of_the_dead_only(tmp_path: Path) -> None:
     dead = 4_194_305  # beyond any pid_max
     names = [

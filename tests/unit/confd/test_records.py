@@ -67,6 +67,16 @@ def test_mode(text: str, mode: int, warned: int) -> None:
     assert (found.mode, len(found.warnings)) == (mode, warned)  # type: ignore[attr-defined]
 
 
+def test_octal_mode() -> None:
+    """Trap 3 has a switch: files that were written for an octal reading."""
+    lines = '[template]\nsrc = "a"\ndest = "/a"\nmode = "{}"\n'
+    for text, mode in (("644", 0o644), ("0600", 0o600), ("0o640", 0o640)):
+        found = decode_resource("a.toml", lines.format(text), Defaults(octal_mode=True))
+        assert (found.mode, found.warnings) == (mode, ())
+    with pytest.raises(ConfigErrors, match="octal"):
+        decode_resource("a.toml", lines.format("689"), Defaults(octal_mode=True))
+
+
 @pytest.mark.parametrize(
     ("lines", "faults"),
     [
