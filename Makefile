@@ -45,7 +45,7 @@ integration: setup ## real etcd, real processes, faults
 netns: setup ## several hosts as network namespaces (root)
 	$(PYTEST) tests/netns
 
-vm: setup ## what this kernel lacks: ipip, in User-Mode Linux machines (root)
+vm: setup ## what this kernel lacks: ipip, wireguard, in User-Mode Linux machines (root)
 	$(PYTEST) tests/vm
 
 docs: setup ## tables of the documents, from the code
