@@ -40,6 +40,7 @@ async def serve(config: Config, runtime: Runtime) -> int | None:
     catalog = Catalog(config.confdir, config.defaults, metrics=metrics)
     confdir = Confdir(config, catalog, Views(config.loose_sources), mask, log)
     sources = confdir.sources = Sources(config, runtime, metrics, confdir.changed)
+    metrics.healthy = sources.healthy
 
     # desired ─► plan ─► apply, a loop for each resource
     following = config.mode != "onetime" or runtime.planning

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -59,11 +60,15 @@ class Feed:
         """Read once; return what differs from before."""
         keys = self.keys
         self._metrics.reads.labels(self._kind, "read").inc()
+        begun = time.perf_counter()
         try:
             found = await self._backend.read(keys)
         except BackendError:
             self._metrics.read_errors.labels(self._kind, "read").inc()
             raise
+        finally:
+            took = time.perf_counter() - begun
+            self._metrics.read_seconds.labels(self._kind, "read").observe(took)
         now = {to_bytes(name): as_value(to_bytes(name), value) for name, value in found.items()}
         pairs: list[Pair] = [
             (key, kv)

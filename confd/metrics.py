@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ class Metrics:
         own = CollectorRegistry() if registry is None else registry
         self.lives: dict[str, Life] = {}
         self.watched = 0
+        self.healthy: Callable[[], Mapping[str, bool]] = dict
         self._dests: dict[str, str] = {}
         self.processed = Counter(
             "confd_template_process",
@@ -73,6 +74,13 @@ class Metrics:
             "confd_backend_request",
             "Reads of a source that is not etcd.",
             ["backend", "operation"],
+            registry=own,
+        )
+        self.read_seconds = Histogram(
+            "confd_backend_request_duration_seconds",
+            "How long they took.",
+            ["backend", "operation"],
+            buckets=_BUCKETS,
             registry=own,
         )
         self.read_errors = Counter(
@@ -158,6 +166,12 @@ class _Ages(Collector):
         lives = self._metrics.lives
         yield GaugeMetricFamily("confd_templates_loaded", "Resources.", value=len(lives))
         yield GaugeMetricFamily("confd_watched_keys", "Keys in view.", value=self._metrics.watched)
+        healthy = GaugeMetricFamily(
+            "confd_backend_healthy", "Whether a source of keys answers.", labels=["backend"]
+        )
+        for backend, well in self._metrics.healthy().items():
+            healthy.add_metric([backend], float(well))
+        yield healthy
         now = time.time()
         ages = GaugeMetricFamily(
             "confd_resource_age_seconds",

@@ -167,6 +167,21 @@ class Sources:
             for source, feed in self._feeds.items()
         }  # fmt: skip
 
+    def healthy(self) -> dict[str, bool]:
+        """Return whether each source answers, by its name; the daemon's own by its kind's."""
+        found: dict[str, bool] = {}
+        for source in (*self._feeds, *self._mirrors):
+            plain = bool(source) and not source.startswith("{")  # else it is a table [backend]
+            name = source if plain else self.config(source).backend.name
+            if source in self._feeds:
+                feed = self._feeds[source]
+                well = feed.synced and not feed.fault
+            else:
+                mirrors = self._mirrors[source]
+                well = bool(mirrors) and all(m.synced and not m.stale_reason for m in mirrors)
+            found[name] = found.get(name, True) and well
+        return found
+
     def count(self) -> int:
         """Return how many keys are in view."""
         return sum(len(feed.held) for feed in self._feeds.values()) + sum(

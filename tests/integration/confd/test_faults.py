@@ -445,4 +445,8 @@ async def test_pages_and_state(confd: Confd) -> None:
             metrics = await asyncio.to_thread(page, "/metrics")
             assert 'confd_command_exit_code_total{exit_code="1",type="reload"}' in metrics
             assert "confd_resource_age_seconds{" in metrics
+            assert 'confd_backend_healthy{backend="etcd"} 1.0' in metrics
+            await etcd.nodes[0].kill()
+            unwell = 'confd_backend_healthy{backend="etcd"} 0.0'
+            await eventually(lambda: unwell in page("/metrics"), 15)
         assert "hunter22" not in text(confd.log) + state + metrics
