@@ -7,6 +7,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,7 +109,13 @@ async def test_sni_sealed_keys_ocsp_and_client_certificates(tmp_path: Path) -> N
         from fairlead.etcd.options import Options
 
         async with connect(Options(endpoints=tuple(cluster.endpoints))) as store:
-            lb = Balancer(tmp_path, cluster.endpoints, "-sealKey", seal_key)
+            api = authority.issue("localhost")
+            for name, data in (("ca", authority.pem), ("api", api.cert), ("api-key", api.key)):
+                (tmp_path / f"{name}.pem").write_bytes(data)
+            lb = Balancer(
+                tmp_path, cluster.endpoints, "-sealKey", seal_key, "-apiCert", str(tmp_path / "api.pem"),
+                "-apiKey", str(tmp_path / "api-key.pem"), "-apiClientCA", str(tmp_path / "ca.pem"),
+            )  # fmt: skip
             await lb.start()
             world = World(cluster, store, lb)
             responder = web.AppRunner(_responder(authority))
@@ -133,7 +142,6 @@ async def _check(
     https, mutual, ocsp_port = free_ports(3)
     await web.TCPSite(responder, "127.0.0.1", ocsp_port).start()
     ca = where / "ca.pem"
-    ca.write_bytes(authority.pem)
     server = await world.web("s")
     await world.service("b", server, path="/<path:x>")
     a, b = authority.issue("a.example.org", "*.wild.example.org"), authority.issue("b.example.org")
@@ -180,6 +188,9 @@ async def _check(
     assert await run(*curl(mutual, "--cert", str(where / "client.pem"))) == (0, "s")
     assert (await run(*curl(mutual, "--cert", str(where / "client.pem"), "--tls13-ciphers", "TLS_AES_128_GCM_SHA256", "--tlsv1.3")))[0] != 0  # fmt: skip
 
+    await _api_by_client_certificate(world, where)
+    await _https_to_servers(world, authority, where)
+
     # a new certificate serves the next handshake; a bad host costs itself only
     renewed = authority.issue("b.example.org", "c.example.org")
     await world.put("hosts/b/host", {"Settings": {"KeyPair": renewed.tree(), "Default": True}})
@@ -195,3 +206,63 @@ async def _check(
     assert "does not load" in json.dumps(state) or "bad" in world.lb.log.read_text()
     # the key is never in the log
     assert base64.b64encode(a.key).decode()[:40] not in world.lb.log.read_text()
+
+
+async def _api_by_client_certificate(world: World, where: Path) -> None:
+    """vctl and curl at an API that asks for certificates (§10, ours)."""
+    api = f"https://localhost:{world.lb.api_port}"
+    assert (await run("curl", "-sS", "--cacert", str(where / "ca.pem"), f"{api}/v2/hosts"))[0] != 0
+    environ = {**os.environ, "VCTL_CACERT": str(where / "ca.pem"), "NO_COLOR": "1"}
+    for cert, status in (("", 1), (str(where / "client.pem"), 0)):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "lb.vctl", "--vulcan", api, "host", "ls",
+            stdout=asyncio.subprocess.PIPE, env={**environ, "VCTL_CERT": cert},
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        assert process.returncode == status, out
+    assert b"true" in out  # b is the default host
+    words = ("curl", "-sS", "--cacert", str(where / "ca.pem"), "--cert", str(where / "client.pem"))
+    _, text = await run(*words, f"{api}/v2/hosts/a?keys=true")
+    assert json.loads(text)["Settings"]["KeyPair"]["Key"]  # a known caller may see it
+
+
+async def _https_to_servers(world: World, authority: Authority, where: Path) -> None:
+    """A server that speaks https and insists on a certificate; one whose certificate is nobody's."""
+    pair = authority.issue("localhost")
+    (where / "server.pem").write_bytes(pair.cert + pair.key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=where / "ca.pem")
+    context.load_cert_chain(where / "server.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def who(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        return web.Response(text=str(request.transport.get_extra_info("peercert")["subject"]))
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", who)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    (port,) = free_ports(1)
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
+    try:
+        shown = authority.issue("the balancer").tree()
+        for name, settings in (
+            ("known", {"TLS": {"InsecureSkipVerify": True}, "ClientCert": shown}),
+            ("nobody", {"TLS": {"InsecureSkipVerify": True}}),  # shows no certificate
+            ("strict", {"ClientCert": shown}),  # the test authority is not the system's
+        ):
+            await world.put(f"backends/{name}/backend", {"Type": "http", "Settings": settings})
+            await world.put(f"backends/{name}/servers/s", {"URL": f"https://localhost:{port}"})
+            route = {
+                "Type": "http",
+                "BackendId": name,
+                "Route": f"Path(`/{name}`) && Method(`GET`)",
+            }
+            await world.put(f"frontends/{name}/frontend", {**route, "Priority": 9})
+        async with asyncio.timeout(10):
+            while "the balancer" not in (await world.get("/known"))[1]:
+                await asyncio.sleep(0.05)
+        for name in ("nobody", "strict"):
+            assert await world.get(f"/{name}") == (502, "Bad Gateway")
+    finally:
+        await runner.cleanup()

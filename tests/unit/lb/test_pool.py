@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from lb.policy import BACKEND, BackendPolicy, Outliers, Retry, ServerPolicy
+from collections import Counter
+
+import pytest
+
+from lb.policy import BACKEND, SERVER, BackendPolicy, Outliers, Retry, ServerPolicy
 from lb.pool import LivePool
 from lb.state import Pool, Server
 
@@ -78,3 +82,78 @@ def test_when_all_are_out_all_are_used() -> None:
     assert set(picks(live, 4)) == {"a", "b"}
     live.set_health(b, True, 1.0)
     assert set(picks(live, 4)) == {"b"}
+
+
+# slow start, backups: who gets how much; the clock comes from here
+
+
+def spec(*names: str, policy: BackendPolicy, **servers: ServerPolicy) -> Pool:
+    return Pool(
+        "b",
+        tuple(Server(n, n, 80, f"{n}:80", policy=servers.get(n, SERVER)) for n in names),
+        5.0, 2.0, 15.0, 8, policy=policy,
+    )  # fmt: skip
+
+
+def shares(pool: LivePool, turns: int = 2100) -> dict[str, float]:
+    """Return the part of the turns that each server has."""
+    picked = Counter(server.spec.id for _ in range(turns) if (server := pool.pick((), lambda _: b"")))  # fmt: skip
+    return {name: round(count / turns, 2) for name, count in picked.items()}
+
+
+@pytest.mark.parametrize(
+    ("after", "share"), [(0.0, 0.05), (2.5, 0.1), (5.0, 0.2), (8.0, 0.29), (10.0, 0.33)]
+)
+def test_slow_start_of_a_new_server(after: float, share: float) -> None:
+    policy = BackendPolicy(slow_start=10.0)
+    pool = LivePool("b")
+    pool.put(spec("a", "b", policy=policy), 100.0)
+    assert shares(pool) == {"a": 0.5, "b": 0.5}  # who is there at the start needs none
+    pool.put(spec("a", "b", "new", policy=policy), 200.0)
+    pool.refresh(200.0 + after)
+    found = shares(pool)
+    assert found["new"] == pytest.approx(share, abs=0.02)
+    assert found["a"] == pytest.approx(found["b"], abs=0.01)
+    assert pool.restless is (after < 10.0)
+
+
+def test_slow_start_of_a_server_that_is_back() -> None:
+    pool = LivePool("b")
+    pool.put(spec("a", "b", policy=BackendPolicy(slow_start=10.0)), 100.0)
+    (_, second) = pool.servers.values()
+    pool.set_health(second, False, 150.0)
+    assert shares(pool) == {"a": 1.0}
+    pool.set_health(second, True, 200.0)
+    assert shares(pool)["b"] < 0.15
+    pool.refresh(211.0)
+    assert shares(pool) == {"a": 0.5, "b": 0.5}
+
+
+def test_without_slow_start_a_new_server_has_its_share_at_once() -> None:
+    pool = LivePool("b")
+    pool.put(spec("a", policy=BackendPolicy()), 100.0)
+    pool.put(spec("a", "b", policy=BackendPolicy()), 200.0)
+    assert shares(pool) == {"a": 0.5, "b": 0.5}
+
+
+def test_backups_and_draining() -> None:
+    policy = BackendPolicy()
+    pool = LivePool("b")
+    spare, leaving = ServerPolicy(backup=True), ServerPolicy(draining=True)
+    pool.put(spec("a", "b", "c", policy=policy, b=spare, c=leaving), 1.0)
+    assert shares(pool) == {"a": 1.0}
+    pool.put(spec("a", "b", "c", policy=policy, a=leaving, b=spare, c=leaving), 1.0)
+    assert shares(pool) == {"b": 1.0}
+
+
+def test_a_change_of_settings_keeps_health_and_a_change_of_servers_resets_weights() -> None:
+    pool = LivePool("b")
+    pool.put(spec("a", "b", policy=BackendPolicy()), 1.0)
+    first, second = pool.servers.values()
+    pool.set_health(first, False, 1.0)
+    second.factor = 4
+    pool.put(spec("a", "b", policy=BackendPolicy(max_conns=5)), 2.0)
+    assert [s.healthy for s in pool.servers.values()] == [False, True]
+    assert [s.factor for s in pool.servers.values()] == [1, 4]
+    pool.put(spec("a", "b", "c", policy=BackendPolicy()), 3.0)
+    assert [s.factor for s in pool.servers.values()] == [1, 1, 1]  # §5: they start anew
