@@ -4,7 +4,7 @@
 ::
 
     client's bytes ─► take ─► bytes for the server, framed anew      one Content-Length, or our own chunks
-                       ├─► kept     for another try, up to `keep` bytes
+                       ├─► kept     for another try, in memory and then in a file
                        └─► waiting  while no server's connection is there
 """
 
@@ -14,6 +14,7 @@ from typing import Final
 
 from fairlead.errors import RemoteProtocolError
 from lb.http1 import CHUNKED, Chunks, chunk, last_chunk
+from lb.kept import Kept, Piece
 
 UNSENT: Final = 256 << 10
 """Bytes that wait for a connection before the client is made to wait."""
@@ -28,15 +29,16 @@ class Body:
         whole: all of it was taken.
     """
 
-    __slots__ = ("_chunks", "_keep", "_kept", "_most", "_size", "_waiting", "left", "rest", "whole")
+    __slots__ = ("_chunks", "_kept", "_most", "_size", "_waiting", "left", "rest", "whole")
 
-    def __init__(self, length: int, most: int, keep: int) -> None:
+    def __init__(self, length: int, most: int, keep: int, spill: int = 0) -> None:
         """Await a body.
 
         Args:
             length: bytes, or CHUNKED.
             most: largest size in bytes; 0 for no limit.
-            keep: bytes kept for another try; 0 for none.
+            keep: bytes kept in memory for another try; 0 for none.
+            spill: bytes that may be kept in a file instead; 0 for none.
         """
         self.left = length
         self.rest = b""
@@ -44,9 +46,8 @@ class Body:
         self._chunks = Chunks() if length == CHUNKED else None
         self._most = most
         self._size = 0
-        self._keep = keep
-        self._kept: list[bytes] | None = [] if keep else None
-        self._waiting: list[bytes] = []
+        self._kept = Kept(keep, spill) if keep else None
+        self._waiting: list[Piece] = []
 
     def take(self, data: bytes) -> bytes:
         """Take in bytes; return what the server gets for them.
@@ -67,12 +68,8 @@ class Body:
                 self.rest = chunks.rest
         if self._most and self._size > self._most:
             raise RemoteProtocolError("the body is too large", 413)
-        if out and self._kept is not None:
-            self._keep -= len(out)
-            if self._keep < 0:
-                self._kept = None
-            else:
-                self._kept.append(out)
+        if out and self._kept is not None and not self._kept.add(out):
+            self.drop()
         return out
 
     def _sized(self, data: bytes) -> bytes:
@@ -104,19 +101,30 @@ class Body:
     @property
     def kept(self) -> bytes:
         """All of it as a server gets it; only where it is `again`."""
-        return b"".join(self._kept or ())
+        return b"".join(self._kept.all()) if self._kept is not None else b""
+
+    @property
+    def size(self) -> int:
+        """How many bytes came so far."""
+        return self._size
+
+    def drop(self) -> None:
+        """Keep nothing any more."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def rewind(self) -> None:
         """Begin anew with the next server."""
-        if self._kept:
-            self._waiting = list(self._kept)
+        if self._kept is not None:
+            self._waiting = self._kept.all()
 
     def wait(self, out: bytes) -> bool:
         """Keep bytes until there is a connection; return whether the client has to wait."""
         self._waiting.append(out)
         return sum(map(len, self._waiting)) > UNSENT
 
-    def waited(self) -> bytes:
+    def waited(self) -> list[Piece]:
         """Return what waited for the connection."""
         waiting, self._waiting = self._waiting, []
-        return b"".join(waiting)
+        return waiting

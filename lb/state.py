@@ -124,7 +124,8 @@ class Frontend:
 
     Attributes:
         failover: a predicate, "" for the default one, None where nothing is tried again.
-        replay: bytes of a request body kept for another try; 0 for none.
+        replay: bytes of a request body kept in memory for another try; 0 for none.
+        spill: bytes of it that may be kept in a file instead; 0 for none.
         max_body: largest request body in bytes; 0 for no limit.
         refuse: why every request is answered 503; "" when they are served.
         middlewares: outermost first: by ascending priority, then id.
@@ -143,6 +144,7 @@ class Frontend:
     refuse: str = ""
     middlewares: tuple[Middleware, ...] = ()
     policy: FrontendPolicy = FRONTEND
+    spill: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class Transaction(Inward):
             if spec.max_body and length > spec.max_body:
                 self._turn_away(413)
                 return
-            self._body = Body(length, spec.max_body, spec.replay)
+            self._body = Body(length, spec.max_body, spec.replay, spec.spill)
         self._after = client.memory.after(
             request, frontend, client.address, tls=client.tls is not None
         )
@@ -242,7 +242,8 @@ class Transaction(Inward):
         self._client.since = self._plane.now
         upstream.begin(self, self.request.method, self._wire(upstream.server))
         if self._body is not None and (waited := self._body.waited()):
-            upstream.send(waited)
+            for piece in waited:
+                upstream.send(piece)
             self._client.hold(False)
 
     # the frontend's chain
@@ -363,7 +364,7 @@ class Transaction(Inward):
 
     def _copy(self, pool: LivePool) -> None:
         rule, body = self.frontend.spec.policy.mirror, self._body
-        if rule is None or (body is not None and not body.again):
+        if rule is None or (body is not None and not (body.again and body.size <= rule.max_body)):
             return
         mirrors = self._plane.mirrors
         if mirrors.due(self.frontend.spec.id, rule):

@@ -206,7 +206,7 @@ class Upstream(asyncio.Protocol):
             self.single = True  # another head, written straight, could overtake what is queued
         self.transport.write(head)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Send what follows the head: a body, or what an upgraded connection carries."""
         if self._fd >= 0 and not self.transport.get_write_buffer_size():
             try:

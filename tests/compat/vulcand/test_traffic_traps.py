@@ -99,6 +99,23 @@ async def test_7_what_is_tried_again(rig: Rig, predicate: str, tries: int) -> No
     assert server.requests == tries
 
 
+async def test_3_3_a_body_larger_than_memory_is_sent_again(rig: Rig) -> None:
+    data, seen = bytes(range(256)) * 4096, []
+
+    async def second_time(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        seen.append(await reader.readexactly(len(data)))
+        writer.write(b"HTTP/1.1 50%d X\r\nContent-Length: 0\r\n\r\n" % (2 if len(seen) < 3 else 0))
+
+    spec = front(failover="IsNetworkError() && Attempts() <= 5", replay=1000, spill=1 << 21)
+    await rig.apply([spec], [pool_of(await rig.server(second_time))])
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(
+        data
+    )
+    assert statuses(await rig.ask(head + data)) == [500]
+    assert seen == [data] * 3
+
+
 async def test_7_503_for_no_servers_is_no_network_error(rig: Rig) -> None:
     await rig.apply([front()], [pool_of({})])
     answer = await rig.get()

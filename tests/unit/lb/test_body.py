@@ -44,8 +44,8 @@ def test_a_body_is_sent_again_while_it_is_small_enough() -> None:
     assert body.again
     assert not body.movable
     body.rewind()
-    assert body.waited() == b"abcd"
-    assert body.waited() == b""
+    assert body.waited() == [b"abcd"]
+    assert body.waited() == []
     body.take(b"e")
     assert not body.again
     assert body.movable
@@ -57,4 +57,21 @@ def test_the_client_waits_when_too_much_waits_for_a_connection() -> None:
     body = Body(CHUNKED, 0, 0)
     assert not body.wait(bytes(UNSENT))
     assert body.wait(b"x")
-    assert len(body.waited()) == UNSENT + 1
+    assert sum(map(len, body.waited())) == UNSENT + 1
+
+
+def test_what_is_too_large_for_memory_lies_in_a_file() -> None:
+    body = Body(20, 0, 4, 16)
+    for piece in (b"abc", b"defgh", b"ijklmnop"):
+        body.take(piece)
+    assert body.again
+    for _ in range(2):  # as often as it is asked for
+        body.rewind()
+        assert [bytes(piece) for piece in body.waited()] == [b"abcdefghijklmnop"]
+    body.rewind()
+    waiting = body.waited()
+    body.take(b"q")  # more than may be kept
+    assert not body.again
+    assert b"".join(waiting) == b"abcdefghijklmnop"  # what is being sent stays
+    body.rewind()
+    assert body.waited() == []
