@@ -53,6 +53,8 @@ class Catalog:
         self.accounts: dict[str, AccountEntry] = {}  # by name
         self.listeners: dict[str, Listener] = {}
         self.backends: dict[str, Backend] = {}
+        # deleted while frontends use them: record and servers serve on, as vulcand has it (§2.2)
+        self.orphans: dict[str, tuple[Backend, dict[str, Server]]] = {}
         self.frontends: dict[str, Frontend] = {}
         self.servers: dict[str, dict[str, Server]] = {}
         self.middlewares: dict[str, dict[str, Middleware]] = {}
@@ -108,13 +110,36 @@ class Catalog:
                 spelt.add(key)
                 self._known[key] = ref
             touched.add(ref)
+        lost = [
+            (ref.id, self.backends[ref.id], dict(self.servers.get(ref.id, {})))
+            for ref in touched
+            if ref.kind is Kind.BACKEND and not self._spelt[ref] and ref.id in self.backends
+        ]
         for ref in touched:
             self._settle(ref)
         scope = {scope_of(ref) for ref in touched}
+        for name, record, servers in lost:
+            # servers that went with it, in one transaction, serve on; those that stay say for themselves
+            self.orphans[name] = record, {} if name in self.servers else servers
+        scope |= self._adopt()
         for ref in touched:
             if ref.kind is Kind.MIDDLEWARE:
                 scope.update(Ref(Kind.FRONTEND, name) for name in self.sharers(ref))
         return frozenset(scope)
+
+    def _adopt(self) -> set[Ref]:
+        """Let go of orphans that are back, or that no frontend uses; return what changed."""
+        if not self.orphans:
+            return set()
+        used = {name for frontend in self.frontends.values() for name in frontend.backends}
+        over = [
+            name
+            for name, (_, servers) in self.orphans.items()
+            if name in self.backends or name not in used or (servers and name in self.servers)
+        ]
+        for name in over:
+            del self.orphans[name]
+        return {Ref(Kind.BACKEND, name) for name in over}
 
     def _settle(self, ref: Ref) -> None:
         spelt = self._spelt[ref]

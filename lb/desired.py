@@ -83,8 +83,8 @@ def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffi
             for spec in _frontends(record, catalog, defaults)
         },
         {
-            name: _pool(name, record, catalog.servers.get(name, {}).values(), defaults)
-            for name, record in _backends(catalog, scope)
+            name: _pool(name, record, servers.values(), defaults)
+            for name, record, servers in _backends(catalog, scope)
         },
         {
             name: Host(name, pair, record.default, record.ocsp)
@@ -110,17 +110,26 @@ def _within(
             yield ref.id, objects[ref.id]
 
 
-def _backends(catalog: Catalog, scope: Scope) -> Iterator[tuple[str, records.Backend]]:
+def _backends(
+    catalog: Catalog, scope: Scope
+) -> Iterator[tuple[str, records.Backend, Mapping[str, records.Server]]]:
+    """Give each backend and its servers; one without a key has default settings, or those it had."""
     if scope is None:
-        names: Iterable[str] = catalog.backends.keys() | catalog.servers.keys()
+        names: Iterable[str] = (
+            catalog.backends.keys() | catalog.servers.keys() | catalog.orphans.keys()
+        )
     else:
         names = [ref.id for ref in scope if isinstance(ref, Ref) and ref.kind is Kind.BACKEND]
     for name in names:
+        servers = catalog.servers.get(name, {})
         record = catalog.backends.get(name)
+        if record is None and name in catalog.orphans:
+            record, left = catalog.orphans[name]
+            servers = servers or left
         if record is None and name in catalog.servers:
             record = records.Backend(Ref(Kind.BACKEND, name))
         if record is not None:
-            yield name, record
+            yield name, record, servers
 
 
 def _pool(
@@ -264,23 +273,22 @@ def _is_route(text: str) -> bool:
     return True
 
 
-def backends_of(record: records.Frontend) -> tuple[str, ...]:
-    """Return the backends that answer a frontend's requests; its own comes last."""
-    return (*(name for name, _ in record.policy.split), record.backend)
-
-
 def used_by(record: records.Frontend) -> frozenset[str]:
     """Return every backend that a frontend names."""
     mirror = record.policy.mirror
-    return frozenset((*backends_of(record), *([mirror.backend] if mirror is not None else ())))
+    return frozenset((*record.backends, *([mirror.backend] if mirror is not None else ())))
 
 
 def problems(catalog: Catalog, box: Box | None = None) -> dict[Ref, str]:
     """Return what is served otherwise than its keys say, and why; for status and log."""
     found: dict[Ref, str] = {}
     for record in catalog.frontends.values():
-        for name in backends_of(record):
-            if name not in catalog.backends and name not in catalog.servers:
+        for name in record.backends:
+            if name in catalog.orphans:
+                found[record.ref] = (
+                    f'backend "{name}" was deleted; its last settings and servers serve on'
+                )
+            elif name not in catalog.backends and name not in catalog.servers:
                 what = "every request is" if name == record.backend else "its share of requests is"
                 found[record.ref] = f'backend "{name}" is missing: {what} answered 503'
         closed = _closed(record, catalog)

@@ -175,6 +175,11 @@ class Frontend:
     policy: FrontendPolicy = policy.FRONTEND
     extra: JSON = field(default_factory=dict)
 
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends that answer its requests; its own comes last."""
+        return (*(name for name, _ in self.policy.split), self.backend)
+
 
 @dataclass(frozen=True, slots=True)
 class Middleware:

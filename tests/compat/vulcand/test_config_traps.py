@@ -49,6 +49,12 @@ class Etcd:
         changed = self.decoded.apply([(full, kv)])
         return self.catalog.update(changed, [full])
 
+    def delete(self, *names: str) -> frozenset[Ref]:
+        """Delete keys below /vulcand in one transaction."""
+        whole = [f"/vulcand/{name}".encode() for name in names]
+        changed = self.decoded.apply([(key, None) for key in whole])
+        return self.catalog.update(changed, whole)
+
     def traffic(self, box: Box | None = None) -> Traffic:
         return desired.traffic(self.catalog, desired.Defaults(listen=None, box=box))
 
@@ -133,6 +139,32 @@ def test_2_2_servers_without_a_backend_make_one() -> None:
     etcd = Etcd({"backends/b/servers/s": {"URL": "http://a:1"}})
     pool = etcd.traffic().pools["b"]
     assert (pool.read_timeout, pool.max_idle) == (60.0, 2)
+
+
+def test_2_2_a_backend_deleted_while_in_use_serves_on() -> None:
+    etcd = Etcd({"frontends/f/frontend": FRONT})
+    settings = {"Type": "http", "Settings": {"Timeouts": {"Read": "5s"}}}
+    for key, value in (("backend", settings), ("servers/s", {"URL": "http://a:1"})):
+        etcd.put(f"backends/b/{key}", value)
+    before = etcd.traffic()
+    etcd.delete("backends/b/backend", "backends/b/servers/s")  # etcdctl del --prefix: one batch
+    assert etcd.traffic() == before
+    assert "was deleted" in etcd.problems()['frontend "f"']
+    etcd.put("backends/b/servers/t", {"URL": "http://t:1"})  # whoever writes it anew is obeyed
+    (server,) = etcd.traffic().pools["b"].servers
+    assert server.id == "t"
+    etcd.delete("backends/b/servers/t")
+    assert etcd.traffic().pools == {}
+    # without its servers it keeps its settings; unused, it goes
+    for key, value in (("backend", settings), ("servers/s", {"URL": "http://a:1"})):
+        etcd.put(f"backends/b/{key}", value)
+    etcd.delete("backends/b/backend")
+    assert etcd.traffic() == before
+    etcd.delete("backends/b/servers/s")
+    assert etcd.traffic().pools["b"].servers == ()
+    scope = etcd.put("frontends/f/frontend", None)
+    assert Ref(Kind.BACKEND, "b") in scope
+    assert etcd.traffic().pools == {}
 
 
 def test_2_2_a_bad_value_leaves_the_last_good_one() -> None:
