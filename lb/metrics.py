@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -14,6 +14,10 @@ from lb.plane import Plane
 from lb.stats import Stats
 from lb.statsd import connections
 from lb.window import QUANTILES
+
+Family = CounterMetricFamily | GaugeMetricFamily
+Row = tuple[tuple[str, ...], float]
+"""Labels and a value."""
 
 
 def figures(plane: Plane, *, phases: bool = False) -> Figures:
@@ -65,82 +69,87 @@ class Counts(Collector):
         self._certificates = certificates
         self._orders = orders
 
-    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
-        """Return the families."""
+    def collect(self) -> Iterator[Family]:
+        """Give the families."""
         seen = self._look()
-        requests = CounterMetricFamily(
-            "lb_requests", "Requests answered, by frontend and status.", labels=["frontend", "code"]
+        yield from self._of_frontends(seen)
+        yield from self._of_servers(seen)
+        open_ = [((), seen.gauges.get(("clients",), 0))]
+        yield _gauge("lb_client_connections", "Client connections open.", open_)
+        for what, name, words in (
+            ("unrouted", "lb_unrouted_requests", "Requests that no route matched."),
+            ("malformed", "lb_malformed_requests", "Requests refused as malformed."),
+        ):
+            yield _counter(name, words, [((), seen.counts.get((what,), 0))])
+        copies = _rows(seen.counts, "mirrored")
+        yield _counter(
+            "lb_mirrored_requests", "Copies of requests to another backend.", copies, "result"
         )
-        for (what, *labels), count in seen.counts.items():
-            if what == "requests" and labels[0] in self._plane.frontends:
-                requests.add_metric(labels, count)
-        sent = CounterMetricFamily(
-            "lb_server_requests",
-            "Requests sent to a server, tries counted.",
-            labels=["backend", "server"],
-        )
-        active = GaugeMetricFamily(
-            "lb_server_active_requests", "Requests under way.", labels=["backend", "server"]
-        )
-        idle = GaugeMetricFamily(
-            "lb_server_idle_connections", "Connections kept.", labels=["backend", "server"]
-        )
-        for name, pool in self._plane.pools.items():
-            for one in pool.servers.values():
-                labels = [name, one.spec.id]
-                sent.add_metric(labels, seen.counts.get(("sent", *labels), 0))
-                active.add_metric(labels, seen.gauges.get(("active", *labels), 0))
-                idle.add_metric(labels, seen.gauges.get(("idle", *labels), 0))
-        unrouted = CounterMetricFamily(
-            "lb_unrouted_requests",
-            "Requests that no route matched.",
-            seen.counts.get(("unrouted",), 0),
-        )
-        refused = CounterMetricFamily(
-            "lb_malformed_requests",
-            "Requests refused as malformed.",
-            seen.counts.get(("malformed",), 0),
-        )
-        clients = GaugeMetricFamily(
-            "lb_client_connections", "Client connections open.", seen.gauges.get(("clients",), 0)
-        )
-        latency = GaugeMetricFamily(
-            "lb_frontend_latency_seconds",
-            "Time of the last minute's round trips at a quantile.",
-            labels=["frontend", "quantile"],
-        )
+        yield from self._of_certificates()
+
+    def _of_frontends(self, seen: Figures) -> Iterator[Family]:
+        known = self._plane.frontends
+        answered = (row for row in _rows(seen.counts, "requests") if row[0][0] in known)
+        words = "Requests answered, by frontend and status."
+        yield _counter("lb_requests", words, answered, "frontend", "code")
         now = self._stats.now()
-        for name, known in self._stats.frontends.items():
-            for quantile, value in zip(QUANTILES, known.quantiles(now), strict=True):
-                latency.add_metric([name, f"{quantile / 100:g}"], value / 1e6)
-        orders = CounterMetricFamily(
-            "lb_acme_orders", "Orders of certificates by this process.", labels=["result"]
+        latencies = (
+            ((name, f"{quantile / 100:g}"), value / 1e6)
+            for name, figures in self._stats.frontends.items()
+            for quantile, value in zip(QUANTILES, figures.quantiles(now), strict=True)
         )
-        for result, count in self._orders.items():
-            orders.add_metric([result], count)
-        mirrored = CounterMetricFamily(
-            "lb_mirrored_requests", "Copies of requests to another backend.", labels=["result"]
-        )
-        for (what, *labels), count in seen.counts.items():
-            if what == "mirrored":
-                mirrored.add_metric(labels, count)
-        ends = GaugeMetricFamily(
-            "lb_certificate_expiry_timestamp_seconds",
-            "When the certificate of a host ends, Unix time.",
-            labels=["host"],
-        )
-        for host, (_, until) in self._certificates.facts().items():
-            ends.add_metric([host], until)
-        return [
-            latency,
-            requests,
-            sent,
-            active,
-            idle,
-            unrouted,
-            refused,
-            clients,
-            mirrored,
-            ends,
-            orders,
+        words = "Time of the last minute's round trips at a quantile."
+        yield _gauge("lb_frontend_latency_seconds", words, latencies, "frontend", "quantile")
+
+    def _of_servers(self, seen: Figures) -> Iterator[Family]:
+        labels = "backend", "server"
+        standing = [
+            ((name, one.spec.id), one, one in pool.usable)
+            for name, pool in self._plane.pools.items()
+            for one in pool.servers.values()
         ]
+
+        def rows(of: Mapping[tuple[str, ...], float], what: str) -> list[Row]:
+            return [(place, of.get((what, *place), 0)) for place, *_ in standing]
+
+        words = "Requests sent to a server, tries counted."
+        yield _counter("lb_server_requests", words, rows(seen.counts, "sent"), *labels)
+        words = "Requests under way."
+        yield _gauge("lb_server_active_requests", words, rows(seen.gauges, "active"), *labels)
+        words = "Connections kept."
+        yield _gauge("lb_server_idle_connections", words, rows(seen.gauges, "idle"), *labels)
+        up: list[Row] = [(place, usable) for place, _, usable in standing]
+        words = "Whether a server gets requests: healthy, not left out, not draining."
+        yield _gauge("lb_server_up", words, up, *labels)
+        weights: list[Row] = [(place, one.weight) for place, one, _ in standing]
+        words = "A server's weight now, as the rebalancer and slow start have it."
+        yield _gauge("lb_server_weight", words, weights, *labels)
+
+    def _of_certificates(self) -> Iterator[Family]:
+        ends: list[Row] = [
+            ((host,), until) for host, (_, until) in self._certificates.facts().items()
+        ]
+        words = "When the certificate of a host ends, Unix time."
+        yield _gauge("lb_certificate_expiry_timestamp_seconds", words, ends, "host")
+        orders: list[Row] = [((result,), count) for result, count in self._orders.items()]
+        words = "Orders of certificates by this process."
+        yield _counter("lb_acme_orders", words, orders, "result")
+
+
+def _rows(of: Mapping[tuple[str, ...], float], what: str) -> list[Row]:
+    """Return the figures of one kind, with their labels."""
+    return [(key[1:], value) for key, value in of.items() if key[0] == what]
+
+
+def _counter(name: str, words: str, rows: Iterable[Row], *labels: str) -> Family:
+    return _filled(CounterMetricFamily(name, words, labels=labels), rows)
+
+
+def _gauge(name: str, words: str, rows: Iterable[Row], *labels: str) -> Family:
+    return _filled(GaugeMetricFamily(name, words, labels=labels), rows)
+
+
+def _filled(family: Family, rows: Iterable[Row]) -> Family:
+    for labels, value in rows:
+        family.add_metric(labels, float(value))
+    return family
