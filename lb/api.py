@@ -1,44 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """The admin API, v2, with vulcand's JSON (specs/vulcand.md §10).
 
-Reads come from the catalog: the objects in force. A write goes to etcd and is answered when our
-own mirror has seen it and the data plane has followed, so that who writes and then asks, or sends
-a request, finds what it wrote.
+Reads come from the catalog: the objects in force. A write (`lb.apiwriter`) goes to etcd and is
+answered when our own mirror has seen it and the data plane has followed, so that who writes and
+then asks, or sends a request, finds what it wrote.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from fairlead.duration import parse_seconds
-from fairlead.etcd.mirror import Mirror
-from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
 from fairlead.log import LEVELS as NUMBERS
 from fairlead.runtime import Runtime
-from lb import desired, explain, keys, openapi, records, stats, writing
+from lb import explain, openapi, records, top, writing
 from lb.apiserver import BODY_LIMIT, Refused, json, middlewares
+from lb.apiwriter import Writer
 from lb.catalog import Catalog
-from lb.certificates import fault
 from lb.config import Access
 from lb.explain import Verdict
-from lb.fields import Invalid
 from lb.keys import Kind, Ref
-from lb.middleware import breaker
 from lb.records import Record
 from lb.route.match import Query
-from lb.secret import Box, Pair, Sealed, opened
+from lb.sealing import Sealing
+from lb.secret import Pair
 from lb.settings import LEVELS
 from lb.stats import Stats
 
-_SEEN: Final = 5.0  # seconds until a write is back through the mirror
-_FOLLOWED: Final = 1.0  # seconds until the data plane has taken it over
 _EMPTY_ID: Final = {
     Kind.HOST: "hostname can not be empty",
     Kind.LISTENER: "listener id can not be empty",
@@ -64,20 +56,18 @@ class Api:
     def __init__(
         self,
         runtime: Runtime,
-        mirrors: Mapping[str, Mirror],
+        writer: Writer,
         catalog: Catalog,
-        followed: Callable[[], Awaitable[None]],
         stats: Stats,
-        box: Box | None,
+        sealing: Sealing,
         access: Access,
         verdict: Callable[[Query], Verdict],
     ) -> None:
         self._runtime = runtime
-        self._mirrors = mirrors
+        self._writer = writer
         self._catalog = catalog
-        self._followed = followed
         self._stats = stats
-        self._box = box
+        self._sealing = sealing
         self._access = access
         self._verdict = verdict
 
@@ -139,69 +129,24 @@ class Api:
         if asked not in ("", "0", "1", "true", "false"):
             raise Refused(400, "keys: true or false is wanted")
         if asked in ("", "0", "false"):
-            return self._masked
+            return self._sealing.masked
         if not self._access.guarded:
             raise Refused(
                 403,
                 "private keys are shown only where the API asks for a token or a client certificate",
             )
-        return self._whole
-
-    def _masked(self, pair: Pair) -> object:
-        try:
-            clear = opened(pair, self._box)
-        except Invalid as error:
-            return {"Key": "", "Cert": "", "Fault": str(error)}
-        cert = clear.tree()["Cert"]
-        return {"Key": "", "Cert": cert, "KeyFingerprint": clear.fingerprint}
-
-    def _whole(self, pair: Pair) -> object:
-        return opened(pair, self._box).tree()
+        return self._sealing.whole
 
     async def _openapi(self, request: web.Request) -> object:
         return openapi.description()
 
     async def _top_frontends(self, request: web.Request) -> object:
         limit, backend = _limit(request), request.query.get("backendId", "")
-        now = self._stats.now()
-        found = {
-            name: figures
-            for name, figures in self._stats.frontends.items()
-            if (record := self._catalog.frontends.get(name)) is not None
-            and (not backend or backend not in self._catalog.backends or record.backend == backend)
-        }
-        names = sorted(found, key=lambda name: (stats.rank(found[name], now), name))[:limit]
-        return {
-            "Frontends": [
-                {
-                    **writing.tree(self._catalog.frontends[name]),
-                    "Stats": stats.tree(found[name], now),
-                }
-                for name in names
-            ]
-        }
+        return top.frontends(self._stats, self._catalog, limit, backend)
 
     async def _top_servers(self, request: web.Request) -> object:
         limit, backend = _limit(request), request.query.get("backendId", "")
-        one = backend if backend in self._catalog.servers else ""
-        now = self._stats.now()
-        found = {
-            place: figures
-            for place, figures in self._stats.servers.items()
-            if place[1] in self._catalog.servers.get(place[0], {}) and (not one or place[0] == one)
-        }
-        group = {name: figures for (_, name), figures in found.items()} if one else {}
-        odd = stats.anomalies(group, now)
-        places = sorted(found, key=lambda place: (stats.rank(found[place], now), place))[:limit]
-        return {
-            "Servers": [
-                {
-                    **writing.tree(self._catalog.servers[place[0]][place[1]]),
-                    "Stats": stats.tree(found[place], now, odd.get(place[1], ())),
-                }
-                for place in places
-            ]
-        }
+        return top.servers(self._stats, self._catalog, limit, backend)
 
     async def _route(self, request: web.Request) -> object:
         try:
@@ -269,120 +214,22 @@ class Api:
             raise Refused(400, _EMPTY_ID[kind])
         if "/" in name:
             raise Refused(400, f'{kind} id "{name}": no / may be in it')
-        ref = Ref(kind, name, parent)
-        record = self._sealed(records.build(ref, tree))
-        if isinstance(record, records.Middleware) and record.type == "cbreaker":
-            for trap in breaker.ambiguous(record.body):
-                self._runtime.log.warning("circuit breaker", middleware=str(ref), trap=trap)
+        record = self._sealing.sealed(records.build(Ref(kind, name, parent), tree))
         if isinstance(record, records.Frontend):
             self._backend(record.backend)
         elif kind is Kind.SERVER:
             self._found(Ref(Kind.BACKEND, parent))
         elif kind is Kind.MIDDLEWARE:
             self._found(Ref(Kind.FRONTEND, parent))
-        lease = NO_LEASE
-        ttl = _seconds(body.get("ttl")) if kind in _TTL else 0
-        store = self._runtime.store
-        if ttl:
-            lease = (await store.grant(max(1, int(ttl)))).id
-        key = self._key(ref)
-        done = await store.put(key, writing.encode(record), lease=lease, repeatable=True)
-        await self._seen(done.header.revision, {self._root_of(key)})
-        return writing.tree(record, self._masked)
-
-    def _sealed(self, record: Record) -> Record:
-        """Return a record whose key pair is sealed; refuse one that does not load."""
-        if isinstance(record, records.Host):
-            auto = record.auto
-            if auto is not None and auto.key is not None:
-                auto = replace(auto, key=self._seal_account(auto.key))
-            return replace(record, pair=self._seal(record.pair), auto=auto)
-        if isinstance(record, records.Backend):
-            return replace(record, client=self._seal(record.client))
-        return record
-
-    def _seal(self, pair: Pair | None) -> Pair | None:
-        if pair is None:
-            return None
-        clear = opened(pair, self._box)
-        why = fault(clear)
-        if why:
-            raise Refused(400, why)
-        if isinstance(pair, Sealed):
-            return pair
-        return self._sealer().seal(clear)
-
-    def _seal_account(self, key: Pair) -> Pair:
-        return key if isinstance(key, Sealed) else self._sealer().seal(key)
-
-    def _sealer(self) -> Box:
-        if self._box is None:
-            raise Refused(400, "this backend does not support encryption: -sealKey is not given")
-        return self._box
+        await self._writer.put(record, _seconds(body.get("ttl")) if kind in _TTL else 0.0)
+        return writing.tree(record, self._sealing.masked)
 
     async def _delete(self, ref: Ref) -> object:
         self._found(ref)
-        users = self._users(ref)
-        if users:
-            names = ", ".join(sorted(users))
-            raise Refused(409, f"can not delete {ref.kind} '{ref.id}', it is in use by {names}")
-        ranges = []
-        spelt = self._catalog.spellings(ref)
-        for key in spelt:
-            ranges.append(KeyRange(key))
-            ranges += keys.below(self._root_of(key), ref)
-        once = _disjoint(ranges)
-        done = await self._runtime.store.txn(
-            success=[Delete(keys) for keys in once], repeatable=True
-        )
-        await self._seen(done.header.revision, {self._root_of(key) for key in spelt})
-        what = ref.kind.capitalize()
-        return {
-            "message": f"Host '{ref.id}' deleted" if ref.kind is Kind.HOST else f"{what} deleted"
-        }
-
-    def _users(self, ref: Ref) -> set[str]:
-        """Return the frontends that would lose what they name by a delete."""
-        catalog = self._catalog
-        match ref.kind:
-            case Kind.BACKEND:
-                return {
-                    name
-                    for name, frontend in catalog.frontends.items()
-                    if ref.id in desired.used_by(frontend)
-                }
-            case Kind.MIDDLEWARE:
-                return set(catalog.sharers(ref))
-            case Kind.FRONTEND:
-                own = (Ref(Kind.MIDDLEWARE, m, ref.id) for m in catalog.middlewares.get(ref.id, {}))
-                return {name for one in own for name in catalog.sharers(one)}
-        return set()
-
-    async def _seen(self, revision: Revision, roots: Iterable[str]) -> None:
-        try:
-            async with asyncio.timeout(_SEEN):
-                for root in roots:
-                    await self._mirrors[root].at_least(revision)
-        except TimeoutError:
-            raise Refused(503, "written, but not seen back from etcd yet") from None
-        with suppress(TimeoutError):  # in etcd it is, whatever keeps the data plane
-            async with asyncio.timeout(_FOLLOWED):
-                await self._followed()
-
-    def _key(self, ref: Ref) -> bytes:
-        """Return where to write: over the key in force, else under the root in use."""
-        spelt = self._catalog.spellings(ref)
-        if spelt:
-            return spelt[0]
-        used = (root for root, mirror in self._mirrors.items() if mirror.data)
-        return keys.build(next(used, self._catalog.roots[0]), ref)
-
-    def _root_of(self, key: bytes) -> str:
-        return next(root for root in self._catalog.roots if _under(root, key))
-
-
-def _under(root: str, key: bytes) -> bool:
-    return key.startswith(root.rstrip("/").encode() + b"/")
+        await self._writer.delete(ref)
+        if ref.kind is Kind.HOST:
+            return {"message": f"Host '{ref.id}' deleted"}
+        return {"message": f"{ref.kind.capitalize()} deleted"}
 
 
 def _limit(request: web.Request) -> int | None:
@@ -394,12 +241,6 @@ def _limit(request: web.Request) -> int | None:
     except ValueError as error:
         raise Refused(400, f"limit: {text!r} is no integer") from error
     return limit if limit > 0 else None
-
-
-def _disjoint(ranges: list[KeyRange]) -> list[KeyRange]:
-    """Return the ranges less the single keys that another holds: etcd refuses a key twice."""
-    wide = {r for r in ranges if r.end}
-    return [*wide, *{r for r in ranges if not r.end and not any(w.holds(r.start) for w in wide)}]
 
 
 def _ref(plural: str, request: web.Request) -> Ref:

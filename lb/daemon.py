@@ -48,6 +48,7 @@ from lb import (
 from lb.acme import issuer as issuing
 from lb.acme.issuer import Issuer
 from lb.api import Api
+from lb.apiwriter import Writer
 from lb.catalog import Catalog
 from lb.certificates import Certificates
 from lb.config import Config
@@ -63,6 +64,7 @@ from lb.probe import Prober
 from lb.records import Stored, split_address
 from lb.route.match import Query
 from lb.route.order import ORDERS
+from lb.sealing import Sealing
 from lb.secret import Box
 from lb.state import Traffic
 from lb.stats import Stats
@@ -123,10 +125,9 @@ async def serve(config: Config, runtime: Runtime) -> None:
             conns = partial(phases_of, look)
             runtime.tasks.start("statsd", statsd.run(where, config.statsd_prefix, conns, stats))
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
-        calls = Api(
-            runtime, mirrors, catalog, followed, stats, box, config.access,
-            partial(_verdict, plane, config.route_order),
-        )  # fmt: skip
+        writer = Writer(runtime, mirrors, catalog, followed)
+        verdict = partial(_verdict, plane, config.route_order)
+        calls = Api(runtime, writer, catalog, stats, Sealing(box), config.access, verdict)
         sock = await apiserver.listen(
             runtime, config.api, config.access, calls.app(), plane.inherited
         )

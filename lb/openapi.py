@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fairlead import __version__
+from lb.policy import BALANCES
 
 JSON = dict[str, Any]
 _TEXT: Final = {"type": "string"}
@@ -17,10 +18,83 @@ def _object(required: tuple[str, ...] = (), **properties: JSON) -> JSON:
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
+_SPAN: Final = {"type": "string", "description": "A Go duration: 1m30s; empty: the default."}
+_NANOSECONDS: Final = {
+    "type": ["integer", "string"],
+    "description": "Nanoseconds, or a Go duration.",
+}
+_TEXTS: Final = {"type": ["array", "null"], "items": _TEXT}
+
+
+def _maybe(**properties: JSON) -> JSON:
+    """Return the schema of an object that may be null, none of whose properties is required."""
+    return {"type": ["object", "null"], "properties": properties}
+
+
+def _times(*names: str) -> JSON:
+    return _maybe(**dict.fromkeys(names, _SPAN))
+
+
+_KEY_PAIR: Final = _maybe(Key=_TEXT, Cert=_TEXT, KeyFingerprint=_TEXT)
+_TLS: Final = _maybe(
+    MinVersion=_TEXT,
+    MaxVersion=_TEXT,
+    CipherSuites=_TEXTS,
+    PreferServerCipherSuites=_FLAG,
+    InsecureSkipVerify=_FLAG,
+    SessionTicketsDisabled=_FLAG,
+    SessionCache=_maybe(Type=_TEXT, Settings=_maybe(Capacity=_WHOLE)),
+)
+_HOST: Final = _maybe(
+    Default=_FLAG,
+    KeyPair=_KEY_PAIR,
+    OCSP=_maybe(Enabled=_FLAG, Period=_SPAN, Responders=_TEXTS, SkipSignatureCheck=_FLAG),
+    AutoCert=_maybe(Email=_TEXT, DirectoryURL=_TEXT, RenewBefore=_NANOSECONDS, Key=_TEXT),
+)
+_LISTENER: Final = _maybe(
+    TLS=_TLS,
+    ClientAuth=_maybe(CA=_TEXT, Required=_FLAG),
+    TrustedProxies=_TEXTS,
+    MaxConns=_WHOLE,
+    Timeouts=_times("Read", "Write", "Idle"),
+)
+_BACKEND: Final = _maybe(
+    Timeouts=_times("Read", "Dial", "TLSHandshake"),
+    KeepAlive=_maybe(Period=_SPAN, MaxIdleConnsPerHost=_WHOLE),
+    TLS=_TLS,
+    ClientCert=_KEY_PAIR,
+    Balance={"type": "string", "enum": [*BALANCES]},
+    HashOn=_TEXT,
+    Sticky=_maybe(Cookie=_TEXT, Path=_TEXT, MaxAge=_SPAN, Secure=_FLAG),
+    HealthCheck=_maybe(
+        Type=_TEXT, Path=_TEXT, Interval=_SPAN, Timeout=_SPAN, Rise=_WHOLE, Fall=_WHOLE, Status=_TEXT, Host=_TEXT, Port=_WHOLE
+    ),
+    OutlierDetection=_maybe(Consecutive=_WHOLE, Ejection=_SPAN, MaxEjected=_WHOLE),
+    Retry=_maybe(Budget=_WHOLE, Minimum=_WHOLE),
+    Rebalance=_FLAG,
+    SlowStart=_SPAN,
+    MaxConns=_WHOLE,
+    HTTP2=_FLAG,
+    SendProxy=_TEXT,
+)  # fmt: skip
+_FRONTEND: Final = _maybe(
+    Limits=_maybe(MaxMemBodyBytes=_WHOLE, MaxBodyBytes=_WHOLE),
+    FailoverPredicate=_TEXT,
+    Hostname=_TEXT,
+    TrustForwardHeader=_FLAG,
+    PassHostHeader=_FLAG,
+    Stream=_FLAG,
+    StreamFlushIntervalNanoSecs=_WHOLE,
+    Split={"type": ["array", "null"], "items": _maybe(BackendId=_TEXT, Weight=_WHOLE)},
+    Headers=_maybe(Request=_maybe(), Response=_maybe()),
+    Timeouts=_times("Read", "Write", "Request", "Idle"),
+    Mirror=_maybe(BackendId=_TEXT, Percent=_WHOLE, MaxBodyBytes=_WHOLE),
+    MaxResponseBodyBytes=_WHOLE,
+)
 _SCHEMAS: Final[JSON] = {
     "Error": _object(("message",), message=_TEXT),
     "Message": _object(("message",), message=_TEXT),
-    "Host": _object(("Name",), Name=_TEXT, Settings={"type": ["object", "null"]}),
+    "Host": _object(("Name",), Name=_TEXT, Settings=_HOST),
     "Listener": _object(
         ("Id", "Protocol", "Address"),
         Id=_TEXT,
@@ -28,10 +102,18 @@ _SCHEMAS: Final[JSON] = {
         Address=_object(("Network", "Address"), Network={"type": "string", "enum": ["tcp", "unix"]}, Address=_TEXT),
         Scope=_TEXT,
         ProxyProtocol=_TEXT,
-        Settings={"type": ["object", "null"]},
+        Settings=_LISTENER,
     ),
-    "Backend": _object(("Id", "Type"), Id=_TEXT, Type={"type": "string", "const": "http"}, Settings={"type": ["object", "null"]}),
-    "Server": _object(("Id", "URL"), Id=_TEXT, URL={"type": "string", "format": "uri"}, Weight=_WHOLE),
+    "Backend": _object(("Id", "Type"), Id=_TEXT, Type={"type": "string", "const": "http"}, Settings=_BACKEND),
+    "Server": _object(
+        ("Id", "URL"),
+        Id=_TEXT,
+        URL={"type": "string", "format": "uri"},
+        Weight=_WHOLE,
+        MaxConns=_WHOLE,
+        Draining=_FLAG,
+        Backup=_FLAG,
+    ),
     "Frontend": _object(
         ("Id", "Type", "BackendId", "Route"),
         Id=_TEXT,
@@ -39,7 +121,8 @@ _SCHEMAS: Final[JSON] = {
         BackendId=_TEXT,
         Route=_TEXT,
         Priority=_WHOLE,
-        Settings={"type": ["object", "null"]},
+        Middlewares=_TEXTS,
+        Settings=_FRONTEND,
     ),
     "Middleware": _object(("Id", "Type"), Id=_TEXT, Type=_TEXT, Priority=_WHOLE, Middleware={"type": "object"}),
 }  # fmt: skip
