@@ -16,7 +16,7 @@ from typing import Final
 from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.types import NO_LEASE, Delete, KeyRange, Revision
 from fairlead.runtime import Runtime
-from lb import desired, keys, records, writing
+from lb import keys, problems, records, writing
 from lb.apiserver import Refused
 from lb.catalog import Catalog
 from lb.keys import Kind, Ref
@@ -96,7 +96,7 @@ class Writer:
                 return {
                     name
                     for name, frontend in catalog.frontends.items()
-                    if ref.id in desired.used_by(frontend)
+                    if ref.id in problems.used_by(frontend)
                 }
             case Kind.MIDDLEWARE:
                 return set(catalog.sharers(ref))

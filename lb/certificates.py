@@ -44,14 +44,18 @@ class _Live:
     def __init__(self, spec: Host, pair: KeyPair) -> None:
         self.spec = spec
         self.pair = pair
-        leaf = x509.load_pem_x509_certificate(pair.cert)
-        self.names = _names(leaf)
-        self.until = leaf.not_valid_after_utc.timestamp()
+        self.names, self.until = named(pair)
         self.question: Question | None = None
         self.staple: Staple | None = None
         self.due = 0.0  # Unix seconds of the next fetch
         self.why = ""
         self.contexts: dict[str, tuple[ssl.SSLContext, object]] = {}
+
+
+def named(pair: KeyPair) -> tuple[tuple[str, ...], float]:
+    """Return the names in a pair's certificate, and its end in Unix seconds; raises ValueError."""
+    leaf = x509.load_pem_x509_certificate(pair.cert)
+    return _names(leaf), leaf.not_valid_after_utc.timestamp()
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:
@@ -298,7 +302,7 @@ def _loaded(context: ssl.SSLContext, pair: KeyPair) -> None:
 def fault(pair: KeyPair) -> str:
     """Return why a pair does not load, "" when it does; for who writes one."""
     try:
-        _names(x509.load_pem_x509_certificate(pair.cert))
+        named(pair)
         _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
     except (ValueError, ssl.SSLError, OSError) as error:
         return f"the key pair does not load: {error}"

@@ -89,7 +89,7 @@ def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffi
         {
             name: Host(name, pair, record.default, record.ocsp)
             for name, record in _within(catalog.hosts, Kind.HOST, scope)
-            if isinstance(pair := _pair(record, catalog, defaults.box), KeyPair)
+            if isinstance(pair := pair_of(record, catalog, defaults.box), KeyPair)
         },
         {
             token: challenge.answer
@@ -175,7 +175,7 @@ def _client_tls(backend: records.Backend, box: Box | None) -> dict[str, Any]:
     return {**backend.tls, "ClientCert": shown}
 
 
-def _pair(record: records.Host, catalog: Catalog, box: Box | None) -> KeyPair | str | None:
+def pair_of(record: records.Host, catalog: Catalog, box: Box | None) -> KeyPair | str | None:
     """Return a host's key pair in the clear, or what is wrong with it; None where it has none.
 
     One of its own wins over what an ACME server issued.
@@ -211,7 +211,7 @@ def _frontends(
         record.trust_forward or defaults.trust_forward,
         record.pass_host,
         record.stream,
-        _closed(record, catalog),
+        closed(record, catalog),
         _links(record, catalog, defaults),
         record.policy,
         (record.max_body or _SPILL) if record.failover and not record.stream else 0,
@@ -256,7 +256,7 @@ def _shared(catalog: Catalog, name: str) -> records.Middleware | None:
     return catalog.middlewares.get(parent, {}).get(middleware)
 
 
-def _closed(record: records.Frontend, catalog: Catalog) -> str:
+def closed(record: records.Frontend, catalog: Catalog) -> str:
     """Return why a frontend must not be open, "" where it may: what it lacks might keep people out."""
     lacks = catalog.unguarded.get(record.ref.id)
     if lacks:
@@ -271,66 +271,3 @@ def _is_route(text: str) -> bool:
     except ExpressionError:
         return False
     return True
-
-
-def used_by(record: records.Frontend) -> frozenset[str]:
-    """Return every backend that a frontend names."""
-    mirror = record.policy.mirror
-    return frozenset((*record.backends, *([mirror.backend] if mirror is not None else ())))
-
-
-def problems(catalog: Catalog, box: Box | None = None) -> dict[Ref, str]:
-    """Return what is served otherwise than its keys say, and why; for status and log."""
-    found: dict[Ref, str] = {}
-    for record in catalog.frontends.values():
-        for name in record.backends:
-            if name in catalog.orphans:
-                found[record.ref] = (
-                    f'backend "{name}" was deleted; its last settings and servers serve on'
-                )
-            elif name not in catalog.backends and name not in catalog.servers:
-                what = "every request is" if name == record.backend else "its share of requests is"
-                found[record.ref] = f'backend "{name}" is missing: {what} answered 503'
-        closed = _closed(record, catalog)
-        if closed:
-            found[record.ref] = f"every request is answered 503: {closed}"
-    for parent, siblings in catalog.middlewares.items():
-        if parent not in catalog.frontends:
-            for middleware in siblings.values():
-                if not catalog.sharers(middleware.ref):
-                    found[middleware.ref] = f'frontend "{parent}" is missing'
-    for parent in catalog.servers:
-        if parent not in catalog.backends:
-            found[Ref(Kind.BACKEND, parent)] = "has servers but no backend key: default settings"
-    by_route: dict[str, list[str]] = {}
-    for name, record in catalog.frontends.items():
-        by_route.setdefault(record.route, []).append(name)
-    for names in by_route.values():
-        if len(names) > 1:
-            wins = min(names)
-            for name in names:
-                if name != wins:
-                    found.setdefault(
-                        Ref(Kind.FRONTEND, name), f'frontend "{wins}" has the same route and wins'
-                    )
-    for name, host in catalog.hosts.items():
-        pair = _pair(host, catalog, box)
-        failed = catalog.failures.get(name)
-        if isinstance(pair, str):
-            found[host.ref] = f"its certificate is not offered: {pair}"
-        elif host.auto is not None and host.pair is None and failed is not None:
-            found[host.ref] = f"AutoCert: no certificate was issued: {failed.why}"
-        elif host.auto is not None and host.pair is None and box is None:
-            found[host.ref] = "AutoCert: -sealKey is not given, and keys are stored sealed only"
-        elif pair is None and host.default:
-            found[host.ref] = f"default host '{name}' certificate is not passed"
-    for backend in catalog.backends.values():
-        if backend.client is not None:
-            try:
-                opened(backend.client, box)
-            except Invalid as error:
-                found[backend.ref] = f"ClientCert is not shown to servers: {error}"
-    for ref in catalog.doubled():
-        used, *others = (key.decode("utf-8", "replace") for key in catalog.spellings(ref))
-        found.setdefault(ref, f"key {used} is in force, not {', '.join(others)}")
-    return found

@@ -7,7 +7,7 @@ import asyncio
 
 from fairlead.log import stamp
 from fairlead.runtime import Runtime
-from lb import desired
+from lb import problems
 from lb.catalog import Catalog
 from lb.certificates import Certificates
 from lb.plane import Plane
@@ -37,7 +37,7 @@ class Judge:
     def _look(self) -> None:
         self._due = None
         self._stats.forget(self._catalog.frontends, self._catalog.servers)
-        found = desired.problems(self._catalog, self._box)
+        found = problems.problems(self._catalog, self._box)
         some = "; ".join(f"{ref}: {why}" for ref, why in sorted(found.items())[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         self._runtime.health.set("objects", not found, some + more)
@@ -53,7 +53,7 @@ class Judge:
 def state(plane: Plane, catalog: Catalog, box: Box | None, certificates: Certificates) -> object:
     """Return what /debug/state shows of us."""
     return {
-        "problems": {str(ref): why for ref, why in sorted(desired.problems(catalog, box).items())},
+        "problems": {str(ref): why for ref, why in sorted(problems.problems(catalog, box).items())},
         "listeners": {n: f"{v.spec.network} {v.spec.address}" for n, v in plane.listeners.items()},
         "frontends": {
             n: {"route": v.spec.route, "backend": v.spec.pool} for n, v in plane.frontends.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -127,32 +128,10 @@ def explain(
 @OUTPUT
 def lint(etcd_key: str, output: str, **flags: str) -> None:
     """Tell what is wrong with the objects in etcd; exit 1 where anything is."""
-    from lb import desired, tls
-    from lb.secret import KeyPair
+    from lb import problems
 
     catalog, rejected = _read(etcd_key, flags)
-    found = [
-        (key.decode("utf-8", "backslashreplace"), error.reason) for key, error in rejected.items()
-    ]
-    found += [
-        (str(ref), why)
-        for ref, why in desired.problems(catalog).items()
-        if why != "its certificate is not offered: need secretbox to open sealed data"
-    ]
-    for host in catalog.hosts.values():
-        if isinstance(host.pair, KeyPair):
-            found.append((str(host.ref), "its private key stands in etcd in the clear"))
-    for name, backend in catalog.backends.items():
-        if not catalog.servers.get(name):
-            found.append((str(backend.ref), "has no servers: 503"))
-        found += [
-            (str(backend.ref), f"{suite}: OpenSSL lacks it") for suite in tls.left_out(backend.tls)
-        ]
-    used = {name for f in catalog.frontends.values() for name in desired.used_by(f)}
-    found += [
-        (str(b.ref), "no frontend uses it") for n, b in catalog.backends.items() if n not in used
-    ]
-    found.sort()
+    found = problems.lint(catalog, rejected, time.time())
     if output == "json":
         click.echo(json.dumps([{"what": what, "why": why} for what, why in found], indent=2))
     else:

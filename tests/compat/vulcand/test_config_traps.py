@@ -13,7 +13,7 @@ import pytest
 from fairlead.errors import ConfigErrors
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.records import Records
-from lb import config, desired, keys, plan, records, writing
+from lb import config, desired, keys, plan, problems, records, writing
 from lb.catalog import Catalog
 from lb.fields import Invalid
 from lb.keys import ROOTS, Kind, Ref
@@ -59,7 +59,7 @@ class Etcd:
         return desired.traffic(self.catalog, desired.Defaults(listen=None, box=box))
 
     def problems(self) -> dict[str, str]:
-        return {str(ref): why for ref, why in desired.problems(self.catalog).items()}
+        return {str(ref): why for ref, why in problems.problems(self.catalog).items()}
 
 
 def configured(*argv: str) -> config.Config:
@@ -412,3 +412,34 @@ def test_12_a_write_timeout_that_is_too_short_is_warned_of() -> None:
 def test_13_a_default_host_without_a_key_pair_is_named() -> None:
     etcd = Etcd({"hosts/h/host": {"Settings": {"Default": True}}, "hosts/i/host": {}})
     assert etcd.problems() == {'host "h"': "default host 'h' certificate is not passed"}
+
+
+def test_lint_names_what_an_operator_may_mend() -> None:
+    etcd = Etcd({
+        "backends/b/backend": {"Type": "http"},
+        "backends/spare/backend": {"Type": "http"},
+        "backends/spare/servers/s": {"URL": "http://a:1"},
+        "frontends/f/frontend": FRONT,
+        "frontends/g/frontend": {**FRONT, "Priority": 5},
+        "frontends/h/frontend": {**FRONT, "BackendId": "gone", "Route": "Path(`/h`)"},
+        "hosts/a.example.org/host": {"Settings": {"KeyPair": KeyPair(b"k", b"c").tree()}},
+        "hosts/sealed/host": {"Settings": {"KeyPair": Box(new_key()).seal(KeyPair(b"k", b"c")).text()}},
+        "listeners/l": {"Protocol": "zip"},
+        "vulcand/frontends/f/frontend": FRONT,
+    })  # fmt: skip
+    found = problems.lint(etcd.catalog, etcd.decoded.rejected, 0.0)
+    told = dict(found)
+    assert told["/vulcand/listeners/l"].startswith("unsupported protocol 'zip'")
+    assert told['backend "b"'] == "has no servers: 503"
+    assert told['backend "spare"'] == "no frontend uses it"
+    assert told['frontend "h"'].startswith('backend "gone" is missing')
+    whys = [why for what, why in found if what == 'frontend "f"']
+    assert whys == [
+        'frontend "g" has the same route and wins',  # its priority is higher
+        "key /vulcand/frontends/f/frontend is in force, not vulcand/frontends/f/frontend",
+    ]
+    host = [why for what, why in found if what == 'host "a.example.org"']
+    assert host[0] == "its private key stands in etcd in the clear"
+    assert "does not load" in host[1]
+    assert 'host "sealed"' not in told
+    assert found == sorted(found)

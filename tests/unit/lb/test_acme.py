@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.records import Records
-from lb import desired, records
+from lb import desired, problems, records
 from lb.acme import entries, jws
 from lb.acme.due import Calendar, pause
 from lb.catalog import Catalog
@@ -159,13 +159,13 @@ def test_what_is_due_and_what_is_offered() -> None:
     etcd.put("hosts/a.example.org/host", '{"Settings":{"AutoCert":{"Email":"me@example.org"}}}')
     assert calendar.due() == {"a.example.org": 0.0}
     assert Calendar(etcd.catalog, None).due() == {}  # keys are stored sealed only
-    wants = {str(ref): why for ref, why in desired.problems(etcd.catalog, None).items()}
+    wants = {str(ref): why for ref, why in problems.problems(etcd.catalog, None).items()}
     assert "-sealKey is not given" in wants['host "a.example.org"']
 
     failed = entries.Failure(entries.entry("x"), "no such name", 1, 500.0)
     etcd.put("autocert_cache/a.example.org+failed", failed.encode())
     assert calendar.due() == {"a.example.org": 500.0}
-    (why,) = desired.problems(etcd.catalog, box).values()
+    (why,) = problems.problems(etcd.catalog, box).values()
     assert why == "AutoCert: no certificate was issued: no such name"
     etcd.put("autocert_cache/a.example.org+failed", None)
     assert calendar.due() == {"a.example.org": 0.0}
@@ -176,7 +176,7 @@ def test_what_is_due_and_what_is_offered() -> None:
     assert calendar.due() == {"a.example.org": BEGIN.timestamp() + 60 * DAY}
     offered = desired.traffic(etcd.catalog, desired.Defaults(box=box), scope).hosts
     assert offered["a.example.org"].pair == pair
-    assert desired.problems(etcd.catalog, box) == {}
+    assert problems.problems(etcd.catalog, box) == {}
 
     own = certificate(BEGIN, BEGIN + timedelta(days=1))
     settings = {"AutoCert": {}, "KeyPair": own.tree()}

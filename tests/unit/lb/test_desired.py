@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.records import Records
-from lb import desired, plan, records
+from lb import desired, plan, problems, records
 from lb.catalog import Catalog
 from lb.keys import ROOTS, Kind, Ref
 from lb.records import Stored
@@ -91,7 +91,7 @@ def test_traffic() -> None:
 
 
 def test_problems_name_what_is_not_served_as_written() -> None:
-    found = {str(ref): why for ref, why in desired.problems(load(list(KEYS))[0]).items()}
+    found = {str(ref): why for ref, why in problems.problems(load(list(KEYS))[0]).items()}
     assert found['frontend "f2"'].startswith('backend "none" is missing')
     assert "503" in found['frontend "f3"']
     assert found['middleware "f4/t"'] == 'frontend "f4" is missing'
