@@ -54,7 +54,10 @@ class _Live:
 
 def named(pair: KeyPair) -> tuple[tuple[str, ...], float]:
     """Return the names in a pair's certificate, and its end in Unix seconds; raises ValueError."""
-    leaf = x509.load_pem_x509_certificate(pair.cert)
+    try:
+        leaf = x509.load_pem_x509_certificate(pair.cert)
+    except ValueError as error:
+        raise ValueError("it holds no certificate in PEM") from error
     return _names(leaf), leaf.not_valid_after_utc.timestamp()
 
 
