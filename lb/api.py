@@ -17,7 +17,7 @@ from aiohttp import web
 from fairlead.duration import parse_seconds
 from fairlead.log import LEVELS as NUMBERS
 from fairlead.runtime import Runtime
-from lb import explain, openapi, records, top, writing
+from lb import explain, openapi, reading, records, top, writing
 from lb.apiserver import BODY_LIMIT, Refused, json, middlewares
 from lb.apiwriter import Writer
 from lb.catalog import Catalog
@@ -214,7 +214,7 @@ class Api:
             raise Refused(400, _EMPTY_ID[kind])
         if "/" in name:
             raise Refused(400, f'{kind} id "{name}": no / may be in it')
-        record = self._sealing.sealed(records.build(Ref(kind, name, parent), tree))
+        record = self._sealing.sealed(reading.build(Ref(kind, name, parent), tree))
         if isinstance(record, records.Frontend):
             self._backend(record.backend)
         elif kind is Kind.SERVER:

@@ -41,7 +41,7 @@ from lb import (
     keys,
     observe,
     plan,
-    records,
+    reading,
     server,
     statsd,
 )
@@ -201,7 +201,7 @@ class _Follower:
     """Records, catalog and loop: the plane follows what the keys say."""
 
     def __init__(self, config: Config, runtime: Runtime, plane: Plane) -> None:
-        self.decoded: Records[Stored] = Records(lambda kv: records.decode(kv, config.roots))
+        self.decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, config.roots))
         self.catalog = Catalog(config.roots, self.decoded.good, self.decoded.rejected)
         self.box = Box(config.seal_key) if config.seal_key else None
         self.certificates = Certificates(runtime.clock)

@@ -29,12 +29,12 @@ async def _load(options: Any, root: str) -> tuple[Catalog, dict[bytes, RecordErr
     """Return the objects that stand in etcd, and the values that cannot be used."""
     from fairlead.etcd.client import connect
     from fairlead.records import Records
-    from lb import keys, records
+    from lb import keys, reading
     from lb.catalog import Catalog
     from lb.records import Stored
 
     roots = (root,) if root else keys.ROOTS
-    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, roots))
+    decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, roots))
     catalog = Catalog(roots, decoded.good, decoded.rejected)
     async with connect(options) as store:
         for one in roots:

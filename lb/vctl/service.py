@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fairlead.flags import Kind, Setting, Values
-from lb import records
+from lb import reading
 from lb.fields import Invalid
 from lb.keys import Kind as Object
 from lb.keys import Ref
@@ -199,7 +199,7 @@ def _validate(client: Client, values: Values) -> Outcome:
     faults = []
     for ref, tree in _flat(_read(values)).items():
         try:
-            records.build(ref, tree)
+            reading.build(ref, tree)
         except Invalid as error:
             faults.append(f"{ref}: {error}")
     text = "".join(f"{fault}\n" for fault in faults)

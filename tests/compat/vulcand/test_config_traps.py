@@ -13,7 +13,7 @@ import pytest
 from fairlead.errors import ConfigErrors
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.records import Records
-from lb import config, desired, keys, plan, problems, records, writing
+from lb import config, desired, keys, plan, problems, reading, records, writing
 from lb.catalog import Catalog
 from lb.fields import Invalid
 from lb.keys import ROOTS, Kind, Ref
@@ -36,7 +36,7 @@ class Etcd:
 
     def __init__(self, first: Mapping[str, Any] = {}, roots: tuple[str, ...] = ROOTS) -> None:
         self.roots = roots
-        self.decoded: Records[Stored] = Records(lambda kv: records.decode(kv, roots))
+        self.decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, roots))
         self.catalog = Catalog(roots, self.decoded.good, self.decoded.rejected)
         for key, value in first.items():
             self.put(key, value)
@@ -183,7 +183,7 @@ def test_2_3_a_heartbeat_changes_nothing() -> None:
 
 
 def backend(**settings: Any) -> records.Stored:
-    return records.build(Ref(Kind.BACKEND, "b"), {"Type": "http", "Settings": settings})
+    return reading.build(Ref(Kind.BACKEND, "b"), {"Type": "http", "Settings": settings})
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def backend(**settings: Any) -> records.Stored:
     ],
 )  # fmt: skip
 def test_3_rules(raw: bytes, field: str, value: object) -> None:
-    record = records.read(Ref(Kind.FRONTEND, "f"), raw)
+    record = reading.read(Ref(Kind.FRONTEND, "f"), raw)
     assert getattr(record, field) == value
     assert isinstance(record, records.Frontend)
     assert record.ref.id == "f"  # the key's, whatever the JSON says
@@ -220,7 +220,7 @@ def test_3_types_are_strict(settings: Mapping[str, Any]) -> None:
 
 
 def test_3_written_compact_unescaped_and_with_a_newline() -> None:
-    record = records.build(Ref(Kind.FRONTEND, "f"), {**FRONT, "Route": "Path(`/<x>`)"})
+    record = reading.build(Ref(Kind.FRONTEND, "f"), {**FRONT, "Route": "Path(`/<x>`)"})
     assert isinstance(record, records.Frontend)
     raw = writing.encode(record)
     assert raw.startswith(b'{"Id":"f","Route":"Path(`/<x>`)","Type":"http","BackendId":"b",')
@@ -245,7 +245,7 @@ def test_3_2_trap_a_servers_path_is_ignored_and_doubles_count_once() -> None:
 
 def test_3_3_trap_negative_limits_are_refused() -> None:
     with pytest.raises(Invalid, match="must not be negative"):
-        records.build(
+        reading.build(
             Ref(Kind.FRONTEND, "f"), {**FRONT, "Settings": {"Limits": {"MaxBodyBytes": -1}}}
         )
 
@@ -288,9 +288,9 @@ def test_3_4_trap_three_forms_of_a_key_pair() -> None:
 
 def test_3_4_trap_autocert_is_kept() -> None:
     given = {"Settings": {"AutoCert": {"Email": "a@example.org", "RenewBefore": 3600000000000}}}
-    record = records.build(Ref(Kind.HOST, "a.example.org"), given)
+    record = reading.build(Ref(Kind.HOST, "a.example.org"), given)
     assert isinstance(record, records.Host)
-    again = records.read(record.ref, writing.encode(record))
+    again = reading.read(record.ref, writing.encode(record))
     assert again == record
     assert isinstance(again, records.Host)
     assert again.auto is not None
@@ -307,7 +307,7 @@ def test_3_4_trap_autocert_is_kept() -> None:
 )
 def test_3_5_bad_pairs(pair: object, reason: str) -> None:
     with pytest.raises(Invalid, match=reason):
-        records.build(Ref(Kind.HOST, "h"), {"Settings": {"KeyPair": pair}})
+        reading.build(Ref(Kind.HOST, "h"), {"Settings": {"KeyPair": pair}})
 
 
 def test_3_5_sealed_with_another_key() -> None:
@@ -321,7 +321,7 @@ def test_3_5_sealed_with_another_key() -> None:
 def test_3_7_protocols_networks_and_headers() -> None:
     def listener(**more: Any) -> records.Stored:
         given = {"Protocol": "HTTP", "Address": {"Network": "TCP", "Address": ":80"}, **more}
-        return records.build(Ref(Kind.LISTENER, "l"), given)
+        return reading.build(Ref(Kind.LISTENER, "l"), given)
 
     plain = listener(ProxyProtocol="none")
     assert isinstance(plain, records.Listener)

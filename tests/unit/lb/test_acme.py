@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.records import Records
-from lb import desired, problems, records
+from lb import desired, problems, reading, records
 from lb.acme import entries, jws
 from lb.acme.due import Calendar, pause
 from lb.catalog import Catalog
@@ -143,7 +143,7 @@ class Etcd:
     """Records and catalog, fed by hand."""
 
     def __init__(self) -> None:
-        self.decoded: Records[Stored] = Records(lambda kv: records.decode(kv, ROOTS))
+        self.decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, ROOTS))
         self.catalog = Catalog(ROOTS, self.decoded.good, self.decoded.rejected)
 
     def put(self, key: str, value: str | bytes | None) -> frozenset[Ref]:
@@ -209,16 +209,16 @@ def test_challenges_are_traffic() -> None:
 )
 def test_refused(host: str, auto: dict[str, str], reason: str) -> None:
     with pytest.raises(Invalid, match=reason):
-        records.build(Ref(Kind.HOST, host), {"Settings": {"AutoCert": auto}})
+        reading.build(Ref(Kind.HOST, host), {"Settings": {"AutoCert": auto}})
 
 
 def test_the_accounts_key_is_written_sealed_or_as_it_came() -> None:
     key = pem(ec.generate_private_key(ec.SECP256R1())).decode()
     for text in (key, Box(new_key()).seal(KeyPair(key.encode(), b"")).text()):
         given = {"Settings": {"AutoCert": {"Key": text, "RenewBefore": "24h"}}}
-        record = records.build(Ref(Kind.HOST, "a.example.org"), given)
+        record = reading.build(Ref(Kind.HOST, "a.example.org"), given)
         assert isinstance(record, records.Host)
         written = tree(record)["Settings"]["AutoCert"]
         assert written["Key"] == text
         assert written["RenewBefore"] == 86_400_000_000_000
-        assert records.build(record.ref, tree(record)) == record
+        assert reading.build(record.ref, tree(record)) == record

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.records import Records
-from lb import desired, plan, problems, records
+from lb import desired, plan, problems, reading
 from lb.catalog import Catalog
 from lb.keys import ROOTS, Kind, Ref
 from lb.records import Stored
@@ -53,7 +53,7 @@ def kv(key: str, value: str) -> KeyValue:
 
 
 def load(keys: Sequence[str]) -> tuple[Catalog, Records[Stored]]:
-    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, ROOTS))
+    decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, ROOTS))
     catalog = Catalog(ROOTS, decoded.good, decoded.rejected)
     for key in keys:
         catalog.update(decoded.apply([(key.encode(), kv(key, KEYS[key]))]), [key.encode()])
@@ -112,7 +112,7 @@ def test_any_order_of_keys_gives_the_same(order: list[str]) -> None:
 @settings(deadline=None)  # the first middleware loads its modules
 @given(st.permutations(list(KEYS)), st.integers(0, len(KEYS)))
 def test_scoped_passes_lead_where_a_whole_one_does(order: list[str], gone: int) -> None:
-    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, ROOTS))
+    decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, ROOTS))
     catalog = Catalog(ROOTS, decoded.good, decoded.rejected)
     defaults = desired.Defaults(listen=None)
     now = Traffic()
@@ -188,7 +188,7 @@ def test_plan_puts_before_it_drops() -> None:
 )
 def test_server_rewritten(before: str, after: str, actions: list[str]) -> None:
     key = b"/vulcand/backends/b/servers/s"
-    decoded: Records[Stored] = Records(lambda kv: records.decode(kv, ROOTS))
+    decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, ROOTS))
     catalog = Catalog(ROOTS, decoded.good, decoded.rejected)
     catalog.update(decoded.apply([(key, kv(key.decode(), before))]))
     old = desired.traffic(catalog, desired.Defaults())

@@ -7,7 +7,7 @@ import pytest
 
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue, Revision
-from lb import forward, predicate, records, writing
+from lb import forward, predicate, reading, records, writing
 from lb.expr import ExpressionError
 from lb.fields import Invalid
 from lb.keys import ROOTS, Kind, Ref
@@ -25,7 +25,7 @@ ROUTE = b'"Route": "Path(`/`)"'
 
 
 def test_names_in_any_case_null_and_unknown() -> None:
-    record = records.read(
+    record = reading.read(
         F, b'{"TYPE":"http","backendid":"b","route":"Path(`/`)","Id":"x","Settings":null,"New":[1]}'
     )
     assert record == Frontend(F, "b", "Path(`/`)", extra={"New": [1]})
@@ -34,7 +34,7 @@ def test_names_in_any_case_null_and_unknown() -> None:
 
 
 def test_last_of_two_wins() -> None:
-    assert records.read(S, b'{"URL":"http://a","url":"http://b"}') == Server(S, "http://b")
+    assert reading.read(S, b'{"URL":"http://a","url":"http://b"}') == Server(S, "http://b")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_last_of_two_wins() -> None:
 )  # fmt: skip
 def test_refused(ref: Ref, value: bytes, reason: str) -> None:
     with pytest.raises(Invalid) as caught:
-        records.read(ref, value)
+        reading.read(ref, value)
     assert reason in str(caught.value)
 
 
@@ -89,15 +89,15 @@ def test_original_vctl_always_sends_a_tls_object() -> None:
         b'{"Type":"http","Settings":{"TLS":{"PreferServerCipherSuites":false,"MinVersion":"VersionTLS10",'
         b'"SessionCache":{"Type":"LRU","Settings":{"Capacity":1024}}}}}'
     )
-    assert isinstance(records.read(B, value), Backend)
+    assert isinstance(reading.read(B, value), Backend)
 
 
 def test_decode_names_key_and_revision() -> None:
     kv = KeyValue(b"/vulcand/backends/b1/backend", b"{", Revision(3), Revision(7), 1)
     with pytest.raises(RecordError, match="/vulcand/backends/b1/backend") as caught:
-        records.decode(kv, ROOTS)
+        reading.decode(kv, ROOTS)
     assert caught.value.revision == 7
-    assert records.decode(KeyValue(b"/vulcand/x", b"", Revision(1), Revision(1), 1), ROOTS) is None
+    assert reading.decode(KeyValue(b"/vulcand/x", b"", Revision(1), Revision(1), 1), ROOTS) is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_decode_names_key_and_revision() -> None:
     ],
 )
 def test_read_what_encode_wrote(record: records.Record) -> None:
-    again = records.read(record.ref, writing.encode(record))
+    again = reading.read(record.ref, writing.encode(record))
     assert writing.encode(again) == writing.encode(record)
     assert again == record
 
@@ -191,7 +191,7 @@ def test_forwarding_zone_id_and_ipv6_port() -> None:
 
 def test_middlewares_are_printed_whole_and_two_spellings_are_one() -> None:
     body = {"periodSeconds": 1, "Requests": 2, "VARIABLE": "client.ip", "Ours": 1}
-    record = records.build(M, {"Type": "ratelimit", "Middleware": body})
+    record = reading.build(M, {"Type": "ratelimit", "Middleware": body})
     assert isinstance(record, records.Middleware)
     assert list(record.body.items()) == [
         ("PeriodSeconds", 1),
@@ -201,4 +201,4 @@ def test_middlewares_are_printed_whole_and_two_spellings_are_one() -> None:
         ("RateVar", ""),
         ("Ours", 1),
     ]
-    assert records.build(M, {"Type": "ratelimit", "Middleware": record.body}) == record
+    assert reading.build(M, {"Type": "ratelimit", "Middleware": record.body}) == record
