@@ -121,15 +121,16 @@ def configure(values: Values) -> Config:
         faults.append(values.error("apiCert", "-apiCert and -apiKey go together"))
     if values.text("apiClientCA") and not values.text("apiCert"):
         faults.append(values.error("apiClientCA", "needs -apiCert and -apiKey"))
+    warnings = []
     aliases = []
     for one in filter(None, values.text("aliases").split(",")):
         old, equals, new = one.partition("=")
-        if not equals or "=" in new or not old:
-            faults.append(values.error("aliases", f'"{one}": OLD=NEW is wanted'))
-        aliases.append((old, new))
+        if equals and old and "=" not in new:
+            aliases.append((old, new))
+        else:  # as the original: said, and skipped
+            warnings.append(f'-aliases: "{one}" is skipped: OLD=NEW is wanted')
     if faults:
         raise ConfigErrors(tuple(faults))
-    warnings = []
     if values.text("log") not in FORMATS:
         warnings.append(f'-log: "{values.text("log")}" is unknown and counts as console')
     patience = values.seconds("endpointDialTimeout") + values.seconds("endpointReadTimeout")

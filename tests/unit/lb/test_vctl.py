@@ -39,7 +39,6 @@ def test_flags_become_config() -> None:
     [
         (["-etcdApiVer", "2"], "v3"),
         (["-engine=zap"], "neither etcd nor memng"),
-        (["-aliases", "a=b,c"], "OLD=NEW"),
         (["-sealKey", "00"], "wrong key length: 1"),
         (["-statsdAddr", "x"], "host:port"),
         (["-port", "99999"], "65535"),
