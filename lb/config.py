@@ -49,6 +49,7 @@ class Config:
         listen: the built-in listener's host:port; None for no such listener.
         api: the admin API's host:port.
         memory: what is configured ends with us (`-engine memng`).
+        otlp: the collector that traces go to; "" for no traces.
         warnings: what is served otherwise than the command line may mean.
         endpoint_read_timeout: until the first byte of a response, where a backend says nothing.
     """
@@ -70,6 +71,8 @@ class Config:
     aliases: tuple[tuple[str, str], ...] = ()
     access: Access = field(default_factory=Access)
     access_log: str = ""
+    otlp: str = ""
+    trace_sample: float = 0.0
     statsd: str = ""
     statsd_prefix: str = ""
     acme_ca: str = ""
@@ -159,6 +162,8 @@ def configure(values: Values) -> Config:
         aliases=tuple(aliases),
         access=_access(values),
         access_log=values.text("accessLog"),
+        otlp=values.text("otlpEndpoint") if values.flag("enableJaegerTracing") else "",
+        trace_sample=1.0 if values.flag("debugJaegerTracing") else values.real("traceSample"),
         statsd=values.text("statsdAddr"),
         statsd_prefix=values.text("statsdPrefix"),
         acme_ca=values.text("acmeCA"),

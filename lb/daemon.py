@@ -214,6 +214,8 @@ class _Follower:
             self.box,
             config.aliases,
             config.access_log,
+            config.otlp,
+            config.trace_sample,
         )
         self.loop: Loop[Traffic, Action] = Loop(
             name="traffic",

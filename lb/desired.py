@@ -21,7 +21,7 @@ from lb.catalog import Catalog
 from lb.expr import ExpressionError
 from lb.fields import Invalid
 from lb.keys import Kind, Ref
-from lb.middleware import access
+from lb.middleware import access, tracing
 from lb.route.parse import parse as parse_route
 from lb.secret import Box, KeyPair, opened
 from lb.state import ALIAS, Frontend, Host, Listener, Middleware, Pool, Server, Traffic
@@ -43,6 +43,7 @@ class Defaults:
     Attributes:
         listen: the built-in listener's address; None for no built-in listener.
         box: opens sealed key pairs; None where there is no seal key.
+        otlp, trace_sample: collector of traces ("" for none), and the share that is recorded.
         access_log: file that every frontend's requests are logged to; "" for none.
         aliases: (old, new): a route that holds `old` is served with `new` in its place too (§6.3).
     """
@@ -54,6 +55,8 @@ class Defaults:
     box: Box | None = None
     aliases: tuple[tuple[str, str], ...] = ()
     access_log: str = ""
+    otlp: str = ""
+    trace_sample: float = 0.0
 
 
 def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffic:
@@ -239,6 +242,9 @@ def _links(
     if defaults.access_log:
         body = access.body(defaults.access_log)
         around.append(Middleware(access.NAME, access.NAME, 0, body))
+    if defaults.otlp:
+        body = tracing.body(defaults.otlp, defaults.trace_sample)
+        around.append(Middleware(tracing.NAME, tracing.NAME, 0, body))
     if record.policy.headers:
         around.append(Middleware(_HEADERS, "header", 0, record.policy.headers))
     written = [(m, m.ref.id) for m in catalog.middlewares.get(record.ref.id, {}).values()]

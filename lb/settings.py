@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of vulcand's flags (specs/vulcand.md §12). What is not built is refused by name."""
+"""The table of vulcand's flags (specs/vulcand.md §12)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Final
 
 from fairlead.flags import Kind, Setting, Settings, common
 
-_SOON: Final = "is not built yet"
 _V2: Final = "concerns etcd's v2 API only and has no effect"
 LEVELS: Final = {
     "panic": "error",
@@ -40,6 +39,14 @@ def _workers(value: int) -> str | None:
 
 def _v3(value: int) -> str | None:
     return None if value == 3 else "only etcd's v3 API is spoken; see `fairlead import-v2`"
+
+
+def _url(value: str) -> str | None:
+    return None if value.startswith(("http://", "https://")) else "must be an http or https URL"
+
+
+def _share(value: float) -> str | None:
+    return None if 0.0 <= value <= 1.0 else "must lie between 0 and 1"
 
 
 def _order(value: str) -> str | None:
@@ -88,13 +95,15 @@ SETTINGS: Final = Settings(
         Setting("statsdPrefix", help="Prefix of statsd names."),
         Setting("trustForwardHeader", Kind.BOOL, False, "Keep the X-Forwarded-… fields that clients send."),
         Setting("memProfileRate", Kind.INT, 0, "Concerned Go's profiler.", ignored="concerns Go's profiler only"),
-        Setting("enableJaegerTracing", Kind.BOOL, False, "Jaeger tracing.", refused=_SOON),
-        Setting("debugJaegerTracing", Kind.BOOL, False, "Jaeger tracing.", refused=_SOON),
+        Setting("enableJaegerTracing", Kind.BOOL, False, "Record traces: a span for each try of a request, to -otlpEndpoint."),
+        Setting("debugJaegerTracing", Kind.BOOL, False, "Record every trace, not a share of -traceSample."),
         Setting("aliases", help="OLD=NEW, separated by commas: a route that holds OLD is served with NEW in its place too."),
         Setting("apiTokenFile", help="File with the token that callers of the admin API must give; empty: anybody may call.", ours=True),
         Setting("apiCert", help="File of the admin API's certificate; empty: plain HTTP.", ours=True),
         Setting("apiKey", help="File of that certificate's key.", ours=True),
         Setting("apiClientCA", help="File of the CA that must have signed callers' certificates.", ours=True),
+        Setting("otlpEndpoint", Kind.STR, "http://127.0.0.1:4318", "Where traces go: a collector that speaks OTLP over HTTP.", check=_url, ours=True),
+        Setting("traceSample", Kind.FLOAT, 0.001, "Share of the traces that begin here which are recorded, 0 to 1.", check=_share, ours=True),
         Setting("routeOrder", Kind.STR, "vulcand", "Which of several routes that match wins: vulcand (the greatest text), or specific.", check=_order, ours=True),
         Setting("acmeCA", help="File of the CA of an ACME server of your own, believed beside the system's.", ours=True),
         Setting("accessLog", help="File for a line of JSON for each request; -: stdout; empty: none.", ours=True),

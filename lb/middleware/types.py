@@ -30,7 +30,7 @@ _BUILT_IN: Final = {
     "trace": "lb.middleware.trace",
     "auth": "lb.middleware.auth",
 }
-_OWN: Final = {"/access": "lb.middleware.access"}
+_OWN: Final = {"/access": "lb.middleware.access", "/tracing": "lb.middleware.tracing"}
 """What the daemon itself puts into chains; nobody can write it: the name is no field's value."""
 
 
