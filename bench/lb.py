@@ -124,7 +124,7 @@ CADDY = """{{
   admin off
   auto_https off
 }}
-http://127.0.0.1:{port} {{
+http://:{port} {{
   reverse_proxy 127.0.0.1:{origin} {{
     transport http {{
       keepalive_idle_conns_per_host 256

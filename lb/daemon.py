@@ -155,14 +155,17 @@ async def _serve_as_worker(config: Config, runtime: Runtime, worker: Worker) -> 
     pid, *descriptors = await worker.call("join")
     ledger = Ledger.of(pid, (descriptors[0], descriptors[1]), worker.count, worker.number)
     plane = _plane(config, runtime, Links(ledger), worker.count)
-    plane.counts, plane.follows = ledger.counts, True
+    plane.counts, plane.follows, plane.seat = ledger.counts, True, worker.number
     follower = _Follower(config, runtime, plane)
     loop = follower.loop
     loop.desired = partial(reachable, plane, loop.desired)
     feeds = [runtime.source(_name(root), keys.range_of(root)) for root in config.roots]
     follower.follow(feeds)
     runtime.reconcile(loop, *feeds, quiet=True)
-    Member(worker, plane, follower.certificates, loop.dirty.mark, partial(server.close, plane))
+    Member(
+        worker, plane, follower.certificates, loop.dirty.mark, partial(server.adopt, plane),
+        partial(server.close, plane),
+    )  # fmt: skip
     worker.on("release", lambda *_: loop.release())
     worker.count_with(partial(figures, plane, phases=bool(config.statsd)))
     runtime.tasks.start("sweep", plane.run())

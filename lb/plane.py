@@ -181,8 +181,10 @@ class LiveListener:
         "counts",
         "limits",
         "servers",
+        "shares",
         "socks",
         "spec",
+        "tls",
     )
 
     def __init__(
@@ -195,6 +197,10 @@ class LiveListener:
         self.connections = 0
         self.servers: list[Accepting] = []
         self.socks: list[socket.socket] = []  # more than one where several processes accept
+        self.tls: ssl.SSLContext | None = None
+        self.shares: dict[
+            int, list[Accepting]
+        ] = {}  # of other processes, for whom this one accepts
         self.clients: set[Any] = set()
         self.closing = False
         self.rescope(spec)
@@ -279,6 +285,9 @@ class Plane:
         self.offers: Offer | None = None
         # of several processes: how many serve, what is counted together, who judges servers
         self.seats = 1
+        self.seat = 0
+        self.adopted: frozenset[int] = frozenset()
+        self.adopting = asyncio.Lock()
         self.counts: Counts | None = None
         self.follows = False
         self.verdicts: dict[str, list[Verdict]] = {}

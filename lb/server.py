@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Final
@@ -53,12 +53,38 @@ async def listen(
                 sock.listen(_BACKLOG)
             plane.offers.offer(live)
             return live
-        for sock in socks:
+        live.tls = tls
+        apart = plane.follows and len(socks) >= plane.seats
+        for sock in socks[plane.seat :: plane.seats] if apart else socks:
             live.servers.append(await _accept(plane, live, sock, tls))
+        await _settle_shares(plane, live)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ActionError(action, f'listener "{spec.id}" on {spec.address}: {reason}') from error
     return live
+
+
+async def adopt(plane: Plane, seats: Set[int]) -> None:
+    """Accept for these other workers, and for no others any more: they do not serve now."""
+    plane.adopted = frozenset(seats)
+    for live in tuple(plane.listeners.values()):
+        await _settle_shares(plane, live)
+
+
+async def _settle_shares(plane: Plane, live: LiveListener) -> None:
+    if not plane.follows or len(live.socks) < plane.seats:  # where all accept on all
+        return
+    async with plane.adopting:
+        for seat in live.shares.keys() - plane.adopted:
+            for server in live.shares.pop(seat):
+                server.close()
+        for seat in plane.adopted - live.shares.keys():
+            live.shares[seat] = [
+                await _accept(plane, live, sock, live.tls)
+                for sock in live.socks[seat :: plane.seats]
+            ]
+        if live.closing:
+            retire(plane, live)
 
 
 async def _accept(
@@ -235,8 +261,9 @@ def retire(plane: Plane, live: LiveListener) -> None:
     """Accept no more here, but leave the sockets open for whoever accepts on them next."""
     live.closing = True
     plane.version += 1
-    for server in live.servers:
+    for server in (*live.servers, *(one for share in live.shares.values() for one in share)):
         server.close()
+    live.shares = {}
     plane.retired.add(live)
     for client in tuple(live.clients):
         client.check(plane.now)

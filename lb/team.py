@@ -16,12 +16,12 @@ what follows from them, as a lone process does.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from fairlead.reconcile import Scope
@@ -38,9 +38,19 @@ from lb.stats import Stats
 from lb.window import bucket
 
 
-def _share(socks: Sequence[socket.socket], seats: int, number: int) -> Sequence[socket.socket]:
-    """Return the sockets of one worker; where they are too few, all accept on all."""
-    return socks[number::seats] if len(socks) >= seats else socks
+def heirs(states: Sequence[str]) -> dict[int, int]:
+    """Return who accepts for the workers that do not serve now: the next one that does."""
+    count = len(states)
+    found = {}
+    for number, state in enumerate(states):
+        if state == "serving":
+            continue
+        for step in range(1, count):
+            other = (number + step) % count
+            if states[other] == "serving":
+                found[number] = other
+                break
+    return found
 
 
 class Team:
@@ -53,8 +63,10 @@ class Team:
         self._ledger = Ledger.make(plane.seats)
         self._offered: dict[Address, tuple[socket.socket, ...]] = {}
         self._verdicts: dict[str, list[Verdict]] = {}
+        self._heirs: dict[int, int] = {}
         plane.offers = self
         plane.on_verdict = self._judged
+        workers.turned = self._turned
         workers.on("join", self._join)
         workers.on("samples", self._samples)
 
@@ -77,8 +89,15 @@ class Team:
             "listen",
             [live.spec.id, *place],
             keep=("listen", place),
-            sockets=partial(_share, socks, self._plane.seats),
+            sockets=lambda _: socks,  # all to each: for one that dies another accepts
         )
+
+    def _turned(self, number: int, state: str) -> None:
+        """Say who accepts for those that do not serve, so that no client waits for a start."""
+        found = heirs([each.state for each in self._workers.running()])
+        if found != self._heirs:
+            self._heirs = found
+            self._workers.tell("heirs", found, keep="heirs")
 
     def withdraw(self, live: LiveListener) -> None:
         """Let the workers close them."""
@@ -127,6 +146,8 @@ class Member:
 
     Args:
         listeners: called with the ids of listeners whose sockets came or went.
+        adopt: called with the workers for whom this one accepts from now on.
+        close: closes a listener.
     """
 
     def __init__(
@@ -135,6 +156,7 @@ class Member:
         plane: Plane,
         certificates: Certificates,
         listeners: Callable[[Sequence[Ref]], None],
+        adopt: Callable[[Set[int]], Awaitable[None]],
         close: Callable[[LiveListener], None],
     ) -> None:
         self._worker = worker
@@ -142,9 +164,12 @@ class Member:
         self._certificates = certificates
         self._listeners = listeners
         self._close = close
+        self._adopt = adopt
+        self._tasks: set[asyncio.Task[None]] = set()
         plane.on_samples = self._samples
         worker.on("listen", self._listen)
         worker.on("close", self._closed)
+        worker.on("heirs", self._heirs)
         worker.on("verdict", self._verdict)
         worker.on("staple", self._staple)
 
@@ -152,8 +177,14 @@ class Member:
         name, network, address = body
         for sock in socks:
             sock.setblocking(False)
-        self._plane.inherited[network, address] = socks
+        self._plane.inherited[network, address] = socks  # our own among them
         self._listeners([Ref(Kind.LISTENER, name)])
+
+    def _heirs(self, body: dict[int, int], _: list[socket.socket]) -> None:
+        seats = {seat for seat, heir in body.items() if heir == self._worker.number}
+        task = asyncio.ensure_future(self._adopt(seats))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _closed(self, body: list[str], _: list[socket.socket]) -> None:
         network, address = body

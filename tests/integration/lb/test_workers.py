@@ -88,6 +88,12 @@ async def metric(world: World, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+async def all_serve(world: World) -> None:
+    async with asyncio.timeout(20):
+        while await metric(world, "fairlead_workers_serving") < 2:
+            await asyncio.sleep(0.1)
+
+
 async def test_both_serve_and_what_they_count_is_summed(team: World) -> None:
     web = await team.web("sum")
     await team.service("sum", web, path="/sum")
@@ -253,6 +259,26 @@ async def test_a_worker_killed_under_load_costs_only_what_it_had_under_way(team:
     await asyncio.gather(*clients)
     assert failed == []
     assert before[1] in await pids(team)
+
+
+async def test_while_a_worker_starts_another_accepts_for_it(team: World) -> None:
+    await team.service("heir", await team.web("heir"), path="/heir")
+    await all_serve(team)
+    before = await pids(team)
+    os.kill(before[0], signal.SIGKILL)
+    new: list[int] = []
+    async with asyncio.timeout(20):
+        while not new:
+            await asyncio.sleep(0.01)
+            new = [pid for pid in await pids(team) if pid not in before]
+    os.kill(new[0], signal.SIGSTOP)  # before it serves; the parent gives it half a minute
+    try:
+        answers = [await ask(team, "/heir") for _ in range(40)]
+    finally:
+        os.kill(new[0], signal.SIGCONT)
+    assert {status for status, _ in answers} == {200}
+    await all_serve(team)
+    assert {status for status, _ in [await ask(team, "/heir") for _ in range(20)]} == {200}
 
 
 async def test_usr2_hands_all_sockets_over_without_a_failed_request(team: World) -> None:
