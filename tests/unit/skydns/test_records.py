@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import contextlib
+import ipaddress
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyValue, LeaseID, Revision
-from skydns import records
+from skydns import keys, names, records
 
 KEY = b"/skydns/local/skydns/web/x1"
 
@@ -130,3 +131,56 @@ JSON = st.recursive(
 def test_no_json_raises_anything_else(value):
     with contextlib.suppress(RecordError):
         assert read(json.dumps(value)) is not None
+
+
+MEMBERS = st.lists(
+    st.tuples(st.sampled_from(["host", "text", "group"]), st.text('az09 .:#[]~\\"é\n', max_size=6))
+    | st.tuples(
+        st.sampled_from(["port", "priority", "weight", "ttl", "targetstrip", "Port"]),
+        st.integers(-2, 3) | st.sampled_from([10**9 - 1, 10**9, 2**32, 1.0, True, None]),
+    )
+    | st.tuples(st.just("mail"), st.booleans() | st.none()),
+    max_size=5,
+)
+
+
+@given(MEMBERS, st.sampled_from([",", ", "]), st.booleans())
+def test_plain_values_are_read_as_all_others(members, comma, ascii_only):
+    text = comma.join(f'"{k}":{json.dumps(v, ensure_ascii=ascii_only)}' for k, v in members)
+    value = f"{{{text}}}".encode()
+    kv = KeyValue(b"/skydns/test/a", value, Revision(1), Revision(2), 1)
+    shapes = []
+    with pytest.MonkeyPatch.context() as patch:
+        for plain in (records._plain, lambda value: None):
+            patch.setattr(records, "_plain", plain)
+            try:
+                shapes.append(records.decode(b"/skydns", kv))
+            except RecordError as error:
+                shapes.append(str(error))
+    assert shapes[0] == shapes[1]
+
+
+@given(st.lists(st.integers(0, 300).map(str) | st.sampled_from(["", "01", "+1", " 1", "1 ", "١", "1_0"]), min_size=3, max_size=5))  # fmt: skip
+def test_addresses_are_read_as_by_ipaddress(parts):
+    text = ".".join(parts)
+    try:
+        expected = ipaddress.IPv4Address(text).packed
+    except ValueError:
+        expected = b""
+    assert records.parse_address(text) == expected
+
+
+@given(st.lists(st.sampled_from(["a", "b" * 63, "c" * 64, "", ".", "..", "a\0b", "d" * 30]), min_size=1, max_size=6))  # fmt: skip
+def test_a_key_has_the_name_its_parts_make_or_none(parts):
+    key = b"/skydns/" + "/".join(parts).encode()
+    wanted = parts[:-1] if len(parts) > 1 and not parts[-1] else parts
+    bad = any(part in {"", ".", ".."} or "\0" in part for part in wanted)
+    try:
+        expected = None if bad else names.from_labels(part.encode() for part in reversed(wanted))
+    except ValueError:
+        expected = None
+    try:
+        found = keys.name_of(b"/skydns", key)
+    except ValueError:
+        found = None
+    assert found == expected
