@@ -232,7 +232,6 @@ async def test_vctl_beyond_the_originals(world: World, tmp_path: Path) -> None: 
     assert (await world.lb.vctl("diff", str(file)))[0] == 1
     assert (await world.lb.vctl("import", str(file)))[0] == 0
     assert (await call(world.lb.api, "GET", "/v2/backends/b2/servers/x"))[0] == 200
-    await asyncio.sleep(1.1)  # statistics are taken twice a second
     for _ in range(20):
         await world.get("/")
     async with asyncio.timeout(5):
