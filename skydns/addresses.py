@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -81,14 +81,31 @@ def without(servers: Iterable[Server], own: Sequence[Server]) -> tuple[Server, .
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Who may have our zones, and who is told of changes."""
+    """Who may have our zones, and who is told of changes.
+
+    Attributes:
+        by_zone: those of single zones (folded), beside those of all.
+    """
 
     allowed: tuple[Network, ...] = ()
     notified: tuple[Server, ...] = ()
+    by_zone: Mapping[bytes, Peers] = field(default_factory=dict)
 
-    def may(self, host: str) -> bool:
-        """Say whether an address may have our zones."""
+    @property
+    def any_notified(self) -> bool:
+        """Whether anybody is told of anything."""
+        return bool(self.notified) or any(one.notified for one in self.by_zone.values())
+
+    def told(self, zone: bytes) -> tuple[Server, ...]:
+        """Return who is told of changes in a zone."""
+        own = self.by_zone.get(zone)
+        return tuple(dict.fromkeys((*self.notified, *(own.notified if own else ()))))
+
+    def may(self, host: str, zone: bytes) -> bool:
+        """Say whether an address may have a zone of ours."""
         address = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        return any(address in network for network in self.allowed)
+        own = self.by_zone.get(zone)
+        networks = (*self.allowed, *(own.allowed if own else ()))
+        return any(address in network for network in networks)

@@ -171,8 +171,9 @@ class Config:
 
     @property
     def logged(self) -> Formats:
-        """Which queries are written down, and how; without a Corefile all, in the usual form."""
-        return {zone: block.log for zone, block in self.blocks.items()} or EVERYTHING
+        """Which queries are written down, and how; all in the usual form where no file says it."""
+        found = {zone: block.log for zone, block in self.blocks.items()}
+        return found if any(found.values()) else EVERYTHING
 
 
 def _file(values: Values) -> tuple[Said, Overlaid]:
@@ -203,6 +204,17 @@ def _routes(default: Upstream, bounds: Bounds, said: Said) -> Routes:
     fallback = routes.pop(names.ROOT, None)
     nobody = replace(default, resolv_conf=False)
     return Routes(fallback or nobody, by_zone=routes, bounds=bounds)
+
+
+def _over(file: Bounds, flags: Bounds, given: Values) -> Bounds:
+    """Return a Corefile's bounds of the cache under those that flags give."""
+    if given.given("rcache"):
+        file = replace(file, most=flags.most)
+    if given.given("rcache-ttl"):
+        file = replace(file, positive=flags.positive, negative=flags.negative)
+    if given.given("serve-stale"):
+        file = replace(file, stale=flags.stale)
+    return file
 
 
 def _address(text: str) -> Server | None:
@@ -286,7 +298,7 @@ def configure(given: Values) -> Config:
         stale=int(values.seconds("serve-stale")),
     )
     if values.text("conf"):
-        bounds = said.bounds
+        bounds = _over(said.bounds, bounds, given)
     if upstream.timeout <= 0:
         faults.append(values.error("rtimeout", "must be more than 0"))
     if bool(values.text("tls-key")) != bool(values.text("tls-pem")):
@@ -329,6 +341,7 @@ def configure(given: Values) -> Config:
     peers = Peers(
         take("transfer-to", lambda many: tuple(map(network, many)), ()),
         take("notify", lambda many: tuple(map(parse_server, many)), ()),
+        said.peers,
     )
     if faults:
         raise ConfigErrors(tuple(faults))

@@ -248,7 +248,7 @@ def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> N
         return  # the rest is the parent's
     for path, seconds in config.watched:
         tasks.start(f"watch {path}", listening.watch_file(path, seconds))
-    if config.peers.notified and sockets.transfers is not None:
+    if config.peers.any_notified and sockets.transfers is not None:
         tasks.start("notify", Notifier(core.answers, sockets.transfers).run())
 
 

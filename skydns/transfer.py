@@ -72,7 +72,7 @@ class Transfers:
         answers = self._answers
         file = answers.ahead.zones.get(query.name) if answers.ahead else None
         ours = query.name in answers.policy.zones and answers.loaded
-        if query.rclass != rrs.IN or not (ours or file) or not self.peers.may(host):
+        if query.rclass != rrs.IN or not (ours or file) or not self.peers.may(host, query.name):
             self.refused += 1
             yield message.failure(query, rrs.REFUSED, recursion=False, trouble=18)
             return
@@ -177,7 +177,7 @@ class Notifier:
                 *(
                     self._tell(server, zone)
                     for zone in changed
-                    for server in self._transfers.peers.notified
+                    for server in self._transfers.peers.told(zone)
                 )
             )
 

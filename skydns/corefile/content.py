@@ -9,7 +9,7 @@ from dataclasses import replace
 from skydns import names, zonefile
 from skydns.acl import Action, Line
 from skydns.acl import Directive as Listed
-from skydns.addresses import network, parse_server
+from skydns.addresses import Peers, network, parse_server
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import Said, bare, one, refused, rtype, seconds, zones, zones_of
 from skydns.hosts import Spec, Table
@@ -117,24 +117,30 @@ def file(plugin: Directive, block: Block, said: Said) -> None:
 
 def transfer(plugin: Directive, block: Block, said: Said) -> None:
     """Take over who may have our zones, and who is told of changes."""
-    del block
-    allowed: list[str] = []
-    told: list[str] = []
+    found = Peers()
     for each in plugin.properties:
         if each.name != "to" or not each.args:
             raise refused(plugin, each)
         for target in each.args:
-            if target == "*":
-                allowed += ["0.0.0.0/0", "::/0"]
-                continue
-            try:
-                server = parse_server(target)
-            except ValueError as error:
-                raise CorefileError(f"line {each.line}: transfer: {error}") from error
-            allowed.append(server.host)
-            told.append(str(server))
-    said.settings["transfer-to"] = (*said.settings.get("transfer-to", ()), *allowed)
-    said.settings["notify"] = (*said.settings.get("notify", ()), *told)
+            found = _with(found, target, each.line)
+    for zone in zones_of(plugin, plugin.args, block):
+        before = said.peers.get(zone, Peers())
+        said.peers[zone] = Peers(
+            (*before.allowed, *found.allowed), (*before.notified, *found.notified)
+        )
+
+
+def _with(peers: Peers, target: str, line: int) -> Peers:
+    """Return peers with one more: `*`, or a server that may have the zone and is told of changes."""
+    if target == "*":
+        return replace(peers, allowed=(*peers.allowed, network("0.0.0.0/0"), network("::/0")))
+    try:
+        server = parse_server(target)
+    except ValueError as error:
+        raise CorefileError(f"line {line}: transfer: {error}") from error
+    return replace(
+        peers, allowed=(*peers.allowed, network(server.host)), notified=(*peers.notified, server)
+    )
 
 
 def loadbalance(plugin: Directive, block: Block, said: Said) -> None:

@@ -11,6 +11,7 @@ from fairlead import duration
 from fairlead.errors import ConfigError
 from fairlead.flags import Values
 from skydns import acl, keys, rrs
+from skydns.addresses import Peers
 from skydns.cache import Bounds
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.hosts import Spec
@@ -37,6 +38,8 @@ class Said:
     Attributes:
         settings: values of ours by name.
         routes: what `forward` says, by zone: whom to ask, and who comes `next`.
+        bounds: of the cache; `bounds_settled`: from a block that forwards.
+        peers: of `transfer`, by zone.
         fallthrough: zones whose missing names are asked of the servers.
         bufsize: octets of a reply by UDP at most.
         authors: of `chaos`.
@@ -55,6 +58,8 @@ class Said:
     settings: dict[str, Any] = field(default_factory=dict)
     routes: dict[bytes, list[dict[str, Any]]] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=lambda: Bounds(most=0))
+    bounds_settled: bool = False
+    peers: dict[bytes, Peers] = field(default_factory=dict)
     fallthrough: set[bytes] = field(default_factory=set)
     least_lease: int | None = None
     most_lease: int | None = None

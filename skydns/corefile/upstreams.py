@@ -14,6 +14,7 @@ import dnslib
 
 from skydns import names, rrs
 from skydns.addresses import Server, parse_server, resolv_conf
+from skydns.cache import Bounds
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import Said, number, one, rcode, refused, seconds, zones
 from skydns.upstream import Probe
@@ -187,9 +188,12 @@ def _probe(each: Directive) -> Probe:
 
 
 def cache(plugin: Directive, block: Block, said: Said) -> None:
-    """Take over how long answers of other servers are kept; ours are always fresh."""
-    del block
-    bounds = replace(said.bounds, most=9984, least=5, stale=0, prefetch=0)
+    """Take over how long answers of other servers are kept; ours are always fresh.
+
+    There is one cache, so that of a block that forwards counts before that of one that does not.
+    """
+    before, forwards = said.bounds, bool(block.all("forward"))
+    bounds = Bounds(most=9984, least=5, stale=0, prefetch=0, gap=60.0)
     args = plugin.args
     if args and args[0].isdecimal():
         most = int(args[0])
@@ -218,6 +222,9 @@ def cache(plugin: Directive, block: Block, said: Said) -> None:
                     said.bounds = replace(said.bounds, negative=0)
             case _:
                 raise refused(plugin, each)
+    if said.bounds_settled and not forwards:
+        said.bounds = before
+    said.bounds_settled |= forwards
 
 
 def _kept(each: Directive, said: Said) -> None:

@@ -8,7 +8,7 @@ from skydns import config, keys, names
 from skydns.addresses import Server
 from skydns.corefile.grammar import CorefileError, parse
 from skydns.corefile.translate import translate
-from skydns.logformat import COMBINED
+from skydns.logformat import COMBINED, EVERYTHING
 from skydns.policy import Apex
 from skydns.settings import SETTINGS
 
@@ -113,9 +113,11 @@ def test_every_property_of_etcd(tmp_path):
     assert route.excepted == frozenset(keys.zones("x.test"))
     assert found.address == ("127.0.0.1", 1053)
     assert found.binds == (Server("127.0.0.2", 1053),)
-    assert found.peers.may("192.0.2.53")
-    assert not found.peers.may("192.0.2.54")
-    assert found.peers.notified == (Server("192.0.2.53", 53), Server("198.51.100.1", 5353))
+    zone = names.from_text("a.test")
+    assert found.peers.may("192.0.2.53", zone)
+    assert not found.peers.may("192.0.2.54", zone)
+    assert not found.peers.may("192.0.2.53", names.from_text("b.test"))  # another block's
+    assert found.peers.told(zone) == (Server("192.0.2.53", 53), Server("198.51.100.1", 5353))
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -256,6 +258,37 @@ def test_more_of_forward(tmp_path):
     assert [warning.partition("Corefile: ")[2].split(":")[0] for warning in found.warnings] == [
         "line 20", "line 25",
     ]  # fmt: skip
+
+
+def test_what_one_block_lets_out_another_keeps(tmp_path):
+    found = configured(tmp_path, """
+        open.test {
+            etcd
+            transfer {
+                to *
+            }
+        }
+        closed.test {
+            etcd
+        }
+        """, "-transfer-to=127.0.0.1")  # fmt: skip
+    assert found.peers.may("203.0.113.9", names.from_text("open.test"))
+    assert not found.peers.may("203.0.113.9", names.from_text("closed.test"))
+    assert found.peers.may("127.0.0.1", names.from_text("closed.test"))  # a flag is for all
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_cache_of_the_block_that_forwards_counts(tmp_path, order):
+    blocks = ("a.test {\n etcd\n cache 30\n}\n", ". {\n forward . 192.0.2.1\n cache 600\n}\n")
+    text = "".join(blocks[at] for at in order)
+    assert configured(tmp_path, text).routes.bounds.positive == 600
+    bounds = configured(tmp_path, text, "-rcache-ttl=7", "-rcache=3").routes.bounds
+    assert (bounds.most, bounds.positive) == (3, 7)
+
+
+def test_verbose_without_log_in_the_file_logs_all(tmp_path):
+    found = configured(tmp_path, "a.test {\n etcd\n}\n", "-verbose")
+    assert (found.log_every, found.logged) == (1, EVERYTHING)
 
 
 def test_unknown_plugins_can_be_ignored(tmp_path):
