@@ -136,8 +136,7 @@ def routes(runtime: Runtime) -> Iterator[tuple[tuple[str, str], admin.Route]]:
 
     def release() -> admin.Answer:
         held = {name: loop.last.held for name, loop in runtime.loops.items() if loop.last}
-        for loop in runtime.loops.values():
-            loop.release()
+        runtime.release()
         runtime.log.info("removals released", held=sum(held.values()))
         return admin.as_json({"released": held})
 

@@ -141,6 +141,7 @@ async def _serve(runtime: Runtime, config: Any, stopping: asyncio.Event) -> int:
         if runtime.program.reload_on_hup:
             tasks.start("reload on SIGHUP", _reloads(runtime))
         if runtime.worker is not None:
+            runtime.worker.release = runtime.release
             tasks.start("parent", runtime.worker.listen())
             tasks.start("acknowledge", runtime.worker.acknowledge(runtime.caught_up))
             tasks.start("figures", runtime.worker.publish())

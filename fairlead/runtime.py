@@ -353,6 +353,13 @@ class Runtime:
         if seen or faults:
             self.health.set("in-sync", not faults, "; ".join(faults))
 
+    def release(self) -> None:
+        """Let every loop, the workers' too, carry out the removals that its guard held back."""
+        for loop in self.loops.values():
+            loop.release()
+        if self.team is not None:
+            self.team.release()
+
     async def caught_up(self) -> None:
         """Return when every loop that runs has looked at all that is marked now."""
         for loop in tuple(self.loops.values()):

@@ -19,11 +19,10 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from functools import partial
 from pathlib import Path
 
-from fairlead.admin import Answer
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.mirror import Changes, Source
 from fairlead.reconcile import Guard, Loop, one_by_one
@@ -97,7 +96,6 @@ async def serve(config: Config, runtime: Runtime) -> None:
         follower.certificates.on_staple = team.stapled
         look = workers.figures
         followed = partial(_all_caught_up, loop, workers)
-        _release_everywhere(runtime, workers)
     issuer = Issuer(
         issuing.Links(
             runtime.store, mirrors, catalog, box, followed, runtime.clock, runtime.log,
@@ -166,7 +164,6 @@ async def _serve_as_worker(config: Config, runtime: Runtime, worker: Worker) -> 
         worker, plane, follower.certificates, loop.dirty.mark, partial(server.adopt, plane),
         partial(server.close, plane),
     )  # fmt: skip
-    worker.on("release", lambda *_: loop.release())
     worker.count_with(partial(figures, plane, phases=bool(config.statsd)))
     runtime.tasks.start("sweep", plane.run())
     runtime.on_drain(partial(_drain, plane))
@@ -248,17 +245,6 @@ class _Follower:
 async def _all_caught_up(loop: Loop[Traffic, Action], workers: Workers) -> None:
     await loop.caught_up()
     await workers.caught_up()
-
-
-def _release_everywhere(runtime: Runtime, workers: Workers) -> None:
-    """Let `fairlead plan --release` reach the workers, which hold removals back as we do."""
-    release = runtime.routes["POST", "/release"]
-
-    def both() -> Answer | Awaitable[Answer]:
-        workers.tell("release")
-        return release()
-
-    runtime.routes["POST", "/release"] = both
 
 
 def _verdict(plane: Plane, order: str, asked: Query) -> explain.Verdict:

@@ -225,7 +225,6 @@ def _show(
     )
     if runtime.worker is not None:
         runtime.worker.count_with(lambda: figures.flat(collected.collect()))
-        runtime.worker.on("release", lambda *_: core.loop.release())
         return
     others = parent.workers.figures if parent else Figures
     runtime.metrics.registry.register(Together(collected, others))

@@ -35,7 +35,6 @@ from skydns.server import Server
 if TYPE_CHECKING:
     import socket
 
-    from fairlead.admin import Answer
     from fairlead.runtime import Runtime
     from fairlead.workers.parent import Workers
 
@@ -75,7 +74,6 @@ class Parent:
         self.workers.on("serials", self._serials)
         self.workers.on("lease", lambda _, lease: leases.times(LeaseID(lease)))
         runtime.on_drain(self._drain)
-        _release_everywhere(runtime, self.workers)
 
     def hand_out(self, opened: Sequence[Opened], live: Live, server: Server) -> None:
         """Give each worker its sockets; answer on them here while it does not."""
@@ -211,14 +209,3 @@ class Member:
                 return await self._worker.call(topic, body)
         except (ParentError, TimeoutError) as error:
             raise Unavailable(f"the parent does not answer: {error}") from error
-
-
-def _release_everywhere(runtime: Runtime, workers: Workers) -> None:
-    """Let `fairlead plan --release` reach the workers, which hold removals back as we do."""
-    release = runtime.routes["POST", "/release"]
-
-    def both() -> Answer | Awaitable[Answer]:
-        workers.tell("release")
-        return release()
-
-    runtime.routes["POST", "/release"] = both

@@ -75,11 +75,15 @@ class Reload(msgspec.Struct, frozen=True, array_like=True, tag="reload"):
     """Read the configuration again."""
 
 
+class Release(msgspec.Struct, frozen=True, array_like=True, tag="release"):
+    """Carry out the removals that were held back."""
+
+
 class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
     """Finish what is under way, and end."""
 
 
-Message = Part | Tell | Call | Answer | Ready | Applied | Ping | Reload | Drain
+Message = Part | Tell | Call | Answer | Ready | Applied | Ping | Reload | Release | Drain
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)

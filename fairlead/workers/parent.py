@@ -39,6 +39,7 @@ from fairlead.workers.messages import (
     Message,
     Ping,
     Ready,
+    Release,
     Reload,
     Tell,
 )
@@ -194,6 +195,12 @@ class Workers:
         for seat in self._seats:
             if seat.link is not None:
                 seat.link.send(Reload())
+
+    def release(self) -> None:
+        """Let the workers carry out the removals that they held back."""
+        for seat in self._seats:
+            if seat.link is not None:
+                seat.link.send(Release())
 
     # ------------------------------------------------------------------ what is known of them
 

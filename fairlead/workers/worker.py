@@ -32,6 +32,7 @@ from fairlead.workers.messages import (
     Part,
     Ping,
     Ready,
+    Release,
     Reload,
     Tell,
 )
@@ -88,6 +89,7 @@ class Worker:
         count: how many there are.
         drained: set when the parent wants us to end, or is gone.
         reload: called when the configuration is to be read again.
+        release: called when removals that were held back are to be carried out.
     """
 
     def __init__(self, where: Place, drained: asyncio.Event) -> None:
@@ -95,6 +97,7 @@ class Worker:
         self.count = where.count
         self.drained = drained
         self.reload: Callable[[], None] = lambda: None
+        self.release: Callable[[], None] = lambda: None
         self._page = Page(where.page)
         self._fault: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
         self._link = Link(socket.socket(fileno=where.link), self._hear, self._orphaned)
@@ -229,6 +232,8 @@ class Worker:
                 self._link.send(message)
             case Reload():
                 self.reload()
+            case Release():
+                self.release()
             case Drain():
                 self.drained.set()
             case _:

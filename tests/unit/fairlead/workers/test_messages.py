@@ -14,6 +14,7 @@ from fairlead.workers.messages import (
     Part,
     Ping,
     Ready,
+    Release,
     Reload,
     Tell,
     Unframer,
@@ -45,7 +46,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Call, st.integers(0, 2**40), st.text(), BODIES),
     st.builds(Answer, st.integers(0, 2**40), BODIES, st.text()),
     st.builds(Applied, st.dictionaries(st.text(), st.integers(0, 2**62)), st.integers(0, 2**40)),
-    st.sampled_from([Ready(), Ping(), Reload(), Drain()]),
+    st.sampled_from([Ready(), Ping(), Reload(), Release(), Drain()]),
 )
 
 
