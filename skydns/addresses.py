@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from skydns import names
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -84,7 +86,7 @@ class Peers:
     """Who may have our zones, and who is told of changes.
 
     Attributes:
-        by_zone: those of single zones (folded), beside those of all.
+        by_zone: those of the zones in one (folded), the longest counts, beside those of all.
     """
 
     allowed: tuple[Network, ...] = ()
@@ -98,7 +100,7 @@ class Peers:
 
     def told(self, zone: bytes) -> tuple[Server, ...]:
         """Return who is told of changes in a zone."""
-        own = self.by_zone.get(zone)
+        own = self.by_zone.get(names.longest(zone, self.by_zone))
         return tuple(dict.fromkeys((*self.notified, *(own.notified if own else ()))))
 
     def may(self, host: str, zone: bytes) -> bool:
@@ -106,6 +108,6 @@ class Peers:
         address = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        own = self.by_zone.get(zone)
+        own = self.by_zone.get(names.longest(zone, self.by_zone))
         networks = (*self.allowed, *(own.allowed if own else ()))
         return any(address in network for network in networks)

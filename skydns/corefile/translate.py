@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Final
 
 from skydns import names
+from skydns.addresses import Peers
 from skydns.corefile import content, listening, rules, store, upstreams, watching
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import InBlock, Said, zones
@@ -46,6 +47,9 @@ def translate(blocks: Sequence[Block], *, ignore_unknown: bool = False) -> Said:
             seen.add(place)
         for _ in said.block(block):
             pass  # a block without lists hides those of a shorter zone
+        for zone in block.zones:  # and one without `transfer` lets nothing out
+            for folded in zones(zone, block.line):
+                said.peers.setdefault(folded, Peers())
         for plugin in block.plugins:
             _plugin(plugin, block, said, ignore_unknown=ignore_unknown)
             if plugin.name == "etcd":

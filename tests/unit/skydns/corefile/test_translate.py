@@ -274,7 +274,13 @@ def test_what_one_block_lets_out_another_keeps(tmp_path):
         """, "-transfer-to=127.0.0.1")  # fmt: skip
     assert found.peers.may("203.0.113.9", names.from_text("open.test"))
     assert not found.peers.may("203.0.113.9", names.from_text("closed.test"))
+    assert found.peers.may("203.0.113.9", names.from_text("below.open.test"))
+    assert not found.peers.may("203.0.113.9", names.from_text("below.closed.test"))
     assert found.peers.may("127.0.0.1", names.from_text("closed.test"))  # a flag is for all
+    everywhere = ". {\n etcd\n transfer {\n to *\n }\n}\nclosed.test {\n etcd\n}\n"
+    found = configured(tmp_path, everywhere)
+    assert found.peers.may("203.0.113.9", names.from_text("a.test"))
+    assert not found.peers.may("203.0.113.9", names.from_text("closed.test"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
