@@ -3,15 +3,16 @@
 
     python bench/dns.py [--names 10000 …] [--rounds 5] [--seconds 2] [--case hit nx case] [--no-scale]
 
-dnsperf asks over UDP on loopback, the same queries of every server in turn (interleaved rounds, so
-that a slow minute of the machine hits all alike); what counts is replies ÷ CPU seconds that the
-server's process took meanwhile, from /proc. The median of the rounds is compared, never a bare
-number of another day.
+dnsperf asks over UDP on loopback, the same queries of every server in turn; what counts is replies ÷
+CPU seconds that the server's processes took meanwhile, from /proc. Cases and servers take turns
+within each round, and a ratio is the median over the rounds of what two of them gave in one round:
+a slow minute of the machine hits both alike.
 
-Servers: `skydns` is the program on a real etcd, one process; `bare` a Python loop of `recvfrom`
-and `sendto` around one dictionary of ready replies; `nsd` and `coredns` (etcd plugin and `cache`, on
-the same etcd, GOMAXPROCS=1; found by $FAIRLEAD_PEERS or PATH) where they are installed. Up to 10,000
-names CoreDNS's cache has room for all, above it is as it comes (9984 replies).
+Servers: `skydns` is the program on a real etcd, one process; `workers` the same with `-workers 2`
+(three processes' CPU time); `bare` a Python loop of `recvfrom` and `sendto` around one dictionary of
+ready replies; `nsd` and `knot` (one worker each) and `coredns` (etcd plugin and `cache`, on the same
+etcd, GOMAXPROCS=1; found by $FAIRLEAD_PEERS or PATH) where they are installed. Up to 10,000 names
+CoreDNS's cache has room for all, above it is as it comes (9984 replies).
 Cases: `hit` existing names; `nx` names that do not exist, a different one each time; `case` hits
 with mixed-case names (0x20).
 
@@ -88,8 +89,8 @@ def coredns(port: int, names: int, etcd: str, folder: Path) -> list[str] | None:
     return ["env", "GOMAXPROCS=1", program, "-conf", str(folder / "Corefile")]
 
 
-def nsd(port: int, names: int, folder: Path) -> list[str]:
-    """Write NSD's files; return its command."""
+def zone_file(names: int, folder: Path) -> None:
+    """Write the zone as a master file."""
     zone = [
         f"$ORIGIN {ZONE}.",
         "$TTL 300",
@@ -99,17 +100,36 @@ def nsd(port: int, names: int, folder: Path) -> list[str]:
     ]
     zone += [f"n{at} A 10.0.{at >> 8 & 255}.{at & 255}" for at in range(names)]
     (folder / "zone").write_text("\n".join(zone) + "\n")
+
+
+def nsd(port: int, folder: Path) -> list[str]:
+    """Write NSD's file; return its command."""
     (folder / "nsd.conf").write_text(
         f'server:\n ip-address: 127.0.0.1@{port}\n server-count: 1\n username: ""\n zonesdir: "{folder}"\n'
         f' pidfile: "{folder}/nsd.pid"\n database: ""\n xfrdfile: "{folder}/xfrd"\n zonelistfile: "{folder}/list"\n logfile: "{folder}/log"\n'
         f" rrl-ratelimit: 0\nremote-control:\n control-enable: no\nzone:\n name: {ZONE}\n zonefile: zone\n"
     )
     return [
-        shutil.which("nsd", path=os.environ["PATH"] + ":/usr/sbin") or "nsd",
+        _sbin("nsd") or "nsd",
         "-d",
         "-c",
         str(folder / "nsd.conf"),
     ]
+
+
+def knot(port: int, folder: Path) -> list[str]:
+    """Write Knot's file; return its command."""
+    (folder / "knot").mkdir(exist_ok=True)
+    (folder / "knot.conf").write_text(
+        f'server:\n  rundir: "{folder}/knot"\n  listen: 127.0.0.1@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n'
+        f'database:\n  storage: "{folder}/knot"\nlog:\n  - target: stderr\n    any: error\n'
+        f'zone:\n  - domain: {ZONE}\n    file: "{folder}/zone"\n    zonefile-sync: -1\n    journal-content: none\n'
+    )
+    return [_sbin("knotd") or "knotd", "-c", str(folder / "knot.conf")]
+
+
+def _sbin(program: str) -> str | None:
+    return shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
 
 
 def queries(case: str, names: int, folder: Path) -> Path:
@@ -232,53 +252,84 @@ async def fill(client: Store, names: int) -> None:
         )
 
 
+Rates = dict[tuple[str, str], list[tuple[float, float]]]
+"""By server and case, for each round: replies per CPU second, and per second."""
+
+
 def compare(args: argparse.Namespace, names: int, etcd: str, folder: Path) -> None:
     """Print the ratios for one number of names."""
-    ports = {server: free_port() for server in ("skydns", "coredns", "nsd", "bare")}
+    ports = {
+        server: free_port() for server in ("skydns", "workers", "coredns", "nsd", "knot", "bare")
+    }
     commands = {"skydns": skydns(ports["skydns"], etcd, folder)}
+    commands["workers"] = [*skydns(ports["workers"], etcd, folder, "workers"), "-workers", "2"]
     if corefile := coredns(ports["coredns"], names, etcd, folder):
         commands["coredns"] = corefile
     else:
         print("coredns is not installed: no ratio to it")
-    if shutil.which("nsd", path=os.environ["PATH"] + ":/usr/sbin"):
-        commands["nsd"] = nsd(ports["nsd"], names, folder)
-    else:
-        print("nsd is not installed: no ratio to it (make peers)")
+    zone_file(names, folder)
+    for peer, make in (("nsd", nsd), ("knot", knot)):
+        if _sbin("knotd" if peer == "knot" else peer):
+            commands[peer] = make(ports[peer], folder)
+        else:
+            print(f"{peer} is not installed: no ratio to it (make peers)")
     me = [sys.executable, __file__, "--names", str(names)]
     commands["bare"] = [*me, "--serve", "--port", str(ports["bare"])]
     running: dict[str, subprocess.Popen[bytes]] = {}
-    hits = 0.0
     try:
         for server, command in commands.items():
             running[server] = start(command, ports[server])
-        for case in args.case:
-            file = queries(case, names, folder)
-            servers = [s for s in running if s not in {"bare", "coredns"} or case == "hit"]
-            for server in servers:
-                warm(ports[server], file)
-            found: dict[str, list[tuple[float, float]]] = {server: [] for server in servers}
-            for _ in range(args.rounds):
-                for server in servers:
-                    pid = running[server].pid
-                    found[server].append(measure(ports[server], pid, file, args.seconds))
-            print(f"{case}: {names} names, A over UDP, median of {args.rounds} rounds")
-            per_cpu = {server: statistics.median(cpu for cpu, _ in rounds) for server, rounds in found.items()}  # fmt: skip
-            mine = per_cpu["skydns"]
-            for server in servers:
-                rate = statistics.median(rate for _, rate in found[server])
-                ratio = "" if server == "skydns" else f"  skydns is {mine / per_cpu[server]:5.2f} ×"
-                print(f"  {server:8} {per_cpu[server]:10,.0f} answers/CPU s ({rate:,.0f}/s){ratio}")
-            if case == "hit":
-                hits = mine
-            elif hits:
-                print(f"  one of these costs {hits / mine:.2f} × a hit")
-            bars = {("nsd", 0): 0.7, ("coredns", 0): 1.5, ("coredns", 1): 4.0}
-            for (server, large), bar in bars.items():
-                if case == "hit" and server in per_cpu and large == (names >= 100_000):
-                    print(f"  bar: {bar} × {server}: {'met' if mine / per_cpu[server] >= bar else 'MISSED'}")  # fmt: skip
+        files = {case: queries(case, names, folder) for case in args.case}
+        turns = [
+            (server, case)
+            for case in args.case
+            for server in running
+            if case == "hit" or server in {"skydns", "nsd", "knot"}
+        ]
+        for server, case in turns:
+            warm(ports[server], files[case])
+        found: Rates = {turn: [] for turn in turns}
+        for _ in range(args.rounds):
+            for server, case in random.sample(turns, len(turns)):
+                pid = running[server].pid
+                found[server, case].append(measure(ports[server], pid, files[case], args.seconds))
+        report(found, names, args.rounds)
     finally:
         for process in running.values():
             stop(process)
+
+
+def ratio(found: Rates, one: tuple[str, str], other: tuple[str, str]) -> float:
+    """Return how many times as many answers `one` gives for a CPU second, round by round."""
+    return statistics.median(a / b for (a, _), (b, _) in zip(found[one], found[other], strict=True))
+
+
+MEANING = {
+    "hit": "names that exist, asked as they are written",
+    "nx": "names that do not exist, each another one",
+    "case": "names that exist, in mixed case (0x20)",
+}
+
+
+def report(found: Rates, names: int, rounds: int) -> None:
+    """Print what was found, and whether the bars are met."""
+    bars = {("nsd", False): 0.7, ("coredns", False): 1.5, ("coredns", True): 4.0}
+    for case in dict.fromkeys(case for _, case in found):
+        print(f"{case}: {MEANING[case]}; {names} names, A over UDP, medians of {rounds} rounds")
+        for server in (server for server, other in found if other == case):
+            per_cpu = statistics.median(cpu for cpu, _ in found[server, case])
+            rate = statistics.median(rate for _, rate in found[server, case])
+            line = f"  {server:8} {1e6 / per_cpu:6.2f} µs of a core an answer ({rate:,.0f}/s)"
+            if server != "skydns":
+                times = ratio(found, ("skydns", case), (server, case))
+                line += f"  skydns answers {times:5.2f} × as many"
+                bar = bars.get((server, names >= 100_000)) if case == "hit" else None
+                line += f"; bar {bar}: {'met' if times >= bar else 'MISSED'}" if bar else ""
+            print(line)
+        if case != "hit" and ("skydns", "hit") in found:
+            cost = ratio(found, ("skydns", "hit"), ("skydns", case))
+            bar = f"; bar 1.0: {'met' if cost <= 1.0 else 'MISSED'}" if case == "nx" else ""
+            print(f"  one of these costs {cost:.2f} × a hit{bar}")
 
 
 def memory(pid: int) -> float:
@@ -407,7 +458,7 @@ def main() -> None:
     )
     parser.add_argument("--names", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--puts", type=int, default=300)
     parser.add_argument("--no-scale", action="store_true")
     parser.add_argument(
