@@ -19,21 +19,19 @@ from skydns import keys, names, order, stub
 from skydns.acl import Acl
 from skydns.addresses import Peers, Server, network, parse_server
 from skydns.cache import Bounds
-from skydns.corefile import grammar
 from skydns.corefile.grammar import CorefileError
 from skydns.corefile.said import InBlock, Overlaid, Said
-from skydns.corefile.translate import translate
 from skydns.limit import Network
 from skydns.logformat import EVERYTHING, Formats
 from skydns.order import Order
 from skydns.policy import PROFILES, Apex, Own, Policy
-from skydns.rewrite import Rule
 from skydns.upstream import Routes, Upstream
 
 if TYPE_CHECKING:
     import ssl
 
     from skydns.dnssec import Key
+    from skydns.rewrite import Rule
 
 
 _OWN = {"children": Own.CHILDREN, "first": Own.FIRST, "union": Own.UNION}
@@ -181,6 +179,9 @@ def _file(values: Values) -> tuple[Said, Overlaid]:
     path = values.text("conf")
     if not path:
         return Said(), Overlaid(values, {})
+    from skydns.corefile import grammar
+    from skydns.corefile.translate import translate
+
     try:
         text = sys.stdin.read() if path == "stdin" else Path(path).read_text("utf-8")
         blocks = grammar.parse(text, os.environ, Path(path).parent)

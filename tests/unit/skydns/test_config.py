@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import ipaddress
+import subprocess
+import sys
 
 import pytest
 
@@ -147,3 +149,10 @@ def test_who_is_forwarded_for():
         isinstance(network, ipaddress.IPv4Network | ipaddress.IPv6Network)
         for network in clients.clients
     )
+
+
+def test_checking_the_configuration_loads_no_event_loop():
+    """`-check-config` in 300 ms: asyncio, and what a Corefile needs, are for those who use them."""
+    code = "import sys, skydns.cli; print(*{'asyncio', 'ssl', 're2', 'dns'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
