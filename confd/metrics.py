@@ -86,7 +86,17 @@ class Metrics:
         self.read_errors = Counter(
             "confd_backend_errors", "Those that failed.", ["backend", "operation"], registry=own
         )
-        own.register(_Ages(self))  # fmt: skip
+        self.batches = Counter("confd_batch_process", "Batches processed.", registry=own)
+        self.failed_batches = Counter(
+            "confd_batch_process_failed", "Those in which a resource failed.", registry=own
+        )
+        self.batch_succeeded = Counter(
+            "confd_batch_templates_succeeded", "Resources of batches that succeeded.", registry=own
+        )
+        self.batch_failed = Counter(
+            "confd_batch_templates_failed", "Resources of batches that failed.", registry=own
+        )
+        own.register(_Ages(self))
 
     def life(self, resource: TemplateResource) -> Life:
         """Return a resource's life."""
@@ -139,6 +149,13 @@ class Metrics:
         self.commands.labels(kind, dest).inc()
         self.command_seconds.labels(kind, dest).observe(seconds)
         self.exits.labels(kind, status).inc()
+
+    def batch(self, succeeded: int, failed: int) -> None:
+        """Note a batch that was processed."""
+        self.batches.inc()
+        self.failed_batches.inc(bool(failed))
+        self.batch_succeeded.inc(succeeded)
+        self.batch_failed.inc(failed)
 
     def state(self, resource: TemplateResource) -> dict[str, Any]:
         """Return a resource's life for /debug/state: ages in seconds, None for never."""

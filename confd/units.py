@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ _spread: Final = random.Random()  # noqa: S311  (spreads load; guards nothing)
 
 
 _GOOD_SECONDS: Final = 0.05
+_COUNT_SECONDS: Final = 60.0
 
 
 class Turns:
@@ -202,9 +204,20 @@ class Units:
             self._flush.cancel()
             self._flush = None
         collected, self._collected = self._collected, set()
-        for file in collected:
-            if file in self.all:
-                self.all[file].touched()
+        units = [self.all[file] for file in collected if file in self.all]
+        for unit in units:
+            unit.touched()
+        if units:
+            self._runtime.tasks.once("count a batch", self._count(units))
+
+    async def _count(self, units: Sequence[Unit]) -> None:
+        """Note how a batch went, when every pass is made; one that hangs has not succeeded yet."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_COUNT_SECONDS):
+                for unit in units:
+                    await unit.loop.caught_up()
+        good = sum(unit.good for unit in units)
+        self.parts.renderer.catalog.metrics.batch(good, len(units) - good)
 
     def mark(self, files: Iterable[str] | None = None) -> None:
         """Look at resources again now; at all of them without a name."""

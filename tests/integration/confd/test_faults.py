@@ -413,6 +413,12 @@ async def test_a_batch_is_one_pass_and_splay_delays(confd: Confd) -> None:
             for number in range(20):
                 await store.put(b"/k", b"%d" % number)
             await eventually(lambda: text(dest) == text(late) == "19" and text(marks) == "x\nx\n")
+            reader, writer = await asyncio.open_unix_connection(confd.root / "admin.sock")
+            writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
+            metrics = await reader.read()
+            writer.close()
+            assert b"\nconfd_batch_process_total 0.0" not in metrics
+            assert b"\nconfd_batch_process_failed_total 0.0" in metrics
             await store.put(b"/k", b"last")  # pending ones are processed at the end
         assert text(dest) == "last"
 
