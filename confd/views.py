@@ -130,17 +130,29 @@ class _Routes:
     def split(self, pairs: Sequence[Pair]) -> dict[_Kind, list[Pair]]:
         """Return tree → the pairs that may concern it, in order."""
         found: dict[_Kind, list[Pair]] = {kind: list(pairs) for kind in self._loose}
-        by_part = self._by_part
+        above: dict[bytes, tuple[_Kind, ...]] = {}  # keys of one directory have the same trees
+        exact = self._by_part.get
         for pair in pairs:
             key = pair[0]
-            kinds = list(by_part.get(key, ()))
-            at = key.find(b"/")
-            while at >= 0:
-                kinds += by_part.get(key[: at + 1], ())
-                at = key.find(b"/", at + 1)
-            for kind in kinds if len(kinds) < 2 else dict.fromkeys(kinds):
+            directory = key[: key.rfind(b"/") + 1]
+            kinds = above.get(directory)
+            if kinds is None:
+                kinds = above[directory] = self._above(directory)
+            own = exact(key)
+            if own is not None:
+                kinds = tuple(dict.fromkeys((*own, *kinds)))
+            for kind in kinds:
                 if kind in found:
                     found[kind].append(pair)
                 else:
                     found[kind] = [pair]
         return found
+
+    def _above(self, directory: bytes) -> tuple[_Kind, ...]:
+        """Return the trees that take a whole directory or one above it."""
+        kinds: list[_Kind] = []
+        at = directory.find(b"/")
+        while at >= 0:
+            kinds += self._by_part.get(directory[: at + 1], ())
+            at = directory.find(b"/", at + 1)
+        return tuple(dict.fromkeys(kinds))
