@@ -239,7 +239,7 @@ def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> N
     tasks = runtime.tasks
     if sockets.forwarder is not None:
         tasks.once("loops", sockets.forwarder.look_for_loops())
-    if config.lameduck:
+    if config.lameduck and runtime.team is None:  # else it is the workers that answer
         runtime.on_drain(partial(asyncio.sleep, config.lameduck))
     if config.blocks:
         tasks.start("files", core.ahead.run())

@@ -202,7 +202,8 @@ async def test_transfers_and_notify(tmp_path):
         assert "Transfer failed" in out
 
 
-async def test_sockets_from_systemd(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sockets_from_systemd(tmp_path, workers):
     async with real_etcd() as cluster:
         await put(cluster, "web", host="10.0.0.1")
         udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
@@ -218,14 +219,15 @@ async def test_sockets_from_systemd(tmp_path):
         )
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, str(udp.fileno()), str(tcp.fileno()),
-            "-systemd", "-domain=skydns.test", f"-machines={cluster.endpoints[0]}", "-no-rec", "-state-dir=",
+            "-systemd", f"-workers={workers}", "-domain=skydns.test", f"-machines={cluster.endpoints[0]}", "-no-rec", "-state-dir=",
             f"-admin-socket={tmp_path}/skydns.sock", pass_fds=(udp.fileno(), tcp.fileno()), stderr=asyncio.subprocess.PIPE,
             env=dict(os.environ),
         )  # fmt: skip
         program = Skydns(process, tmp_path, port)
         try:
-            await program.ready()
-            for over_tcp in (False, True):
+            processes = 1 if workers == 1 else workers + 1
+            await program.until(lambda: program.log.count("msg=ready") == processes, 20.0)
+            for over_tcp in (False, True) * 6:
                 assert program.rdata("web.skydns.test", tcp=over_tcp) == ("NOERROR", ["10.0.0.1"])
             assert await program.end(signal.SIGTERM) == 0
         finally:
