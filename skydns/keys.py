@@ -47,7 +47,9 @@ def name_of(prefix: bytes, key: bytes) -> bytes:
         ValueError: no name maps to this key; says which part is wrong.
     """
     path = key[len(prefix) + 1 :]
-    above, _, last = (path[:-1] if path.endswith(b"/") else path).rpartition(b"/")
+    above, slash, last = (path[:-1] if path.endswith(b"/") else path).rpartition(b"/")
+    if slash and not above:
+        raise ValueError('part "" cannot be a label')  # a doubled slash after the prefix
     if last in {b"", b".", b".."} or b"\0" in last:
         shown = last.decode("utf-8", "backslashreplace")
         raise ValueError(f'part "{shown}" cannot be a label')

@@ -40,6 +40,7 @@ def test_name_of(key, name):
     "key",
     [
         "/skydns/",
+        "/skydns//a",
         "/skydns/a//b",
         "/skydns/a/../b",
         "/skydns/a/.",

@@ -4,7 +4,7 @@ import ipaddress
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fairlead.errors import RecordError
@@ -170,6 +170,7 @@ def test_addresses_are_read_as_by_ipaddress(parts):
     assert records.parse_address(text) == expected
 
 
+@example(["", "a"])  # a doubled slash after the prefix
 @given(st.lists(st.sampled_from(["a", "b" * 63, "c" * 64, "", ".", "..", "a\0b", "d" * 30]), min_size=1, max_size=6))  # fmt: skip
 def test_a_key_has_the_name_its_parts_make_or_none(parts):
     key = b"/skydns/" + "/".join(parts).encode()
