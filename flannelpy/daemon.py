@@ -19,6 +19,7 @@ from flannelpy.firewall import host as firewall
 from flannelpy.gateway import Gateways
 from flannelpy.memory import Memory
 from flannelpy.node import Node
+from flannelpy.relocation import Relocation
 from flannelpy.sources import Sources
 from flannelpy.tenure import Tenure
 from flannelpy.watch import Watch
@@ -53,9 +54,10 @@ async def serve(config: Config, runtime: Runtime) -> int:
         await bridges.look(host, network, subnets, config.takeover_bridges, runtime.log)
         await runtime.ready()  # before the peers, as the original: containers may start now
         runtime.reconcile(node.loop, sources.config_mirror, sources.mirror)
-        watching = Watch(config, runtime, host, node, tenure)
+        relocation = Relocation(config, runtime, host, node, tenure)
+        watching = Watch(config, runtime, host, node, tenure, relocation)
         runtime.tasks.start("underlay", watching.underlay())
-        runtime.tasks.start("uplink", watching.uplink())
+        runtime.tasks.start("uplink", relocation.run())
         runtime.tasks.start("network configuration", watching.config(sources))
         mark = node.loop.dirty.mark
         runtime.tasks.start("rules", rules.watch(config.rules_resync, mark, runtime.clock))

@@ -17,6 +17,7 @@ from flannelpy.lease import Held
 from flannelpy.memory import Memory
 from flannelpy.node import Node
 from flannelpy.records import parse_config
+from flannelpy.relocation import Relocation
 from flannelpy.sources import Sources
 from flannelpy.tenure import Tenure
 from flannelpy.testing import FakeKernel, Namespace
@@ -63,7 +64,9 @@ class Parts:
         self.node = Node(
             self.config, self.runtime, self.kernel, NoRules(), self.sources, host, lease
         )
-        self.watch = Watch(self.config, self.runtime, self.kernel, self.node, self.tenure)
+        both = (self.config, self.runtime, self.kernel, self.node, self.tenure)
+        self.relocation = Relocation(*both)
+        self.watch = Watch(*both, self.relocation)
         self.node.loop.dirty.take()
         return self.node
 

@@ -1,4 +1,4 @@
-"""What is marked when the kernel tells of a change, and what a changed uplink sets off."""
+"""What is marked when the kernel tells of a change."""
 
 from ipaddress import IPv4Interface, ip_address, ip_network
 
@@ -63,42 +63,6 @@ async def test_lost_notifications_mark_everything():
         with it.watch.listening():
             await it.hand.do(rtnetlink.delete_route(ROUTE, it.kernel.index_of("flannel.1")))
             assert node.loop.dirty.take() is None
-
-
-async def test_a_changed_uplink_is_followed_at_once_and_a_lost_one_waited_out():
-    async with parts() as it:
-        node = await standing(it)
-        task = it.runtime.tasks.start("uplink", it.watch.uplink())
-        eth0 = it.kernel.index_of("eth0")
-        old, new = IPv4Interface("192.0.2.11/24"), IPv4Interface("192.0.2.99/24")
-        with it.watch.listening():
-            await it.hand.do(rtnetlink.delete_address(Address("eth0", old), eth0))
-            await it.clock.settle()
-            assert it.logged("uplink not usable; keeping its last addresses")
-            assert node.host.uplink.v4 == old
-            await it.hand.do(rtnetlink.put_address(Address("eth0", new), eth0))
-            await it.clock.settle()
-            assert node.host.uplink.v4 == new
-            assert it.logged("uplink changed; lease and peers follow")
-        task.cancel()
-
-
-async def test_while_the_former_address_stands_the_device_waits_for_the_peers():
-    async with parts() as it:
-        node = await standing(it)
-        task = it.runtime.tasks.start("uplink", it.watch.uplink())
-        eth0 = it.kernel.index_of("eth0")
-        old, new = IPv4Interface("192.0.2.11/24"), IPv4Interface("192.0.2.99/24")
-        deprecated = bytearray(rtnetlink.put_address(Address("eth0", old), eth0))
-        deprecated[rtnetlink.HEADER_SIZE + 2] = 0x20  # IFA_F_DEPRECATED
-        with it.watch.listening():
-            await it.hand.do(rtnetlink.put_address(Address("eth0", new), eth0))
-            await it.hand.do(bytes(deprecated))
-            await it.clock.settle()
-            assert node.host.uplink.v4 == old
-            await it.clock.advance(1.0)
-            assert node.host.uplink.v4 == new
-        task.cancel()
 
 
 async def test_an_address_that_goes_takes_etcds_connections_from_it_along():
