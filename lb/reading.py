@@ -110,8 +110,11 @@ def _host(ref: Ref, obj: Fields) -> Host:
 
 def _auto(ref: Ref, given: Fields) -> AutoCert:
     directory = given.text("DirectoryURL") or LETS_ENCRYPT
-    parts = urlsplit(directory)
-    if parts.scheme != "https" or not parts.hostname:
+    try:
+        good = urlsplit(directory)[:1] == ("https",) and bool(urlsplit(directory).hostname)
+    except ValueError:  # brackets that hold no IPv6 address
+        good = False
+    if not good:
         raise Invalid(f"Settings.AutoCert.DirectoryURL: '{directory}' is no https URL")
     email = given.text("Email")
     if not re.fullmatch(r"([!-~]+@[!-~]+)?", email):

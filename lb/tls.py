@@ -129,7 +129,7 @@ def client_auth(fields: Fields) -> dict[str, Any]:
     authority = fields.text("CA")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=authority)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:  # TypeError: not ASCII
         raise Invalid(f"Settings.ClientAuth.CA: PEM certificates are wanted: {error}") from error
     return {"CA": authority, "Required": fields.flag("Required") or not fields.given("Required")}
 

@@ -332,6 +332,7 @@ def test_3_7_protocols_networks_and_headers() -> None:
         ({"Address": {"Network": "tcp", "Address": ""}}, "supply a non empty address"),
         ({"Scope": "x"}, "Scope should be a valid route expression"),
         ({"ProxyProtocol": "v9"}, "Unsupported Proxy Header 'V9'"),
+        ({"Settings": {"ClientAuth": {"CA": "é"}}}, "ClientAuth.CA: PEM certificates"),
     ):
         with pytest.raises(Invalid, match=reason):
             listener(**more)

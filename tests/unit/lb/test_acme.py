@@ -202,6 +202,7 @@ def test_challenges_are_traffic() -> None:
         ("192.0.2.1", {}, "by http-01"),
         ("localhost", {}, "by http-01"),
         ("a.example.org", {"DirectoryURL": "http://x/dir"}, "is no https URL"),
+        ("a.example.org", {"DirectoryURL": "https://[x/dir"}, "is no https URL"),
         ("a.example.org", {"Email": "me"}, "is no address"),
         ("a.example.org", {"RenewBefore": "-1h"}, "must not be negative"),
         ("a.example.org", {"Key": "-----BEGIN x"}, "Settings.AutoCert.Key"),
