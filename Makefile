@@ -58,7 +58,7 @@ dist: setup ## the wheel, in dist/
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
 	@ls dist
 
-bench-lb: setup ## every bar of the load balancer as a ratio beside the peers found (4 minutes)
+bench-lb: setup ## every bar of the load balancer as a ratio beside the peers found (7 minutes)
 	$(BIN)/python bench/lb.py; $(BIN)/python bench/lb_bars.py
 
 bench-dns: setup ## every bar of DNS speed as a ratio beside the peers found (10 minutes)

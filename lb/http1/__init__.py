@@ -20,13 +20,14 @@ CR or LF, folded lines, white space before the colon, both framings, unlike leng
 bytes. tests/unit/lb/test_http1.py holds the table of raw cases.
 
 * `syntax`: what both kinds of heads are made of.  `request`, `response`: heads.
-* `reader`: the heads of one connection, whose lines mostly repeat.
+* `reader`: the heads of one connection, which mostly repeat.  `lines`: those of all connections.
 * `chunks`: chunked bodies.  `own`: answers of the proxy itself.
 
-Speed: one possessive match checks a whole head and takes it apart, one search finds the special
-fields; no list of fields is ever built. About 5 µs for a request of 12 fields and 4 µs for a
-response (Python 3.11). Compiled without re.IGNORECASE: sre tests a character set before it tries
-a branch, but not a case-folded literal. docs/lb.md has the figures of the whole.
+Speed: a request's block is split into lines, and those that were read before, of whatever client,
+are looked up instead of read; one possessive match checks a response's head and takes it apart.
+About 5 µs for a request of 12 fields and 4 µs for a response (Python 3.11). Compiled without
+re.IGNORECASE: sre tests a character set before it tries a branch, but not a case-folded literal.
+docs/lb.md has the figures of the whole.
 """
 
 from __future__ import annotations

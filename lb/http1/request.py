@@ -7,8 +7,8 @@ import re
 from typing import Final
 
 from fairlead.errors import RemoteProtocolError
+from lb.http1 import lines
 from lb.http1.syntax import (
-    BLOCK,
     CHUNKED,
     HOP,
     TCHAR,
@@ -22,10 +22,6 @@ _REQUEST_LINE: Final = re.compile(
     rb"(" + TCHAR + rb"{1,64}) ([!\x22$-~\x80-\xff]+) HTTP/1\.([0-9])"
 )
 _OTHER_VERSION: Final = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/[0-9]+(?:\.[0-9]+)?")
-# a whole head in one call; what it does not match is read again, slowly, to say why
-_REQUEST_HEAD: Final = re.compile(
-    rb"(" + TCHAR + rb"{1,64}+) ([!\x22$-~\x80-\xff]++) HTTP/1\.([0-9])(" + BLOCK + rb")"
-)
 _ABSOLUTE: Final = re.compile(rb"[hH][tT][tT][pP][sS]?://([^/?#@\\]*)([/?].*)?", re.DOTALL)
 _HOST: Final = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?", re.ASCII
@@ -52,7 +48,10 @@ _SPECIAL_NAME: Final = (
     + names_in_any_case("for", "proto", "host", "port", "server")
     + rb")|[Rr][Ee][Aa][Ll][-_][Ii][Pp]))"
 )
-_REQUEST_SPECIAL: Final = re.compile(rb"\r\n(?=[CcEeHhKkPpTtUuXx])(" + _SPECIAL_NAME + rb"):")
+# one line: a field that means something to a proxy, or any other
+_LINE: Final = re.compile(
+    rb"(?:(?=[CcEeHhKkPpTtUuXx])(" + _SPECIAL_NAME + rb"):|" + TCHAR + rb"++:)([\t -~\x80-\xff]*+)"
+)
 _PLAIN_LINE: Final = re.compile(
     rb"(?!" + _SPECIAL_NAME + rb":)" + TCHAR + rb"++:[\t -~\x80-\xff]*+"
 )
@@ -166,10 +165,14 @@ def parse_request(data: bytes, end: int) -> Request:
     Raises:
         RemoteProtocolError: refused; `hint` is the status.
     """
-    found = _REQUEST_HEAD.fullmatch(data, 0, end)
+    at = data.find(b"\r\n", 0, end)
+    if at < 0:
+        at = end
+    found = _REQUEST_LINE.fullmatch(data, 0, at)
     if found is None:
         raise _refusal(data[:end])
-    method, target, digit, block = found.groups()
+    method, target, digit = found.groups()
+    block = data[at:end]
     if block.count(b"\n") > MOST_FIELDS:
         raise RemoteProtocolError("too many fields", 431)
     fields, kept = _read_fields(block)
@@ -218,15 +221,9 @@ def _request(
 def _refusal(head: bytes) -> RemoteProtocolError:
     """Return what is wrong with a head that is no request."""
     line, _, _ = head.partition(b"\r\n")
-    if _REQUEST_LINE.fullmatch(line) is None:
-        if _OTHER_VERSION.fullmatch(line) and not _is_version_1(line):
-            return RemoteProtocolError("unsupported protocol version", 505)
-        return RemoteProtocolError("malformed request line", 400)
-    try:
-        check_block(head[len(line) :])
-    except RemoteProtocolError as error:
-        return error
-    return RemoteProtocolError("malformed field line", 400)
+    if _OTHER_VERSION.fullmatch(line) and not _is_version_1(line):
+        return RemoteProtocolError("unsupported protocol version", 505)
+    return RemoteProtocolError("malformed request line", 400)
 
 
 def _is_version_1(line: bytes) -> bool:
@@ -247,30 +244,24 @@ def _other_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _read_fields(block: bytes) -> tuple[Fields, bytes]:
-    """Return what a request's fields say, and what is kept; the block's form has been checked."""
+    """Return what a request's fields say, and what is kept of the block."""
     fields = Fields()
-    kept = []
-    at = 0
+    kept = block.split(b"\r\n")
     length: bytes | None = None
     coded = False
     nominated: set[bytes] = set()
     upgrade = b""
     te = b""
-    for found in _REQUEST_SPECIAL.finditer(block):
-        start = found.start()
-        stop = block.find(b"\r\n", start + 2)
-        if stop < 0:
-            stop = len(block)
-        if start > at:
-            kept.append(block[at:start])
-        at = stop
-        value = block[found.end() : stop].strip(b" \t")
-        name = found[1].lower()
+    odd = [line for line in kept if line not in lines.plain]
+    for line in odd[1:]:  # the first is what stands before the first CRLF: nothing
+        told = lines.special.get(line) or _told(line)
+        if told is None:
+            continue
+        kept.remove(line)
+        name, value = told
         if name == b"host":
             if fields.host is not None:
                 raise RemoteProtocolError("more than one Host field", 400)
-            if not _HOST.fullmatch(value):
-                raise RemoteProtocolError("malformed Host field", 400)
             fields.host = value
         elif name == b"connection":
             value = value.lower()
@@ -298,7 +289,7 @@ def _read_fields(block: bytes) -> tuple[Fields, bytes]:
             if fields.forwarded is None:
                 fields.forwarded = {}
             fields.forwarded.setdefault(name, []).append(value)
-    left = b"".join(kept) + block[at:] if at else block
+    left = b"\r\n".join(kept)
     if length is not None:
         if coded:
             raise RemoteProtocolError("both Content-Length and Transfer-Encoding", 400)
@@ -317,6 +308,27 @@ def _read_fields(block: bytes) -> tuple[Fields, bytes]:
             fields.nominated = True
             left = without(left, nominated)
     return fields, left
+
+
+def _told(line: bytes) -> tuple[bytes, bytes] | None:
+    """Return name and value of a line that means something to a proxy, None for another.
+
+    Raises:
+        RemoteProtocolError: it is no field.
+    """
+    found = _LINE.fullmatch(line)
+    if found is None:
+        check_block(b"\r\n" + line)
+        raise RemoteProtocolError("malformed field line", 400)
+    name, value = found.groups()
+    if name is None:
+        lines.note_plain(line)
+        return None
+    name, value = name.lower(), value.strip(b" \t")
+    if name == b"host" and not _HOST.fullmatch(value):
+        raise RemoteProtocolError("malformed Host field", 400)
+    lines.note_special(line, name, value)
+    return name, value
 
 
 def _only_chunked(value: bytes) -> None:
