@@ -2,7 +2,6 @@
 """`fairlead net …` on hosts with an overlay, and on hosts where something is wrong."""
 
 import json
-import os
 import sys
 
 import pytest
@@ -69,7 +68,7 @@ async def test_doctor_names_a_closed_port_a_small_mtu_and_forwarding_with_the_fi
         assert 'set "MTU": 1' in out
 
 
-@pytest.mark.skipif(not os.environ.get("FAIRLEAD_LONG"), reason="FAIRLEAD_LONG is not set")
+@pytest.mark.long
 @pytest.mark.skipif(which("firewalld") is None, reason="firewalld is not installed")
 @pytest.mark.skipif(which("dbus-daemon") is None, reason="dbus-daemon is not installed")
 async def test_doctors_fix_gets_the_overlay_through_firewalld():
