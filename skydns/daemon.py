@@ -135,16 +135,15 @@ async def serve(config: Config, runtime: Runtime) -> None:
     if config.log_every:
         local = core.live.address[0]
         sockets.log = QueryLog(runtime.log.info, config.log_every, config.logged, local)
+    if member is not None:  # the parent answers on our sockets until we can
+        await _loaded(core, runtime)
+        core.answers.begin(*await member.serials())
     opened = await _opened(config, runtime, core, sockets, given, parent)
     listeners = await listening.metrics(config, runtime) if member is None else []
     try:
         _show(config, runtime, core, sockets, parent)
-        runtime.reconcile(core.loop, core.source, quiet=member is not None)
-        await core.source.ready()
-        await core.publisher.whole.wait()
-        if member is not None:
-            core.answers.begin(*await member.serials())
-        else:
+        if member is None:
+            await _loaded(core, runtime)
             zones = ",".join(sorted(map(names.to_text, core.answers.policy.zones)))
             address = f"{sockets.host}:{sockets.port}"
             runtime.log.info("skydns: ready for queries", zones=zones, address=address)
@@ -160,6 +159,13 @@ async def serve(config: Config, runtime: Runtime) -> None:
         for listener in listeners:
             await listener.aclose()
         await sockets.forwarder.aclose()
+
+
+async def _loaded(core: _Core, runtime: Runtime) -> None:
+    """Return when the index is whole; from now on it follows the keys."""
+    runtime.reconcile(core.loop, core.source, quiet=runtime.worker is not None)
+    await core.source.ready()
+    await core.publisher.whole.wait()
 
 
 async def _sockets(

@@ -290,7 +290,7 @@ async def test_a_slow_etcd(confd: Confd) -> None:
             for value in ("two", "three", "four"):
                 await etcd.etcdctl("put", "/k", value)
             await eventually(lambda: text(dest) == "four x")
-            assert text(confd.out / "other") == "four"
+            await eventually(lambda: text(confd.out / "other") == "four")
     assert "ERROR" not in text(confd.log)
     assert "WARNING" not in text(confd.log)
 

@@ -366,9 +366,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         connect(Options(endpoints=tuple(cluster.endpoints))) as store,
     ):
         lb = Balancer(tmp_path, cluster.endpoints)
-        await lb.start()
         world = World(cluster, store, lb)
         try:
+            await lb.start(30.0)
             yield world
         finally:
             await world.session.close()
