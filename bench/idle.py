@@ -169,6 +169,7 @@ def main() -> int:
     runs = {"fairlead --help": ("fairlead", "--help")}
     runs |= {f"{name} -check-config": (name, "-check-config") for name in PROGRAMS}
     with tempfile.TemporaryDirectory() as empty:
+        (Path(empty) / "conf.d").mkdir()
         for name, (program, *words) in runs.items():
             more = (f"-confdir={empty}",) if program == "confd" else ()
             took = least(str(BIN / program), *more, *words)
