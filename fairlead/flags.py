@@ -134,26 +134,13 @@ class UsageError(FairleadError):
         self.help_asked = help_asked
 
 
-@dataclass(slots=True)
-class Values:
-    """The value and source of every setting of a program.
+class Typed:
+    """Reads settings by name as what they are; who knows the values gives `__getitem__`."""
 
-    Attributes:
-        args: what followed the flags on the command line.
-        warnings: what the operator should hear: unknown keys, overridden file values, flags
-            without effect.
-    """
-
-    settings: Settings
-    _values: dict[str, tuple[Any, Source]]
-    args: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    __slots__ = ()
 
     def __getitem__(self, name: str) -> Any:
-        return self._values[name][0]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._values
+        raise NotImplementedError
 
     def text(self, name: str) -> str:
         """Return a STR."""
@@ -178,6 +165,28 @@ class Values:
     def many(self, name: str) -> tuple[str, ...]:
         """Return a COMMA, REPEAT or LIST."""
         return tuple(self[name])
+
+
+@dataclass(slots=True)
+class Values(Typed):
+    """The value and source of every setting of a program.
+
+    Attributes:
+        args: what followed the flags on the command line.
+        warnings: what the operator should hear: unknown keys, overridden file values, flags
+            without effect.
+    """
+
+    settings: Settings
+    _values: dict[str, tuple[Any, Source]]
+    args: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name][0]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
 
     def source(self, name: str) -> Source:
         """Say where the value came from."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairlead import duration
 from fairlead.errors import ConfigError
-from fairlead.flags import Values
+from fairlead.flags import Typed, Values
 from skydns import keys, rrs
 from skydns.addresses import Peers
 from skydns.cache import Bounds
@@ -98,7 +98,7 @@ class Said:
         self.idle.append(f"line {line}: {reason}")
 
 
-class Overlaid:
+class Overlaid(Typed):
     """Values of the command line over those of the file."""
 
     def __init__(self, values: Values, below: Mapping[str, Any]) -> None:
@@ -109,26 +109,6 @@ class Overlaid:
         if name in self._below and not self._values.given(name):
             return self._below[name]
         return self._values[name]
-
-    def text(self, name: str) -> str:
-        """Return a text."""
-        return str(self[name])
-
-    def flag(self, name: str) -> bool:
-        """Return a boolean."""
-        return bool(self[name])
-
-    def number(self, name: str) -> int:
-        """Return an integer."""
-        return int(self[name])
-
-    def seconds(self, name: str) -> float:
-        """Return a time."""
-        return float(self[name])
-
-    def many(self, name: str) -> tuple[str, ...]:
-        """Return a list."""
-        return tuple(self[name])
 
     def error(self, name: str, reason: str) -> ConfigError:
         """Return the fault of one value."""
