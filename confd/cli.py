@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from confd.config import Config, configure
 from confd.settings import SETTINGS, both_syntaxes
 from fairlead import __version__
-from fairlead.daemon import Program
 from fairlead.daemon import main as run
 from fairlead.flags import Values
+from fairlead.program import Program
 
 if TYPE_CHECKING:
     from fairlead.log import Line, Render

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from fairlead.flags import Settings, table
+
 HERE = Path(__file__).resolve().parent
 OURS = (
     "fairlead.errors",
@@ -80,20 +82,20 @@ def errors() -> str:
 def flags(where: str) -> str:
     """Return the settings of a program."""
     module, _, name = where.partition(":")
-    table = getattr(importlib.import_module(module), name).table()
-    assert isinstance(table, str)
-    return table
+    settings = getattr(importlib.import_module(module), name)
+    assert isinstance(settings, Settings)
+    return table(settings)
 
 
 def filled(text: str) -> str:
     """Return a document's text with its tables as the code has them."""
 
-    def table(match: re.Match[str]) -> str:
+    def made(match: re.Match[str]) -> str:
         kind, what = match[2], match[3]
-        made = flags(what) if kind == "flags" else {"metrics": metrics, "errors": errors}[kind]()
-        return f"{match[1]}{made}{match[4]}"
+        text = flags(what) if kind == "flags" else {"metrics": metrics, "errors": errors}[kind]()
+        return f"{match[1]}{text}{match[4]}"
 
-    return BLOCK.sub(table, text)
+    return BLOCK.sub(made, text)
 
 
 def main() -> int:

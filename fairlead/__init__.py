@@ -11,7 +11,8 @@ Data flow, the same in every daemon::
 * `fairlead.embedded`: our own single-node etcd v3 server, also the fake etcd of the tests.
 * `fairlead.records`: etcd values → typed records; a bad one costs only itself.
 * `fairlead.reconcile`: the loop that plans and applies, and its eight promises.
-* `fairlead.daemon`, `flags`, `log`, `metrics`, `health`, `admin`: a daemon's life.
+* `fairlead.program`, `flags`: what a daemon is and how its settings are read; `daemon`, `life`, `runtime`: its
+  way from the command line to its exit. `log`, `metrics`, `health`, `admin`: what it tells.
 * `fairlead.gotemplate`: Go's text/template. `fairlead.gojson`: JSON as Go reads it.
 * `fairlead.testing`: fakes with faults and real etcd, for our tests and our users'.
 

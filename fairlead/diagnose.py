@@ -10,28 +10,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fairlead import __version__, admin
-from fairlead.clock import Clock
 from fairlead.errors import ActionError
 
 if TYPE_CHECKING:
-    from fairlead.etcd.mirror import Mirror
     from fairlead.runtime import Runtime
 
 _MOST_REJECTED = 100  # in /status; /debug/state has all
 
 
-def stale_seconds(mirror: Mirror, clock: Clock) -> float:
-    """Return the age of what a mirror serves; 0 while it follows etcd."""
-    if mirror.last_sync_wall is not None and mirror.stale_since is not None:
-        return max(0.0, clock.wall() - mirror.last_sync_wall)
-    if mirror.stale_since is not None:
-        return max(0.0, clock.monotonic() - mirror.stale_since)
-    return 0.0
-
-
 def status(runtime: Runtime, most_rejected: int | None = _MOST_REJECTED) -> dict[str, Any]:
     """Return what `fairlead status` shows."""
-    clock = runtime.clock
     return {
         "program": runtime.program.name,
         "version": __version__,
@@ -55,7 +43,7 @@ def status(runtime: Runtime, most_rejected: int | None = _MOST_REJECTED) -> dict
                 "revision": int(mirror.revision),
                 "synced": mirror.synced,
                 "keys": len(mirror.data),
-                "stale_seconds": round(stale_seconds(mirror, clock), 3),
+                "stale_seconds": round(mirror.stale_seconds(), 3),
                 "last_sync": mirror.last_sync_wall,
             }
             for name, mirror in runtime.mirrors.items()

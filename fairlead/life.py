@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fairlead import admin, diagnose, log
-from fairlead.daemon import Program
 from fairlead.errors import ConfigError, ConfigErrors, FairleadError
 from fairlead.etcd.client import connect
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
+from fairlead.program import Program
 from fairlead.runtime import Planned, Runtime
 from fairlead.tasks import TaskEnded, Tasks
 from fairlead.workers.worker import Worker, place
@@ -82,6 +82,7 @@ async def _life(
     if where is not None:
         logger = logger.bind(worker=where.number)
     runtime = Runtime(program, values, logger, os.environ, argv=argv)
+    runtime.routes.update(diagnose.routes(runtime))
     try:
         async with AsyncExitStack() as stack:
             if where is not None:

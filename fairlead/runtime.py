@@ -18,9 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Never, TypeVar
 
-from fairlead import admin, diagnose, log
+from fairlead import admin, log
 from fairlead.clock import SYSTEM, Clock
-from fairlead.daemon import Program, load
 from fairlead.errors import ConfigError, ConfigErrors, RecordError
 from fairlead.etcd.mirror import Mirror, Snapshot, Source
 from fairlead.etcd.store import Store
@@ -29,6 +28,7 @@ from fairlead.flags import UsageError, Values
 from fairlead.health import Health
 from fairlead.metrics import Metrics, View
 from fairlead.notify import Notify
+from fairlead.program import Program, load
 from fairlead.reconcile import Loop, Pass
 from fairlead.reconcile import run as reconcile
 from fairlead.records import Records
@@ -94,7 +94,7 @@ class Runtime:
         self.loops: dict[str, Loop[Any, Any]] = {}
         self.rejecting: dict[str, Records[Any]] = {}
         self.states: dict[str, Callable[[], object]] = {}
-        self.routes: dict[tuple[str, str], admin.Route] = dict(diagnose.routes(self))
+        self.routes: dict[tuple[str, str], admin.Route] = {}
         self.endpoints: tuple[str, ...] = ()
         self.etcd_files: tuple[str, ...] = ()
         self.telemetry = Telemetry(self.log, self.metrics, self.health)
@@ -293,7 +293,7 @@ class Runtime:
                 name,
                 int(mirror.revision),
                 len(mirror.data),
-                diagnose.stale_seconds(mirror, self.clock),
+                mirror.stale_seconds(),
                 mirror.synced and mirror.stale_since is None,
             )
             for name, mirror in self.mirrors.items()

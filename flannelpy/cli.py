@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairlead import __version__
-from fairlead.daemon import Program
 from fairlead.daemon import main as run
 from fairlead.flags import Values
+from fairlead.program import Program
 from flannelpy.config import Config, configure
 from flannelpy.settings import LIVE, SETTINGS
 

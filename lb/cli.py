@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from fairlead import daemon
+from fairlead.program import Program
 from lb.config import Config, configure
 from lb.settings import SETTINGS
 
@@ -47,7 +48,7 @@ def _memory() -> str:
     return tempfile.mkdtemp(prefix="memng-")
 
 
-PROGRAM: Final = daemon.Program(
+PROGRAM: Final = Program(
     name="vulcand",
     settings=SETTINGS,
     configure=configure,

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from fairlead import __version__
-from fairlead.daemon import Program
 from fairlead.daemon import main as run
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
+from fairlead.program import Program
 from skydns.config import Config, configure
 from skydns.settings import SETTINGS
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fairlead.errors import ConfigError, ConfigErrors, FairleadError
-from fairlead.flags import Kind, Setting, Settings, UsageError, Values
+from fairlead.flags import Kind, Setting, Settings, UsageError, Values, usage
 
 if TYPE_CHECKING:
     from fairlead.embedded.server import Listening
@@ -124,7 +124,7 @@ def run(argv: Sequence[str]) -> int:
         values = settings.parse(words, os.environ)
         _run(_copy(verb, values) if verb else _serve(values))
     except UsageError as error:
-        _tell(*error.faults, settings.usage().rstrip())
+        _tell(*error.faults, usage(settings).rstrip())
         return 0 if error.help_asked else 2
     except FairleadError as error:
         _tell(f"fairlead etcd: {error}")

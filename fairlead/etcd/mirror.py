@@ -150,6 +150,15 @@ class Mirror:
         """Why etcd is not followed; "" while it is."""
         return next((f.stale_reason for f in self._follows if f.stale_reason), "")
 
+    def stale_seconds(self) -> float:
+        """Return the age of what is served, in seconds; 0 while etcd is followed."""
+        since = self.stale_since
+        if since is None:
+            return 0.0
+        if self.last_sync_wall is not None:
+            return max(0.0, self._clock.wall() - self.last_sync_wall)
+        return max(0.0, self._clock.monotonic() - since)
+
     def subscribe(self, callback: Callable[[Changes], None]) -> None:
         """Have `callback` called with every batch, synchronously, from the first on.
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from fairlead.flags import Settings, UsageError, nearest
+from fairlead.flags import Settings, UsageError, nearest, usage
 from lb.vctl import views
 from lb.vctl.client import ApiError, Client
 from lb.vctl.command import Command
@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = settings.parse(rest, {})
     except UsageError as error:
         if error.help_asked:
-            err.write(settings.usage())
+            err.write(usage(settings))
             return 0
-        err.write("".join(f"{fault}\n" for fault in error.faults) + settings.usage())
+        err.write("".join(f"{fault}\n" for fault in error.faults) + usage(settings))
         return 2
     if values.args and not command.words:
         err.write(f'unexpected "{values.args[0]}"\n')

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 import pytest
 
 from fairlead import log
-from fairlead.daemon import load
+from fairlead.program import load
 from fairlead.runtime import Runtime
 from fairlead.tasks import Tasks
 from fairlead.testing.etcd import Faults

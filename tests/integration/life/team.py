@@ -14,10 +14,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fairlead.daemon import Program, main
+from fairlead.daemon import main
 from fairlead.etcd.options import Options
 from fairlead.etcd.types import KeyRange
 from fairlead.flags import Kind, Setting, Settings, Values, common
+from fairlead.program import Program
 from fairlead.reconcile import Loop, one_by_one
 from fairlead.records import Records
 from fairlead.workers.figures import Figures

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairlead.daemon import Program, main
+from fairlead.daemon import main
 from fairlead.errors import ConfigError, ConfigErrors, RecordError
 from fairlead.etcd.options import Options
 from fairlead.etcd.types import KeyRange, KeyValue
 from fairlead.flags import Kind, Setting, Settings, Values, common
+from fairlead.program import Program
 
 if TYPE_CHECKING:
     from fairlead.reconcile import Scope

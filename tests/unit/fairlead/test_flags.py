@@ -180,8 +180,8 @@ def test_without_effect_is_said() -> None:
 
 def test_secrets_are_masked_everywhere() -> None:
     values = parse(["-password=hunter2"])
-    assert "hunter2" not in SETTINGS.print_config(values)
-    assert 'password = "********"' in SETTINGS.print_config(values)
+    assert "hunter2" not in flags.print_config(values)
+    assert 'password = "********"' in flags.print_config(values)
     assert "hunter2" not in str(values.error("password", "too short"))
     with pytest.raises(ConfigErrors) as caught:
         parse([], None, "password = 12345\n")
@@ -189,7 +189,7 @@ def test_secrets_are_masked_everywhere() -> None:
 
 
 def test_print_config_shows_value_and_source() -> None:
-    lines = SETTINGS.print_config(parse(["-iface=a"], {"PROXY_WATCH": "1"})).splitlines()
+    lines = flags.print_config(parse(["-iface=a"], {"PROXY_WATCH": "1"})).splitlines()
     rows = {
         left.split(" = ")[0]: (left.split(" = ")[1], right)
         for left, right in (line.split("  # ") for line in lines)
@@ -201,7 +201,7 @@ def test_print_config_shows_value_and_source() -> None:
 
 
 def test_usage_and_table_name_every_setting() -> None:
-    usage, table = SETTINGS.usage(), SETTINGS.table()
+    usage, table = flags.usage(SETTINGS), flags.table(SETTINGS)
     for setting in SETTINGS.all:
         assert f"`-{setting.name}`" in table
         assert (f"  -{setting.name}" in usage) is not bool(setting.refused or setting.ignored)

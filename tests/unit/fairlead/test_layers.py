@@ -81,7 +81,8 @@ def test_configuration_needs_no_event_loop() -> None:
     todo = ["fairlead.daemon"]
     while todo:
         name = todo.pop()
-        path = ROOT / (name.replace(".", "/") + ".py")
+        place = ROOT / name.replace(".", "/")
+        path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         if name in seen or not path.exists():
             continue
         seen.add(name)
@@ -96,4 +97,4 @@ def test_configuration_needs_no_event_loop() -> None:
             )
             assert not {"asyncio", "aiohttp", "grpclib", "prometheus_client"} & set(names), name
             todo.extend(name for name in names if name.startswith("fairlead."))
-    assert "fairlead.flags" in seen
+    assert "fairlead.flags.settings" in seen

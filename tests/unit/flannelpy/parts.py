@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface
 
 from fairlead import log
-from fairlead.daemon import load
 from fairlead.etcd.types import KeyRange, LeaseID, Range, Revision
+from fairlead.program import load
 from fairlead.runtime import Runtime
 from fairlead.tasks import Tasks
 from fairlead.testing.clock import ManualClock
