@@ -5,7 +5,8 @@
 
 * encode: one route as a netlink message, beside pyroute2's encoder.
 * cold: 5,000 peers from etcd's values to the kernel, beside `ip -batch` and `bridge -batch` with
-  the same objects (bar: 1.5 ×).
+  the same objects (bar: 1.5 ×). Ours counts reading the leases' JSON, making the device, looking
+  at what is there and the plan; theirs the start of the two programs, and finds the device made.
 * nexthop: 5,000 routes by `ip -batch`, beside the same through nexthop objects.
 * change: one peer's change, from the watch event to the kernel's own notification, among 100 and
   among 5,000 peers (bars: 10 ms; the same in both).
@@ -29,7 +30,6 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from random import Random
@@ -42,7 +42,7 @@ from fairlead.etcd.types import KeyRange, KeyValue, LeaseID, Revision, WatchRequ
 from fairlead.testing.etcd import real_etcd
 
 PEERS, MANY = 5000, 10_000
-ROUNDS = 5
+ROUNDS = 7
 NETWORK = '{"Network":"10.0.0.0/8","SubnetLen":24,"Backend":{"Type":"vxlan"}}'
 PREFIX = "/coreos.com/network"
 ENDPOINT = "http://192.0.2.1:2379"
@@ -174,9 +174,11 @@ def cold() -> bool:
             command = f"ip -batch {ip}; bridge -batch {bridge}"
             hand.append(timed_in_namespace(f"{UPLINK}; {DEVICE}", f"{{ {command}; }}"))
     mine, theirs = statistics.median(ours), statistics.median(hand)
+    # neighbouring rounds are compared, for the kernel's share drifts: 0.24 to 0.39 s for the routes
+    ratio = statistics.median(one / other for one, other in zip(ours, hand, strict=True))
     print(f"cold, {PEERS} peers: {mine:.2f} s, by ip and bridge -batch {theirs:.2f} s: "
-          f"{mine / theirs:.2f} ×")  # fmt: skip
-    return verdict(f"cold {mine / theirs:.2f} × > 1.5 ×", mine / theirs <= 1.5)
+          f"{ratio:.2f} × (median of {ROUNDS} rounds side by side)")  # fmt: skip
+    return verdict(f"cold {ratio:.2f} × > 1.5 ×", ratio <= 1.5)
 
 
 def nexthop() -> bool:
@@ -413,9 +415,7 @@ async def acquire() -> bool:
         async def one(n: int):
             it = Leases(stores[n], "/n", Quiet(), randoms[n].choice)
             mine = IPv4Address(int(IPv4Address("198.18.0.0")) + n)
-            return await it.acquire(
-                config, replace(Attributes(), public_ip=mine, backend_type="vxlan"), Wish(mine)
-            )
+            return await it.acquire(config, Attributes(mine, backend_type="vxlan"), Wish(mine))
 
         begun = time.perf_counter()
         held = await asyncio.gather(*(one(n) for n in range(200)))

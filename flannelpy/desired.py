@@ -3,11 +3,10 @@
 
 Theory of operation
 -------------------
-Each lease *claims* objects under their kernel keys. Two leases may claim one key: a host that
-changed its address keeps its MAC, so for up to a day its old lease claims the same FDB entry.
-The lease written last wins; when it goes, the other's claim is there again::
+Each lease *claims* objects under their kernel keys; of two claims under one key the lease
+written last wins (`claims`)::
 
-    lease ─► backend.peer ─► objects ─► claims[key] = {lease key: (revision, object)}
+    lease ─► backend.peer ─► objects ─► claims: key, revision, lease, object
                                              │
                        update() returns ─────┘ the keys touched ─► reconcile scope
 
@@ -20,11 +19,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from flannelpy.backends import Backend
+from flannelpy.claims import Claim, Claims
 from flannelpy.fields import FieldError
 from flannelpy.firewall.wanted import Firewall
 from flannelpy.keys import Subnets
 from flannelpy.records import Lease, NetworkConfig
-from flannelpy.state import HostState, IPNetwork, Key, Kind, Object, Territory
+from flannelpy.state import HostState, IPNetwork, Key, Kind, Object, Territory, lies_in
 
 
 class Overlay:
@@ -50,7 +50,7 @@ class Overlay:
         self._firewall = firewall
         own = (*backend.own(subnets), *extra)
         self._own = {thing.key: thing for thing in own}
-        self._claims: dict[Key, dict[bytes, tuple[int, Object]]] = {}
+        self._claims = Claims()
         self._by_lease: dict[bytes, tuple[Key, ...]] = {}
         self._ignored: dict[bytes, str] = {}
         self.ignored: Mapping[bytes, str] = MappingProxyType(self._ignored)
@@ -93,17 +93,14 @@ class Overlay:
         touched = set(self._by_lease.pop(key, ()))
         self._ignored.pop(key, None)
         for claimed in touched:
-            claims = self._claims[claimed]
-            del claims[key]
-            if not claims:
-                del self._claims[claimed]
+            self._claims.drop(claimed, key)
         if lease is None:
             return touched
         things = self._objects(lease)
         if things:
             self._by_lease[key] = tuple(things)
         for claimed, thing in things.items():
-            self._claims.setdefault(claimed, {})[key] = (lease.revision, thing)
+            self._claims.add(claimed, Claim(lease.revision, key, thing))
         touched.update(things)
         return touched
 
@@ -130,18 +127,12 @@ class Overlay:
         if kind != self._backend.type and not self._backend.takes_any:
             raise FieldError(f'BackendType: "{kind}" is not ours, "{self._backend.type}"')
         # a lease outside the network would take foreign traffic: 0.0.0.0-1 half the Internet
-        if (
-            theirs.v4 is not None
-            and config.v4 is not None
-            and not theirs.v4.subnet_of(config.v4.network)
+        for field, half, subnet in (
+            ("Network", config.v4, theirs.v4),
+            ("IPv6Network", config.v6, theirs.v6),
         ):
-            raise FieldError(f"subnet {theirs.v4} is not in Network {config.v4.network}")
-        if (
-            theirs.v6 is not None
-            and config.v6 is not None
-            and not theirs.v6.subnet_of(config.v6.network)
-        ):
-            raise FieldError(f"subnet {theirs.v6} is not in IPv6Network {config.v6.network}")
+            if half is not None and subnet is not None and not lies_in(subnet, half.network):
+                raise FieldError(f"subnet {subnet} is not in {field} {half.network}")
         return True
 
     def within(self, scope: Iterable[Key] | None) -> HostState:
@@ -158,13 +149,4 @@ class Overlay:
 
     def wanted(self, key: Key) -> Object | None:
         """Return what should be under one key; of several claims the one written last."""
-        own = self._own.get(key)
-        if own is not None:
-            return own
-        claims = self._claims.get(key)
-        if not claims:
-            return None
-        if len(claims) == 1:
-            return next(iter(claims.values()))[1]
-        last = max(claims, key=lambda lease: (claims[lease][0], lease))
-        return claims[last][1]
+        return self._own.get(key) or self._claims.get(key)

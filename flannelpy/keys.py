@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+
+from msgspec import Struct
 
 from fairlead.errors import RecordError
 from fairlead.etcd.types import KeyRange
+from flannelpy.fields import DOTTED, packed4
 
-_LEAF = re.compile(r"(\d+\.\d+\.\d+\.\d+)-(\d{1,9})(?:&([a-f\d:]+)-(\d{1,9}))?")
+_LEAF = re.compile(rb"(%b)-(\d{1,9})(?:&([a-f\d:]+)-(\d{1,9}))?" % DOTTED)
 
 MOST_V4 = 31  # five bits: the original cannot read a /32 key (trap T19)
 MOST_V6 = 127  # seven bits: nor a /128 key
 
 
-@dataclass(frozen=True, slots=True)
-class Subnets:
+class Subnets(Struct, frozen=True, gc=False):
     """The slice of the overlay that one lease holds; at least one family is present.
 
     Attributes:
@@ -63,18 +64,17 @@ def parse_lease(key: bytes) -> Subnets:
     Raises:
         RecordError: the key is not one the original could read, or has host bits set.
     """
-    leaf = key.rsplit(b"/", 1)[-1].decode("utf-8", "backslashreplace")
-    match = _LEAF.fullmatch(leaf)
+    match = _LEAF.fullmatch(key, key.rfind(b"/") + 1)
     if match is None:
         raise RecordError(key, "not a lease key; one looks like 10.5.34.0-24")
     address4, length4, address6, length6 = match.groups()
     if int(length4) > MOST_V4:
-        raise RecordError(key, f"IPv4 prefix length {length4} is over {MOST_V4}")
+        raise RecordError(key, f"IPv4 prefix length {int(length4)} is over {MOST_V4}")
     if length6 is not None and int(length6) > MOST_V6:
-        raise RecordError(key, f"IPv6 prefix length {length6} is over {MOST_V6}")
+        raise RecordError(key, f"IPv6 prefix length {int(length6)} is over {MOST_V6}")
     try:
-        v4 = IPv4Network(f"{address4}/{int(length4)}")
-        v6 = None if address6 is None else IPv6Network(f"{address6}/{int(length6)}")
+        v4 = IPv4Network((packed4(address4), int(length4)))
+        v6 = None if address6 is None else IPv6Network((address6.decode(), int(length6)))
     except ValueError as error:
         raise RecordError(key, str(error)) from error
     if v4.prefixlen == 0:

@@ -8,13 +8,12 @@ by key, so equal inputs give equal plans and a plan can be a golden file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from flannelpy.state import HostState, Key, Kind, Link, Object, Route
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True, gc=False):
     """Make `wanted` be there, replacing what holds its key.
 
     Attributes:
@@ -28,8 +27,7 @@ class Put:
         return f"put {self.wanted}"
 
 
-@dataclass(frozen=True, slots=True)
-class Remake:
+class Remake(Struct, frozen=True, gc=False):
     """Delete a device whose fixed parameters differ and make it anew; all on it goes with it."""
 
     wanted: Link
@@ -39,8 +37,7 @@ class Remake:
         return f"remake {self.wanted}"
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True, gc=False):
     """Take `gone` away."""
 
     gone: Object
@@ -63,7 +60,7 @@ def host_state(desired: HostState, actual: HostState) -> tuple[Action, ...]:
     fresh: set[str] = set()  # devices that will be empty once they are there
     for key in sorted(desired):
         wanted, there = desired[key], actual.get(key)
-        if key.kind != Kind.LINK and _dev(wanted) in fresh:
+        if there is not None and key.kind != Kind.LINK and _dev(key, wanted) in fresh:
             there = None
         if isinstance(wanted, Link):
             action = _link(wanted, there)
@@ -77,7 +74,7 @@ def host_state(desired: HostState, actual: HostState) -> tuple[Action, ...]:
     gone = [
         Delete(actual[key])
         for key in sorted(actual.keys() - desired.keys(), key=_last_first)
-        if key.kind == Kind.LINK or _dev(actual[key]) not in fresh
+        if key.kind == Kind.LINK or _dev(key, actual[key]) not in fresh
     ]
     return (*puts, *gone)
 
@@ -96,8 +93,8 @@ def _link(wanted: Link, there: Object | None) -> Action | None:
     return None if same and wanted.tunnel.stands_for(there.tunnel) else Put(wanted, there)
 
 
-def _dev(thing: Object) -> str:
-    return thing.dev if isinstance(thing, Route) else thing.key.dev  # a route's key has none
+def _dev(key: Key, thing: Object) -> str:
+    return thing.dev if isinstance(thing, Route) else key.dev  # a route's key has none
 
 
 def _last_first(key: Key) -> tuple[int, Key]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Links, addresses, neighbours, FDB entries and routes as rtnetlink messages, both ways. Pure.
 
-Packed by hand, for these are what thousands of peers are made of: one route costs 4 µs here
-and 130 µs through pyroute2's generic encoder (`bench/flannel.py encode`). pyroute2 is the oracle of the tests instead: its sockets do not run on uvloop, and importing it costs a
+Packed by hand, for these are what thousands of peers are made of: one route costs 2 µs here
+and 90 µs through pyroute2's generic encoder (`bench/flannel.py encode`). pyroute2 is the oracle of the tests instead: its sockets do not run on uvloop, and importing it costs a
 daemon 13 MiB and 130 ms. Layouts: linux/rtnetlink.h, if_link.h, neighbour.h, if_addr.h.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -34,7 +34,7 @@ from flannelpy.state import (
     Neighbour,
     Route,
     Vxlan,
-    mac_number,
+    mac_bytes,
 )
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
@@ -63,10 +63,11 @@ _NDMSG = struct.Struct("=BBHiHBB")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _ATTR = struct.Struct("=HH")
 _IFINFOMSG = struct.Struct("=BBHiII")
-_U32 = struct.Struct("=I")
+_U16, _U32 = struct.Struct("=H"), struct.Struct("=I")
 _NLA_TYPE, _NESTED = 0x3FFF, 0x8000
 
 HEADER_SIZE = _HEADER.size
+_FLAGS_AT, _SEQUENCE_AT = 6, 8
 
 
 class Reply(NamedTuple):
@@ -148,6 +149,21 @@ def numbered(request: bytes, sequence: int, *, ack: bool = False) -> bytes:
     return _HEADER.pack(size, kind, flags, sequence, port) + request[HEADER_SIZE:]
 
 
+def batch(requests: Sequence[bytes], first: int) -> bytearray:
+    """Return requests as one datagram, numbered from `first`; only the last asks for an answer.
+
+    Every other one is silent unless it is refused.
+    """
+    data = bytearray(b"".join(requests))
+    at = last = 0
+    for sequence, request in enumerate(requests, first):
+        _U32.pack_into(data, at + _SEQUENCE_AT, sequence)
+        last, at = at, at + len(request)
+    (flags,) = _U16.unpack_from(data, last + _FLAGS_AT)
+    _U16.pack_into(data, last + _FLAGS_AT, flags | F_ACK)
+    return data
+
+
 def attribute(kind: int, data: bytes) -> bytes:
     """Return an attribute, padded to four bytes."""
     return _ATTR.pack(4 + len(data), kind) + data + bytes(-len(data) % 4)
@@ -178,7 +194,7 @@ def dump_links() -> bytes:
 def create_vxlan(link: Link, tunnel: Vxlan, lower: int) -> bytes:
     """Create a VXLAN device, down; its MAC is there from the first moment."""
     body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
-    body += attribute(1, mac_number(link.mac).to_bytes(6)) + _u32(4, link.mtu)
+    body += attribute(1, mac_bytes(link.mac)) + _u32(4, link.mtu)
     data = _u32(1, tunnel.vni) + _u32(3, lower)
     data += _local(tunnel)
     data += attribute(5, b"\0") + attribute(7, bytes((link.learning,)))  # TTL as the host's
@@ -213,7 +229,7 @@ def change_link(
     if mtu is not None:
         body += _u32(4, mtu)
     if mac is not None:
-        body += attribute(1, mac_number(mac).to_bytes(6))
+        body += attribute(1, mac_bytes(mac))
     return message(NEWLINK, 0, body)
 
 
@@ -238,57 +254,70 @@ def _linkinfo(kind: str, data: bytes) -> bytes:
     return attribute(18 | _NESTED, name + (attribute(2 | _NESTED, data) if data else b""))
 
 
+# What peers are made of is packed whole, header and attributes in one call, by family: an object
+# takes 1.2 µs so instead of 4.5 by `message` and `attribute`, a sixth of a cold start with 5,000.
+_PUT = F_REQUEST | F_CREATE | F_REPLACE
+_ENTRY = {n: struct.Struct(f"=IHHII BBHiHBB HH{size}s HH6s2x") for n, size in ((4, 4), (6, 16))}
+_ROUTE = {n: struct.Struct(f"=IHHII BBBBBBBBI HHI HH{size}s") for n, size in ((4, 4), (6, 16))}
+_GATEWAY = {n: struct.Struct(f"=HH{size}s") for n, size in ((4, 4), (6, 16))}
+
+
 def put_neighbour(entry: Neighbour, index: int) -> bytes:
     """Create or replace a permanent neighbour entry."""
-    return message(NEWNEIGH, F_CREATE | F_REPLACE, _neighbour(entry, index))
+    return _entry(NEWNEIGH, _PUT, _family(entry.ip.version), entry.ip, entry.lladdr, index)
 
 
 def delete_neighbour(entry: Neighbour, index: int) -> bytes:
     """Delete a neighbour entry."""
-    return message(DELNEIGH, 0, _neighbour(entry, index))
-
-
-def _neighbour(entry: Neighbour, index: int) -> bytes:
-    head = _NDMSG.pack(_family(entry.ip.version), 0, 0, index, PERMANENT, 0, 0)
-    mac = mac_number(entry.lladdr).to_bytes(6)
-    return head + attribute(1, entry.ip.packed) + attribute(2, mac)
+    return _entry(DELNEIGH, F_REQUEST, _family(entry.ip.version), entry.ip, entry.lladdr, index)
 
 
 def put_fdb(entry: Fdb, index: int) -> bytes:
     """Create or replace a permanent FDB entry of the device itself."""
-    return message(NEWNEIGH, F_CREATE | F_REPLACE, _fdb(entry, index))
+    return _entry(NEWNEIGH, _PUT, BRIDGE, entry.dst, entry.lladdr, index)
 
 
 def delete_fdb(entry: Fdb, index: int) -> bytes:
     """Delete an FDB entry."""
-    return message(DELNEIGH, 0, _fdb(entry, index))
+    return _entry(DELNEIGH, F_REQUEST, BRIDGE, entry.dst, entry.lladdr, index)
 
 
-def _fdb(entry: Fdb, index: int) -> bytes:
-    head = _NDMSG.pack(BRIDGE, 0, 0, index, PERMANENT, SELF, 0)
-    return (
-        head + attribute(2, mac_number(entry.lladdr).to_bytes(6)) + attribute(1, entry.dst.packed)
-    )
+def _entry(kind: int, flags: int, family: int, ip: IPAddress, lladdr: str, index: int) -> bytes:
+    layout = _ENTRY[ip.version]
+    packed, own = ip.packed, SELF if family == BRIDGE else 0
+    return layout.pack(
+        layout.size, kind, flags, 0, 0,
+        family, 0, 0, index, PERMANENT, own, 0,
+        4 + len(packed), 1, packed,
+        10, 2, mac_bytes(lladdr),
+    )  # fmt: skip
 
 
 def put_route(route: Route, index: int) -> bytes:
     """Create or replace a unicast route of the main table."""
-    return message(NEWROUTE, F_CREATE | F_REPLACE, _route(route, index, route.proto))
+    return _route(NEWROUTE, _PUT, route, index)
 
 
 def delete_route(route: Route, index: int) -> bytes:
     """Delete a route; its gateway and device must match, so that no stranger's goes instead."""
-    return message(DELROUTE, 0, _route(route, index, route.proto))
+    return _route(DELROUTE, F_REQUEST, route, index)
 
 
-def _route(route: Route, index: int, proto: int) -> bytes:
-    dst = route.dst
-    scope = LINK_SCOPE if route.via is None and dst.version == 4 else 0
-    flags = ONLINK if route.onlink else 0
-    family = _family(dst.version)
-    body = _RTMSG.pack(family, dst.prefixlen, 0, 0, MAIN, proto, scope, 1, flags)
-    body += attribute(1, dst.network_address.packed) + _u32(4, index)
-    return body if route.via is None else body + attribute(5, route.via.packed)
+def _route(kind: int, flags: int, route: Route, index: int) -> bytes:
+    dst, via = route.dst, route.via
+    layout, packed = _ROUTE[dst.version], dst.network_address.packed
+    gateway = b""
+    if via is not None:
+        gateway = _GATEWAY[via.version].pack(4 + len(via.packed), 5, via.packed)
+    scope = LINK_SCOPE if via is None and dst.version == 4 else 0
+    hop = ONLINK if route.onlink else 0
+    body = layout.pack(
+        layout.size + len(gateway), kind, flags, 0, 0,
+        _family(dst.version), dst.prefixlen, 0, 0, MAIN, route.proto, scope, 1, hop,
+        8, 4, index,
+        4 + len(packed), 1, packed,
+    )  # fmt: skip
+    return body + gateway
 
 
 def blackhole(dst: IPNetwork, metric: int, *, gone: bool) -> bytes:
@@ -364,7 +393,7 @@ def get_neighbour(ip: IPAddress, index: int) -> bytes:
 def get_fdb(lladdr: str, index: int) -> bytes:
     """Ask for one FDB entry of the device itself."""
     head = _NDMSG.pack(BRIDGE, 0, 0, index, 0, SELF, 0)
-    return message(GETNEIGH, 0, head + attribute(2, mac_number(lladdr).to_bytes(6)))
+    return message(GETNEIGH, 0, head + attribute(2, mac_bytes(lladdr)))
 
 
 def dump_routes(version: int, *, index: int = 0, proto: int = 0) -> bytes:

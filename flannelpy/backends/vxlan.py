@@ -13,6 +13,7 @@ same segment gets a plain route instead when `DirectRouting` is on. IPv6 has a d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
@@ -20,7 +21,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from flannelpy.backends import Host, advertised
 from flannelpy.fields import FieldError, boolean, encode_json, json_object, string, unsigned
 from flannelpy.keys import Subnets
-from flannelpy.records import Attributes, Lease
+from flannelpy.records import NO_PUBLIC_IP, Attributes, Lease
 from flannelpy.state import (
     PROTO_OURS,
     Address,
@@ -177,27 +178,29 @@ class VxlanBackend:
 
     def peer(self, lease: Lease) -> Sequence[Object]:
         """Return the three entries of each family, or one plain route when it is a neighbour."""
-        devices, has = self.devices, lease.attributes
+        config, has = self.host.config, lease.attributes
+        v4, v6 = lease.subnets.v4, lease.subnets.v6
         things: list[Object] = []
-        if lease.subnets.v4 is not None and self.dev4 in devices:
-            if not int(has.public_ip):
+        if v4 is not None and config.v4 is not None:
+            if has.public_ip == NO_PUBLIC_IP:
                 raise FieldError("PublicIP: missing")
-            things += self._family(self.dev4, lease.subnets.v4, has.public_ip, has.backend_data)
-        if lease.subnets.v6 is not None and self.dev6 in devices:
+            data = ("BackendData", has.backend_data)
+            things += self._family(self.dev4, v4, has.public_ip, data)
+        if v6 is not None and config.v6 is not None:
             if has.public_ipv6 is None:
                 raise FieldError("PublicIPv6: missing")
-            data6 = has.backend_v6_data
-            things += self._family(self.dev6, lease.subnets.v6, has.public_ipv6, data6)
+            data = ("BackendV6Data", has.backend_v6_data)
+            things += self._family(self.dev6, v6, has.public_ipv6, data)
         return things
 
     def _family(
-        self, dev: str, subnet: IPNetwork, public: IPAddress, data: bytes
+        self, dev: str, subnet: IPNetwork, public: IPAddress, data: tuple[str, bytes]
     ) -> Sequence[Object]:
         if self.options.direct_routing:
             out = self.host.underlay.direct(public)
             if out is not None:
                 return (Route(subnet, public, out, proto=PROTO_OURS),)
-        mac = decode_mac("BackendData" if dev == self.dev4 else "BackendV6Data", data)
+        mac = decode_mac(*data)
         base = subnet.network_address
         return (
             Neighbour(dev, base, mac),
@@ -206,12 +209,20 @@ class VxlanBackend:
         )
 
 
+_USUAL = re.compile(
+    rb'\{"VNI":\d+,"VtepMAC":"((?!00:00:00:00:00:00)[\da-f][02468ace](?::[\da-f]{2}){5})"\}'
+)
+
+
 def decode_mac(field: str, data: bytes) -> str:
     """Return the MAC in a peer's backend data; its VNI is for people and not looked at.
 
     Raises:
         FieldError: no object, or no usable MAC in it.
     """
+    usual = _USUAL.fullmatch(data)
+    if usual is not None:  # as every daemon writes it: 1 µs instead of 5 for JSON's corners
+        return usual[1].decode()
     try:
         text = string("VtepMAC", json_object(data))
         return parse_mac(text)

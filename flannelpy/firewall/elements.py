@@ -11,9 +11,10 @@ Layouts: linux/netfilter/nf_tables.h.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from struct import pack
+
+from msgspec import Struct
 
 from flannelpy import rtnetlink
 from flannelpy.firewall.nftables import PEERS, table_name
@@ -32,8 +33,7 @@ _TIMEOUT_SET = 0x10  # NFT_SET_TIMEOUT
 _TYPES = {4: (7, 4), 6: (8, 16)}  # nft's ipv4_addr and ipv6_addr, their lengths
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(Struct, frozen=True, gc=False):
     """A peer's address in the set of our table of its family."""
 
     address: IPAddress

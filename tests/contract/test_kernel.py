@@ -10,6 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_address, ip_network
 
 import pytest
+from msgspec import structs
 
 from fairlead.demo import hosts
 from flannelpy import kernel, rtnetlink
@@ -156,7 +157,7 @@ def test_entries_are_put_replaced_found_and_deleted(on):
         )
         six = [it for it in await host.routes(6, index=index) if it.dst == ROUTE6.dst]
         assert [(it.via, it.plain) for it in six] == [(ROUTE6.via, True)]
-        moved = replace(FDB, dst=ip_address("192.0.2.77"))
+        moved = structs.replace(FDB, dst=ip_address("192.0.2.77"))
         assert await host.batch([put(moved, index)]) == [None]
         entries = [it for it in await host.neighbours(0, index) if it.lladdr == THEIRS]
         assert [it.dst for it in entries] == [moved.dst]
@@ -173,7 +174,7 @@ def test_entries_are_put_replaced_found_and_deleted(on):
         assert [it is not None for it in there] == [True, True, True, False, False]
         assert rtnetlink.parse_route(there[0]).dst == ROUTE.dst
         gone = [
-            rtnetlink.delete_route(replace(ROUTE, via=ip_address("10.5.9.9")), index),
+            rtnetlink.delete_route(structs.replace(ROUTE, via=ip_address("10.5.9.9")), index),
             rtnetlink.delete_route(ROUTE, index),
             rtnetlink.delete_fdb(moved, index),
             rtnetlink.delete_neighbour(NEIGHBOUR, index),
@@ -197,7 +198,7 @@ def test_entries_are_put_replaced_found_and_deleted(on):
 def test_a_gateway_has_to_be_reached_and_one_refusal_stops_nothing(on):
     async def main(host, _):
         index = host.index_of("eth0")
-        bad = replace(DIRECT, via=ip_address("203.0.113.1"))
+        bad = structs.replace(DIRECT, via=ip_address("203.0.113.1"))
         results = await host.batch([put(bad, index), put(DIRECT, index)])
         assert "invalid gateway" in str(results[0])
         assert results[1] is None

@@ -3,10 +3,10 @@
 
 import asyncio
 import random
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
+from msgspec import structs
 
 from fairlead.etcd.client import connect
 from fairlead.etcd.errors import Denied
@@ -81,7 +81,7 @@ async def test_the_rights_of_the_manual_page_are_enough():
             held = await dealings(store).acquire(CONFIG, attributes, who)
             again = await dealings(store).acquire(CONFIG, attributes, who)  # keeps it alive
             assert again.lease == held.lease
-            other = replace(attributes, backend_data=DATA.replace(b"2e", b"3e"))
+            other = structs.replace(attributes, backend_data=DATA.replace(b"2e", b"3e"))
             assert (await dealings(store).acquire(CONFIG, other, who)).key == held.key
             with pytest.raises(Denied):
                 await store.put(b"/elsewhere", b"x")

@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from fairlead.etcd.errors import Unavailable
 from fairlead.etcd.types import KeyRange, LeaseID, Revision
@@ -84,7 +85,7 @@ async def test_restart_finds_its_lease_and_writes_nothing():
 async def test_new_attributes_go_under_the_same_key():
     async with fake_etcd() as store:
         await first(store).acquire(CONFIG, MINE, Wish(ME))
-        other = replace(MINE, backend_data=b'{"VNI":1,"VtepMAC":"2e:00:00:00:00:01"}')
+        other = structs.replace(MINE, backend_data=b'{"VNI":1,"VtepMAC":"2e:00:00:00:00:01"}')
         held = await first(store).acquire(CONFIG, other, Wish(ME))
         kv = await store.get(held.key)
         assert b"2e:00:00:00:00:01" in kv.value
@@ -114,7 +115,7 @@ async def test_forty_hosts_at_once_get_forty_subnets():
         held = await asyncio.gather(
             *(
                 Leases(store, "/n", Heard(), random.choice, clock=Hasty()).acquire(
-                    CONFIG, replace(MINE, public_ip=host), Wish(host)
+                    CONFIG, structs.replace(MINE, public_ip=host), Wish(host)
                 )
                 for host in hosts
             )
@@ -227,7 +228,7 @@ async def test_two_hosts_with_one_public_ip_are_shouted_about():
     async with fake_etcd() as store:
         it = first(store)
         keeper = Keeper(it, await it.acquire(CONFIG, MINE, Wish(ME)))
-        twin = replace(MINE, backend_data=b'{"VNI":1,"VtepMAC":"2e:00:00:00:00:02"}')
+        twin = structs.replace(MINE, backend_data=b'{"VNI":1,"VtepMAC":"2e:00:00:00:00:02"}')
         await first(store).acquire(CONFIG, twin, Wish(ME))
         kv = await store.get(keeper.held.key)
         keeper.note(kv, kv.mod_revision)
@@ -235,7 +236,7 @@ async def test_two_hosts_with_one_public_ip_are_shouted_about():
         assert keeper.held.lease == kv.lease
 
 
-MOVED = replace(MINE, public_ip=IPv4Address("192.0.2.9"))
+MOVED = structs.replace(MINE, public_ip=IPv4Address("192.0.2.9"))
 
 
 async def test_changed_attributes_are_written_under_the_same_key_and_etcd_lease():
@@ -288,7 +289,7 @@ async def test_a_live_mirror_spares_the_first_list_but_not_the_one_after_a_lost_
     async with fake_etcd() as store:
         await first(store).acquire(
             CONFIG,
-            replace(MINE, public_ip=IPv4Address("192.0.2.2")),
+            structs.replace(MINE, public_ip=IPv4Address("192.0.2.2")),
             Wish(IPv4Address("192.0.2.2")),
         )
         it = first(store, known=tuple)  # a mirror that has not heard of the other yet

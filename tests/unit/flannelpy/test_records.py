@@ -136,6 +136,23 @@ def test_lease_value_read_and_written_is_byte_equal(text):
     assert records.encode_attributes(records.decode_attributes(text.encode())) == text.encode()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *LEASES,
+        '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"a\\u0062"}',
+        '{"PublicIP":"192.0.2.1","PublicIP":"192.0.2.2","PublicIPv6":null}',
+        '{"PublicIPv6":"2001:DB8:0::1","PublicIP":"192.0.2.1"}',
+        ' { "PublicIP" : "192.0.2.1" , "BackendData" : { "VNI" : 1 } } ',
+        '{"PublicIP":"192.0.2.1","BackendData":"cat"}',
+        '{"PublicIP":"192.0.2.1","BackendData":null}',
+    ],
+)
+def test_the_quick_reader_of_a_lease_agrees_with_the_whole_one(text):
+    value = text.encode()
+    assert records.decode_attributes(value) == records._unusual(value)
+
+
 def test_lease_value_escapes_as_go_does():
     data = records.encode_json("a<b>&\u2028é")
     assert data == '"a\\u003cb\\u003e\\u0026\\u2028é"'.encode()
@@ -155,6 +172,8 @@ def test_old_and_strange_lease_values_are_read():
         ('{"PublicIP":null}', "PublicIP: null"),
         ('{"PublicIP":1}', "PublicIP: 1"),
         ('{"PublicIP":"2001:db8::1"}', 'PublicIP: "2001:db8::1" is not an IPv4 address'),
+        ('{"PublicIP":"192.0.2.256"}', 'PublicIP: "192.0.2.256" is not an IPv4 address'),
+        ('{"PublicIP":"192.0.02.1"}', 'PublicIP: "192.0.02.1" is not an IPv4 address'),
         ('{"PublicIPv6":"fe80::1%eth0"}', "PublicIPv6:"),
         ('{"BackendType":{}}', "BackendType:"),
     ],

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our messages as pyroute2 reads them: an oracle that shares no code with ours."""
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
 
 import pytest
 from hypothesis import given
@@ -82,6 +89,36 @@ def test_neighbour_and_fdb():
     it = oracle(ndmsg, rtnetlink.put_fdb(Fdb("x", MAC, IPv4Address("192.0.2.2")), 7))
     assert (it["family"], it["ifindex"], it["state"], it["flags"]) == (7, 7, 0x80, 2)
     assert it.get("lladdr") == MAC
+
+
+@pytest.mark.parametrize("ip", ["10.5.2.0", "fd00:2::"])
+def test_deletion_names_the_whole_entry(ip):
+    address = ip_address(ip)
+    it = oracle(ndmsg, rtnetlink.delete_neighbour(Neighbour("x", address, MAC), 7))
+    assert (it["header"]["type"], it["header"]["flags"]) == (rtnetlink.DELNEIGH, 1)
+    assert (it["ifindex"], it.get("dst"), it.get("lladdr")) == (7, ip, MAC)
+    it = oracle(ndmsg, rtnetlink.delete_fdb(Fdb("x", MAC, address), 7))
+    assert (it["header"]["type"], it["family"], it["flags"]) == (rtnetlink.DELNEIGH, 7, 2)
+    assert it.get("lladdr") == MAC
+    back = rtnetlink.parse_neighbour(reply(rtnetlink.put_fdb(Fdb("x", MAC, address), 7)))
+    assert (back.is_fdb, back.dst, back.lladdr) == (True, address, MAC)
+
+
+def test_a_batch_is_numbered_and_only_its_last_asks_for_an_answer():
+    entry = Neighbour("x", IPv4Address("10.5.2.0"), MAC)
+    route = Route(IPv6Network("fd00::/64"), IPv6Address("fd00::"), "x", onlink=True)
+    requests = [
+        rtnetlink.put_neighbour(entry, 7),
+        rtnetlink.put_route(route, 7),
+        rtnetlink.dump_links(),
+    ]
+    read = [*rtnetlink.replies(bytes(rtnetlink.batch(requests, 41)))]
+    assert [(it.type, it.sequence, it.flags & rtnetlink.F_ACK) for it in read] == [
+        (rtnetlink.NEWNEIGH, 41, 0),
+        (rtnetlink.NEWROUTE, 42, 0),
+        (rtnetlink.GETLINK, 43, rtnetlink.F_ACK),
+    ]
+    assert [bytes(it.body) for it in read] == [it[rtnetlink.HEADER_SIZE :] for it in requests]
 
 
 def test_address():
