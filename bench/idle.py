@@ -19,11 +19,12 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.ask import ask
 from fairlead.demo import hosts
-from fairlead.testing.etcd import free_ports, real_etcd
+from fairlead.testing.etcd import Cluster, free_ports, real_etcd
 
 BIN = Path(sys.executable).parent
 BARS = {"PSS, MiB": 160.0, "fairlead --help": 0.2, "-check-config": 0.3}
@@ -57,8 +58,26 @@ def least(*argv: str) -> float:
     return min(seconds)
 
 
-async def start(stack: AsyncExitStack, home: Path) -> dict[str, int]:
-    """Start etcd and the daemons; return their pids when all are ready."""
+@dataclass(frozen=True)
+class Estate:
+    """An etcd and the daemons on it; `host` is where flanneld runs, None without root.
+
+    Attributes:
+        dns, http, api: ports on 127.0.0.1.
+        home: has the admin sockets, the logs, confd's output `w`.
+    """
+
+    pids: dict[str, int]
+    cluster: Cluster
+    host: hosts.Host | None
+    dns: int
+    http: int
+    api: int
+    home: Path
+
+
+async def start(stack: AsyncExitStack, home: Path) -> Estate:
+    """Start etcd and the daemons; return when all are ready."""
     host = None
     if hosts.unavailable() is None:
         site = await stack.enter_async_context(hosts.Site("a"))
@@ -78,7 +97,8 @@ async def start(stack: AsyncExitStack, home: Path) -> dict[str, int]:
     )
     dns, http, api = free_ports(3)
     flags = {
-        "skydns": (f"-machines={etcd}", f"-addr=127.0.0.1:{dns}", "-no-rec"),
+        "skydns": (f"-machines={etcd}", f"-addr=127.0.0.1:{dns}", "-no-rec",
+                   "-domain=example.org."),
         "confd": ("-backend=etcdv3", f"-node={etcd}", f"-confdir={confdir}", "-watch"),
         "vulcand": (f"-etcd={etcd}", "-interface=127.0.0.1", f"-port={http}", f"-apiPort={api}",
                     "-apiInterface=127.0.0.1"),
@@ -105,7 +125,7 @@ async def start(stack: AsyncExitStack, home: Path) -> dict[str, int]:
     async with asyncio.timeout(30):
         while any(ask(home / f"{name}.sock", "/readyz").status != 200 for name in pids):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-    return pids
+    return Estate(pids, cluster, host, dns, http, api, home)
 
 
 async def _relay(path: Path, endpoint: str) -> asyncio.Server:
@@ -119,7 +139,11 @@ async def _relay(path: Path, endpoint: str) -> asyncio.Server:
         sink.close()
 
     async def serve(near: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
-        far, ask = await asyncio.open_connection(host, int(port))
+        try:
+            far, ask = await asyncio.open_connection(host, int(port))
+        except OSError:  # etcd is away: so is the relay
+            answer.close()
+            return
         await asyncio.gather(pump(near, ask), pump(far, answer), return_exceptions=True)
 
     return await asyncio.start_unix_server(serve, str(path))
@@ -139,7 +163,7 @@ async def idle(seconds: float) -> float:
             sys.executable, "-c", "import time; time.sleep(99)"
         )
         stack.push_async_callback(_end, bare)
-        pids = await start(stack, home)
+        pids = (await start(stack, home)).pids
         before = {name: cpu(pid) for name, pid in pids.items()}
         await asyncio.sleep(seconds)
         print(f"{'':12}{'PSS, MiB':>10}{'CPU, ms/s idle':>16}")
