@@ -15,7 +15,7 @@ from fairlead.errors import ActionError
 from flannelpy import rtnetlink
 from flannelpy.kernel import Kernel
 from flannelpy.plan import Action, Delete, thing_of
-from flannelpy.state import IPNetwork, Key, Kind, Object
+from flannelpy.state import IPNetwork, Key, Kind, Object, lies_in
 
 METRIC = 0xFFFFFFFF
 
@@ -51,7 +51,7 @@ class Blackholes:
         for version in {it.version for it in self._ranges}:
             for reply in await self._kernel.dump(rtnetlink.dump_blackholes(version)):
                 dst = rtnetlink.parse_blackhole(reply, METRIC)
-                if dst is not None and any(_within(dst, it) for it in self._ranges):
+                if dst is not None and any(lies_in(dst, it) for it in self._ranges):
                     found.append(Blackhole(dst))
         return [it for it in found if keys is None or it.key in keys]
 
@@ -68,11 +68,3 @@ class Blackholes:
             for action, error in zip(actions, results, strict=True)
             if error is not None and not (isinstance(action, Delete) and error.absent)
         ]
-
-
-def _within(dst: IPNetwork, range_: IPNetwork) -> bool:
-    return (
-        dst.version == range_.version
-        and dst.prefixlen >= range_.prefixlen
-        and dst.network_address in range_
-    )

@@ -43,6 +43,7 @@ class Config:
     ip_masq: bool
     firewall: Policy
     blackhole: bool
+    software_checksums: bool
     rules_resync: float
     reacquire: bool
     wait: bool
@@ -131,6 +132,7 @@ def configure(values: Values) -> Config:
             flavour=values.text("firewall").lower(),
         ),
         blackhole=values.flag("ip-blackhole-route"),
+        software_checksums=values.text("vxlan-checksum").lower() == "off",
         rules_resync=float(every),
         reacquire=values.text("on-revoke").lower() == "reacquire",
         wait=values.text("on-exhausted").lower() == "wait",

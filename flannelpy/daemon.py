@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from fairlead.runtime import Runtime
 from flannelpy import bridges, forwarding, health, identity, kernel, metrics, views
 from flannelpy.blackhole import Blackholes
+from flannelpy.checksum import Checksums
 from flannelpy.config import Config
 from flannelpy.firewall import host as firewall
 from flannelpy.gateway import Gateways
@@ -41,6 +42,8 @@ async def serve(config: Config, runtime: Runtime) -> int:
         rules = ends.enter_context(await firewall.connect(config, network, runtime.log))
         bridge = Gateways(host, config.bridge, network.ranges)
         host.parts += (rules, Blackholes(host, network.ranges), bridge)
+        if config.software_checksums:
+            host.parts += (Checksums(identity.build(here).devices),)
         tenure = Tenure(config, runtime, sources, memory)
         node = Node(config, runtime, host, rules, sources, here, await tenure.first(here))
         metrics.export(runtime, node, tenure)

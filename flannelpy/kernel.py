@@ -137,6 +137,8 @@ class Kernel(Netlink):
         ):
             lower = self.index_of(tunnel.lower)
             await self.do(rtnetlink.change_vxlan(index, tunnel, lower, link.learning))
+        if isinstance(tunnel, Ipip) and not tunnel.stands_for(was.tunnel):
+            await self.do(rtnetlink.change_ipip(index, tunnel))
         if link.mtu != was.mtu:
             await self.do(rtnetlink.change_link(index, mtu=link.mtu))
         if link.mac != was.mac:

@@ -24,13 +24,15 @@ from flannelpy import apply, gateway, identity, observe, plan, subnet_env
 from flannelpy.allocate import same_subnet
 from flannelpy.backends import Backend, Host
 from flannelpy.blackhole import Blackhole
+from flannelpy.checksum import Software
 from flannelpy.config import Config
 from flannelpy.desired import Overlay
 from flannelpy.firewall.host import Rulesets
 from flannelpy.kernel import Kernel
+from flannelpy.keys import parse_lease
 from flannelpy.lease import Held
 from flannelpy.plan import Action, Delete, Put, Remake
-from flannelpy.records import Lease
+from flannelpy.records import NO_PUBLIC_IP, Lease
 from flannelpy.sources import Sources
 from flannelpy.state import File, HostState, Key, Kind, Object
 
@@ -146,6 +148,8 @@ class Node:
         own = self.held.subnets
         if self._config.blackhole:
             yield from (Blackhole(it) for it in (own.v4, own.v6) if it is not None)
+        if self._config.software_checksums and self.backend.type == "vxlan":
+            yield from map(Software, self.backend.devices)
         if self._config.bridge:
             yield gateway.wanted(self._config.bridge, own, self.backend.mtu)
 
@@ -165,8 +169,7 @@ class Node:
         if reason is not None and reason != before:
             self._log.warning("lease ignored", key=shown, reason=reason)
         elif marks and new:
-            what = "Subnet removed" if lease is None else "Subnet added"
-            self._log.info(what, key=shown)
+            self._log.info(_told(key, lease), key=shown)
         return marks
 
     def _look_for_twin(self, key: bytes, lease: Lease | None) -> None:
@@ -234,6 +237,15 @@ class Node:
             return True
         rules = plan.thing_of(action).key.kind in (Kind.RULES, Kind.ELEMENT)
         return not rules or self._config.ip_masq
+
+
+def _told(key: bytes, lease: Lease | None) -> str:
+    """Return the line that people look for in flannel's log."""
+    if lease is None:
+        return f"Subnet removed: {parse_lease(key)}"
+    has = lease.attributes
+    via = has.public_ip if has.public_ip != NO_PUBLIC_IP else has.public_ipv6
+    return f"Subnet added: {lease.subnets} via {via}"
 
 
 def _keys(scope: Scope) -> frozenset[Key] | None:

@@ -210,8 +210,17 @@ def create_vxlan(link: Link, tunnel: Vxlan, lower: int) -> bytes:
 def create_ipip(link: Link, tunnel: Ipip) -> bytes:
     """Create an IP-in-IP device to any remote end, down; TTL and DF are the inner packet's."""
     body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
+    return message(NEWLINK, F_CREATE | F_EXCL, body + _u32(4, link.mtu) + _ipip_info(tunnel))
+
+
+def change_ipip(index: int, tunnel: Ipip) -> bytes:
+    """Give an IP-in-IP device another source address; what is not named takes its default."""
+    return message(NEWLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0) + _ipip_info(tunnel))
+
+
+def _ipip_info(tunnel: Ipip) -> bytes:
     data = attribute(2, tunnel.local.packed) + attribute(4, b"\0") + attribute(10, b"\0")
-    return message(NEWLINK, F_CREATE | F_EXCL, body + _u32(4, link.mtu) + _linkinfo("ipip", data))
+    return _linkinfo("ipip", data)
 
 
 def create_plain(link: Link, kind: str) -> bytes:

@@ -143,6 +143,13 @@ OURS: Final = (
         ours=True,
     ),
     Setting(
+        "vxlan-checksum",
+        default="auto",
+        help="Who makes the checksums of what goes into the VXLAN device: auto: the card where it can, off: software, for cards and drivers that get them wrong.",
+        choices=("auto", "off"),
+        ours=True,
+    ),
+    Setting(
         "masq-exclude",
         Kind.REPEAT,
         help="Destinations (CIDR) that see container addresses in spite of -ip-masq; repeatable.",

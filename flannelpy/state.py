@@ -42,17 +42,18 @@ class Kind(IntEnum):
 
     LINK = 0
     TUNNEL = 1  # a device's own key and port (wireguard)
-    ADDRESS = 2
-    ELEMENT = 3  # a peer's address in the firewall's set: let in before it is programmed
-    NEIGHBOUR = 4
-    FDB = 5
-    PEER = 6  # a tunnel's entry for one peer (wireguard, udp)
-    ROUTE = 7
-    BLACKHOLE = 8
-    RULES = 9
-    COMMAND = 10  # the operator's, for a subnet (extension)
-    BRIDGE = 11  # the containers' (-bridge)
-    FILE = 12
+    CHECKSUM = 2  # who makes them (-vxlan-checksum)
+    ADDRESS = 3
+    ELEMENT = 4  # a peer's address in the firewall's set: let in before it is programmed
+    NEIGHBOUR = 5
+    FDB = 6
+    PEER = 7  # a tunnel's entry for one peer (wireguard, udp)
+    ROUTE = 8
+    BLACKHOLE = 9
+    RULES = 10
+    COMMAND = 11  # the operator's, for a subnet (extension)
+    BRIDGE = 12  # the containers' (-bridge)
+    FILE = 13
 
 
 class Key(Struct, frozen=True, order=True, gc=False):
@@ -110,7 +111,7 @@ class Vxlan:
 
 @dataclass(frozen=True, slots=True)
 class Ipip:
-    """An IP-in-IP device to any remote end."""
+    """An IP-in-IP device to any remote end; both ends can change in place."""
 
     local: IPAddress
     remote: IPAddress | None = None
@@ -119,7 +120,9 @@ class Ipip:
         """Say whether a device with `other` serves as it is."""
         return self == other
 
-    grows_from = stands_for
+    def grows_from(self, other: object) -> bool:
+        """Say whether a device with `other` can be made to serve with all that is on it."""
+        return isinstance(other, Ipip)
 
     def __str__(self) -> str:
         return f"ipip local {self.local} remote {self.remote or 'any'}"

@@ -108,7 +108,7 @@ class Watch:
             ):
                 node.loop.dirty.mark_all()  # routes go with it, also when it is only down
             else:
-                marks.add(Key(Kind.LINK, name))
+                marks |= {Key(Kind.LINK, name), Key(Kind.CHECKSUM, name)}
 
     def _address(self, reply: Reply) -> None:
         address = rtnetlink.parse_address(reply)

@@ -100,6 +100,9 @@ def rp_filter(dev: str, root: Path = _PROC) -> Iterator[Finding]:
         yield Finding("ok", "rp_filter", f"not strict on {dev}")
 
 
+_KEPT = "flanneld -vxlan-checksum=off keeps it so"
+
+
 def checksums(errors: int | None, devices: Sequence[str]) -> Iterator[Finding]:
     """Judge the count of UDP packets that came with a wrong checksum."""
     if errors is None:
@@ -107,7 +110,7 @@ def checksums(errors: int | None, devices: Sequence[str]) -> Iterator[Finding]:
     if errors:
         text = f"{errors} UDP packets came with a wrong checksum: a peer's card or driver, or NAT between"
         fix = "; ".join(f"ethtool -K {dev} tx-checksum-ip-generic off" for dev in devices)
-        yield Finding("warning", "checksum", text, f"on the peers: {fix}")
+        yield Finding("warning", "checksum", text, f"on the peers: {fix} ({_KEPT})")
     else:
         yield Finding("ok", "checksum", "no UDP packet came with a wrong checksum")
 
@@ -201,7 +204,7 @@ def judge(it: Probed, mtu: int, backend: str, devices: Sequence[str]) -> Iterato
     if not it.udp:
         text = f"{who} answers ping but refuses no UDP: a firewall there, or checksums offloaded wrongly here"
         fix = "; ".join(f"ethtool -K {dev} tx-checksum-ip-generic off" for dev in devices)
-        yield Finding("warning", "checksum", text, fix)
+        yield Finding("warning", "checksum", text, f"{fix} ({_KEPT})")
 
 
 def _read(path: Path) -> str | None:

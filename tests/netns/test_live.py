@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sys
 
 import pytest
 
@@ -181,9 +182,14 @@ async def test_sighup_chooses_the_interface_anew():
         await until(told, 5)
 
 
-async def test_rewritten_mac_route_neighbour_and_fdb_are_repaired_within_2_s():
+IMPORT = "from flannelpy import checksum as it; "
+OFFLOAD = (sys.executable, "-c", IMPORT + "it._ethtool('flannel.1', it._SET, 1)")
+OFFLOADED = (sys.executable, "-c", IMPORT + "print(it.offloaded('flannel.1'))")
+
+
+async def test_rewritten_mac_route_neighbour_fdb_and_checksums_are_repaired_within_2_s():
     async with overlay("a", "b") as it:
-        a, b = await pair(it)
+        a, b = await pair(it, "-vxlan-checksum=off")
         host, mac = it.site["a"], await it.mac("a")
         peer, theirs = (await it.subnet("b")).network, await it.mac("b")
         base = peer.network_address
@@ -195,20 +201,24 @@ async def test_rewritten_mac_route_neighbour_and_fdb_are_repaired_within_2_s():
             ("ip", "addr", "flush", "dev", "flannel.1"),
             ("ip", "link", "set", "flannel.1", "down"),
             ("ip", "link", "set", "flannel.1", "mtu", "1000"),
+            OFFLOAD,
+            ("ip", "link", "del", "flannel.1"),
         ):
             await host.run(*spoil)
 
             async def whole():
                 route = await host.run("ip", "route")
-                link = await host.run("ip", "link", "show", "flannel.1")
+                link = await host.run("ip", "link", "show", "flannel.1", check=False)
                 return (
-                    await it.mac("a") == mac
+                    link
+                    and await it.mac("a") == mac
                     and f"{peer} via {base} dev flannel.1 onlink" in route
                     and theirs in await host.run("ip", "neigh", "show", "dev", "flannel.1")
                     and theirs in await fdb(it, "a")
                     and "/32" in await host.run("ip", "addr", "show", "flannel.1")
                     and "UP" in link
                     and "mtu 1450" in link
+                    and "False" in await host.run(*OFFLOADED)
                 )
 
             await until(whole, 2)

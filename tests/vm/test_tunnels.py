@@ -52,6 +52,15 @@ kill -9 $daemon
 start
 wait_for 'grep -q msg=ready /run/log'
 all_of && echo restarted
+# another address of the uplink: the device stays the one it is
+index=$(cat /sys/class/net/{device}/ifindex)
+echo 1 >/proc/sys/net/ipv4/conf/vec0/promote_secondaries
+old=$(ip -o -4 addr show vec0 | awk '{{print $4}}')
+new=192.0.2.$(($(echo "$old" | cut -d. -f4 | cut -d/ -f1) + 40))
+ip addr add $new/24 dev vec0; ip addr del "$old" dev vec0
+wait_for "etcdctl --endpoints {etcd} get --prefix /coreos.com/network/subnets/ | grep -q $new"
+all_of && [ "$(cat /sys/class/net/{device}/ifindex)" = "$index" ] && echo moved
+ip -d link show {device}
 """
 KINDS = {
     "ipip": ({"Type": "ipip"}, "flannel.ipip", 1480, " remote any local 192.0.2.1"),
@@ -95,7 +104,7 @@ async def test_two_machines_reach_one_another(kind, other):
             assert "never:" not in text, text
             assert shown in text, text
             assert f"FLANNEL_MTU={mtu}" in text
-            for step in ("plain", "full-size", *(("mended", "restarted") if mend else ())):
+            for step in ("plain", "full-size", *(("mended", "restarted", "moved") if mend else ())):
                 assert f"\n{step}\n" in text, text
         values = [json.loads(await it.value(key)) for key in await it.keys()]
         assert list(values[0]) == list(values[1])

@@ -26,7 +26,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_table_has_every_program_and_no_other() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE) == list(project["scripts"])
+    assert re.findall(r"^\| `([a-z.-]+)` \|", README, re.MULTILINE) == list(project["scripts"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

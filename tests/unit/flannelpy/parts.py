@@ -74,6 +74,10 @@ class Parts:
         await self.store.put(f"{PREFIX}/{leaf}".encode(), value)
         await self.clock.settle()
 
+    async def delete(self, leaf):
+        await self.store.delete(KeyRange(f"{PREFIX}/{leaf}".encode()))
+        await self.clock.settle()
+
     async def leases(self):
         found = await self.store.range(Range(KeyRange.prefix(b"/n/subnets/")))
         return [kv.key.decode().rpartition("/")[2] for kv in found.kvs]

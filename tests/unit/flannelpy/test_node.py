@@ -28,6 +28,10 @@ async def test_a_peers_change_marks_just_its_own_objects():
         assert len(marks) == 3
         (fdb,) = [node.overlay.wanted(key) for key in marks if key.kind == Kind.FDB]
         assert str(fdb.dst) == "192.0.2.13"
+        await it.delete("subnets/10.5.2.0-24")
+        # the lines that people look for in flannel's log (specs/flannel.md §16)
+        assert it.logged("Subnet added: 10.5.2.0/24 via 192.0.2.12")
+        assert it.logged("Subnet removed: 10.5.2.0/24")
 
 
 async def test_another_uplink_looks_at_the_device_first_and_then_at_everything():

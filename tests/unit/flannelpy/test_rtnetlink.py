@@ -19,7 +19,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from flannelpy import rtnetlink
-from flannelpy.state import PROTO_OURS, Address, Fdb, Link, Neighbour, Route, Vxlan, mac_text
+from flannelpy.state import PROTO_OURS, Address, Fdb, Ipip, Link, Neighbour, Route, Vxlan, mac_text
 
 MAC = "2e:6f:0b:91:c4:07"
 
@@ -150,6 +150,18 @@ def test_vxlan_device(local, field):
     assert {name: has.get(name) for name in wanted} == wanted
     back = rtnetlink.parse_link(reply(data))
     assert back.vxlan == rtnetlink.RawVxlan(5, 2, address, 4789, learning=True, gbp=True)
+
+
+def test_ipip_device_is_made_and_changed_with_all_its_parameters():
+    tunnel = Ipip(IPv4Address("192.0.2.1"))
+    made = oracle(ifinfmsg, rtnetlink.create_ipip(Link("flannel.ipip", tunnel, 1480), tunnel))
+    changed = oracle(ifinfmsg, rtnetlink.change_ipip(7, tunnel))
+    assert (made.get("ifname"), made.get("mtu"), changed["index"]) == ("flannel.ipip", 1480, 7)
+    for it in (made, changed):
+        info = it.get("linkinfo")
+        assert info.get("kind") == "ipip"
+        assert info.get("data").get("ipip_local") == "192.0.2.1"
+        assert info.get("data").get("ipip_pmtudisc") == 0
 
 
 def test_refusal_with_the_kernels_words():
