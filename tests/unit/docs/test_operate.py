@@ -1,4 +1,4 @@
-"""What docs/operate.md and docs/troubleshoot.md name exists: messages, flags, metrics, verbs."""
+"""What docs/operate.md, docs/migrate.md and docs/troubleshoot.md name exists: messages, flags, metrics, verbs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("fairlead", "flannelpy", "skydns", "confd", "lb")
 TROUBLE = (ROOT / "docs/troubleshoot.md").read_text("utf-8")
+MIGRATE = (ROOT / "docs/migrate.md").read_text("utf-8")
 OPERATE = (ROOT / "docs/operate.md").read_text("utf-8")
 
 
@@ -27,7 +28,9 @@ def test_every_message_in_the_table_is_one_of_ours(message: str) -> None:
     assert f'"{message}"' in source()
 
 
-@pytest.mark.parametrize("text", [TROUBLE, OPERATE], ids=["troubleshoot", "operate"])
+@pytest.mark.parametrize(
+    "text", [TROUBLE, OPERATE, MIGRATE], ids=["troubleshoot", "operate", "migrate"]
+)
 def test_flags_and_verbs_exist(text: str) -> None:
     code = source()
     for flag in set(re.findall(r"`-([a-z][a-z-]+)[ `]", text)):
