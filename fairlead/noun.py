@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from fairlead.etcd.store import Store
+
+T = TypeVar("T")
 
 OUTPUT = click.option(
     "-o",
@@ -71,3 +76,24 @@ def etcd_options(endpoints: str, user: str, cacert: str, cert: str, key: str) ->
 
     parts = tuple(part.strip() for part in endpoints.split(",") if part.strip())
     return Options(endpoints=parts, user=user, ca=cacert, cert=cert, key=key)
+
+
+def on_etcd(flags: dict[str, str], work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+    """Return what `work` finds on the etcd that `etcd_flags` name.
+
+    Raises:
+        click.ClickException: etcd, a key or a setting is at fault; ends the command with 1.
+    """
+    from fairlead.errors import FairleadError
+    from fairlead.etcd.client import connect
+
+    async def main() -> T:
+        async with connect(etcd_options(**flags)) as store:
+            return await work(store)
+
+    try:
+        import asyncio  # late: `fairlead --help` needs none
+
+        return asyncio.run(main())
+    except FairleadError as error:
+        raise click.ClickException(str(error)) from error

@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fairlead.noun import OUTPUT, etcd_flags, etcd_options
+from fairlead.noun import OUTPUT, etcd_flags, on_etcd
 
 if TYPE_CHECKING:
     from fairlead.errors import RecordError
+    from fairlead.etcd.store import Store
     from lb.catalog import Catalog
     from lb.state import Frontend
 
@@ -25,9 +26,8 @@ def lb() -> None:
     """Look at what the load balancer is told by etcd."""
 
 
-async def _load(options: Any, root: str) -> tuple[Catalog, dict[bytes, RecordError]]:
+async def _load(store: Store, root: str) -> tuple[Catalog, dict[bytes, RecordError]]:
     """Return the objects that stand in etcd, and the values that cannot be used."""
-    from fairlead.etcd.client import connect
     from fairlead.records import Records
     from lb import keys, reading
     from lb.catalog import Catalog
@@ -36,23 +36,15 @@ async def _load(options: Any, root: str) -> tuple[Catalog, dict[bytes, RecordErr
     roots = (root,) if root else keys.ROOTS
     decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, roots))
     catalog = Catalog(roots, decoded.good, decoded.rejected)
-    async with connect(options) as store:
-        for one in roots:
-            async for page in store.pages(keys.range_of(one)):
-                changed = decoded.apply((kv.key, kv) for kv in page.kvs)
-                catalog.update(changed, [kv.key for kv in page.kvs])
+    for one in roots:
+        async for page in store.pages(keys.range_of(one)):
+            changed = decoded.apply((kv.key, kv) for kv in page.kvs)
+            catalog.update(changed, [kv.key for kv in page.kvs])
     return catalog, dict(decoded.rejected)
 
 
 def _read(root: str, flags: dict[str, str]) -> tuple[Catalog, dict[bytes, RecordError]]:
-    from fairlead.errors import FairleadError
-
-    try:
-        import asyncio  # late: `fairlead --help` needs none
-
-        return asyncio.run(_load(etcd_options(**flags), root))
-    except FairleadError as error:
-        raise click.ClickException(str(error)) from error
+    return on_etcd(flags, lambda store: _load(store, root))
 
 
 def _frontends(catalog: Catalog) -> list[Frontend]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairlead.noun import OUTPUT, etcd_flags, etcd_options
+from fairlead.noun import OUTPUT, etcd_flags, on_etcd
 
 if TYPE_CHECKING:  # 100 ms that --help does not pay
     from fairlead.errors import RecordError
@@ -30,23 +29,6 @@ _DOMAIN = click.option(
 @click.group("dns")
 def dns() -> None:
     """The records of skydns: put, rm, list, lint, explain."""
-
-
-def _run(flags: dict[str, Any], work: Callable[[Store], Coroutine[Any, Any, int]]) -> None:
-    """Run `work` on the etcd that the flags name; end with its status."""
-    from fairlead.errors import FairleadError
-    from fairlead.etcd.client import connect
-
-    async def main() -> int:
-        async with connect(etcd_options(**flags)) as store:
-            return await work(store)
-
-    try:
-        import asyncio  # late: `fairlead --help` needs none
-
-        sys.exit(asyncio.run(main()))
-    except FairleadError as error:
-        raise click.ClickException(str(error)) from error
 
 
 async def look(
@@ -110,7 +92,7 @@ def put(name: str, host: str, prefix: str, **given: Any) -> None:
         click.echo(f"{key.decode()} {value.decode()}")
         return 0
 
-    _run(given, work)
+    sys.exit(on_etcd(given, work))
 
 
 def _check(prefix: bytes, key: bytes, value: bytes) -> None:
@@ -151,7 +133,7 @@ def rm(name: str, below: bool, prefix: str, **flags: Any) -> None:
             )
         return 0 if gone else 1
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 @dns.command("list")
@@ -186,7 +168,7 @@ def list_(name: str, prefix: str, output: str, **flags: Any) -> None:
             click.echo(f"cannot be used: {each['key']}: {each['reason']}", err=True)
         return 0
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 def _row(service: Service) -> dict[str, Any]:
@@ -221,7 +203,7 @@ def lint(prefix: str, domain: str, output: str, **flags: Any) -> None:
             click.echo(f"{each.level:<8} {each.key}: {each.text}")
         return int(any(each.level == "error" for each in found))
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 @dns.command()
@@ -275,7 +257,7 @@ def explain(
                 click.echo(f"  hidden     {part.why}")
         return 0
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 def _zones(domain: str) -> tuple[bytes, ...]:

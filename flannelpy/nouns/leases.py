@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairlead.noun import OUTPUT, etcd_flags, etcd_options
+from fairlead.noun import OUTPUT, etcd_flags, on_etcd
 
 if TYPE_CHECKING:  # 100 ms that --help does not pay
     from fairlead.etcd.store import Store
@@ -67,23 +67,6 @@ async def look(store: Store, prefix: str) -> Seen:
     return Seen(config, tuple(good), tuple(broken))
 
 
-def _run(flags: dict[str, Any], work: Callable[[Store], Coroutine[Any, Any, int]]) -> None:
-    """Run `work` on the etcd that the flags name; end with its status."""
-    from fairlead.errors import FairleadError
-    from fairlead.etcd.client import connect
-
-    async def main() -> int:
-        async with connect(etcd_options(**flags)) as store:
-            return await work(store)
-
-    try:
-        import asyncio  # late: `fairlead --help` needs none
-
-        sys.exit(asyncio.run(main()))
-    except FairleadError as error:
-        raise click.ClickException(str(error)) from error
-
-
 @leases.command("list")
 @etcd_flags
 @_PREFIX
@@ -107,7 +90,7 @@ def list_(output: str, prefix: str, **flags: Any) -> None:
             click.echo(f"cannot be read: {key}: {reason}", err=True)
         return 0
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 async def _row(store: Store, lease: Lease) -> dict[str, Any]:
@@ -149,7 +132,7 @@ def reserve(subnet: str, public_ip: str, prefix: str, **flags: Any) -> None:
             return 0
         return await _put(store, prefix, wanted, kept, host)
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 async def _put(
@@ -228,7 +211,7 @@ def release(subnet: str, delete: bool, prefix: str, **flags: Any) -> None:
         click.echo(f"{subnet} is a lease now, and runs out in a day unless its host renews it")
         return 0
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 async def _delete(store: Store, lease: Lease) -> int:
@@ -264,7 +247,7 @@ def gc(yes: bool, prefix: str, **flags: Any) -> None:
             click.echo(f"kept, cannot be read: {key}: {reason}", err=True)
         return worst
 
-    _run(flags, work)
+    sys.exit(on_etcd(flags, work))
 
 
 def useless(config: NetworkConfig, standing: Sequence[Lease]) -> list[tuple[Lease, str]]:
