@@ -37,6 +37,8 @@ def query(method: str, url: str, headers: Mapping[str, str]) -> Query:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if not parts.netloc:
         raise ValueError(f'"{url}" names no host')
+    if any(character.isspace() for character in url):
+        raise ValueError(f'"{url}" is no URL: it has a space in it')
     given = {name.lower(): value.encode() for name, value in headers.items()}
     host = given.get("host") or parts.netloc.rpartition("@")[2].encode()
     path = parts.path or "/"
