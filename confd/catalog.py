@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from confd import formats
-from confd.funcs import World, functions
+from confd.funcs import functions
 from confd.include import file_mark, including
+from confd.lookups import World
 from confd.metrics import Metrics
 from confd.names import Names
 from confd.paths import base

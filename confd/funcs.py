@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The template functions (specs/confd.md §11): the original's, then the maintained fork's.
 
-All are pure but for the `World` they are given: environment, clock, files and name service.
+What looks at the machine is `confd.lookups`; all others are pure.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from confd import jsontext
+from confd import jsontext, lookups, regexes
+from confd.lookups import World
 from confd.paths import base, directory
 from confd.values import KVPAIRS, KVList, KVPair, KVPairs, Tree
 from fairlead.gotemplate.errors import CallError
-from fairlead.gotemplate.gotime import Time
 from fairlead.gotemplate.lex import quote
 from fairlead.gotemplate.values import (
     ANY,
@@ -29,10 +29,7 @@ from fairlead.gotemplate.values import (
     STRINGS,
     Func,
     Ints,
-    Slice,
     Strings,
-    Struct,
-    Uint16,
     Value,
     from_bytes,
     text_length,
@@ -42,59 +39,6 @@ from fairlead.gotemplate.values import (
 )
 
 MAX_SEQUENCE: Final = 1_000_000
-
-
-class SRV(Struct):
-    """One answer of `lookupSRV`."""
-
-    __slots__ = ("Port", "Priority", "Target", "Weight")
-    GO_TYPE = "*net.SRV"
-    FIELDS = ("Target", "Port", "Priority", "Weight")
-
-    def __init__(self, target: str, port: int, priority: int, weight: int) -> None:
-        self.Target = target
-        self.Port = Uint16(port)
-        self.Priority = Uint16(priority)
-        self.Weight = Uint16(weight)
-
-
-class SRVList(Slice):
-    """[]*net.SRV."""
-
-    GO_TYPE = "[]*net.SRV"
-    ELEM = "*net.SRV"
-
-
-class World(Protocol):
-    """What functions see of the machine."""
-
-    def getenv(self, name: str) -> str:
-        """Return an environment variable, "" when unset."""
-        ...
-
-    def now(self) -> Time:
-        """Return the time now, in the local zone."""
-        ...
-
-    def file_exists(self, path: str) -> bool:
-        """Say whether something stands at `path`."""
-        ...
-
-    def hostname(self) -> str:
-        """Return the kernel's host name."""
-        ...
-
-    def addresses(self, host: str) -> list[str]:
-        """Return the host's addresses as text; [] when the name service fails."""
-        ...
-
-    def services(self, name: str) -> list[tuple[str, int, int, int]]:
-        """Return SRV answers as (target, port, priority, weight); [] on failure."""
-        ...
-
-    def interface(self, name: str, version: int) -> str:
-        """Return an interface's first address of an IP version, "" for none."""
-        ...
 
 
 # numbers
@@ -274,57 +218,6 @@ def _first_true(*values: Value) -> Value:
 # regular expressions
 
 
-def _regex(pattern: str) -> Any:
-    import re2  # 20 ms, and few templates need it
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        raise CallError(f"error parsing regexp: {_explained(pattern, error)}") from error
-
-
-def _explained(pattern: str, error: Exception) -> str:
-    text = error.args[0] if error.args else ""
-    text = text.decode() if isinstance(text, bytes) else str(text)
-    reason, _, what = text.partition(": ")
-    if reason == "invalid perl operator":
-        return f"invalid or unsupported Perl syntax: `{what}`"
-    if reason in ("missing )", "missing closing )"):
-        return f"missing closing ): `{pattern}`"
-    if reason == "no argument for repetition operator":
-        return f"missing argument to repetition operator: `{what}`"
-    return f"{reason}: `{what or pattern}`"
-
-
-_REFERENCE: Final = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
-
-
-def _regex_replace(pattern: str, text: str, replacement: str) -> str:
-    compiled = _regex(pattern)
-
-    def expanded(found: Any) -> str:
-        def reference(part: re.Match[str]) -> str:
-            dollar, plain, braced = part.groups()
-            if dollar:
-                return "$"
-            name = plain or braced
-            try:
-                return found.group(int(name) if name.isdigit() else name) or ""
-            except (IndexError, KeyError):
-                return ""
-
-        return _REFERENCE.sub(reference, replacement)
-
-    return str(compiled.sub(expanded, text))
-
-
-def _regex_find(pattern: str, text: str) -> str:
-    found = _regex(pattern).search(text)
-    return str(found.group()) if found else ""
-
-
 # the whole set
 
 
@@ -367,38 +260,6 @@ def _store(view: Callable[[], Tree], *, strict: bool) -> dict[str, Func]:
     }
 
 
-def _world(world: World) -> dict[str, Func]:
-    """Functions that look at the machine."""
-
-    def getenv(name: str, *defaults: str) -> str:
-        return world.getenv(name) or (defaults[0] if defaults else "")
-
-    def addresses(host: str, mark: str = "") -> Strings:
-        return Strings(sorted(text for text in world.addresses(host) if mark in text))
-
-    def services(service: str, protocol: str, name: str) -> SRVList:
-        asked = f"_{service}._{protocol}.{name}" if service or protocol else name
-        found = [
-            SRV(target.rstrip("."), port, priority, weight)
-            for target, port, priority, weight in world.services(asked)
-        ]
-        found.sort(key=lambda srv: f"{srv.Target}{srv.Port}{srv.Priority}{srv.Weight}")
-        return SRVList(found)
-
-    return {
-        "getenv": Func(getenv, (STRING,), STRING),
-        "datetime": Func(world.now),
-        "fileExists": Func(world.file_exists, (STRING,)),
-        "hostname": Func(world.hostname),
-        "lookupIP": Func(addresses, (STRING,)),
-        "lookupIPV4": Func(lambda host: addresses(host, "."), (STRING,)),
-        "lookupIPV6": Func(lambda host: addresses(host, ":"), (STRING,)),
-        "lookupSRV": Func(services, (STRING, STRING, STRING)),
-        "lookupIfaceIPV4": Func(lambda name: world.interface(name, 4), (STRING,)),
-        "lookupIfaceIPV6": Func(lambda name: world.interface(name, 6), (STRING,)),
-    }
-
-
 _PURE: Final[dict[str, Func]] = {
     "base": Func(base, (STRING,)),
     "dir": Func(directory, (STRING,)),
@@ -437,9 +298,11 @@ _PURE: Final[dict[str, Func]] = {
     "nindent": Func(_nindent, (INT, STRING)),
     "quote": Func(quote, (STRING,)),
     "squote": Func(lambda text: "'" + text.replace("'", "''") + "'", (STRING,)),
-    "regexMatch": Func(lambda pattern, text: bool(_regex(pattern).search(text)), (STRING, STRING)),
-    "regexFind": Func(_regex_find, (STRING, STRING)),
-    "regexReplaceAll": Func(_regex_replace, (STRING, STRING, STRING)),
+    "regexMatch": Func(
+        lambda pattern, text: bool(regexes.compiled(pattern).search(text)), (STRING, STRING)
+    ),
+    "regexFind": Func(regexes.find, (STRING, STRING)),
+    "regexReplaceAll": Func(regexes.replace_all, (STRING, STRING, STRING)),
     "trimPrefix": Func(str.removeprefix, (STRING, STRING)),
     "repeat": Func(_repeat, (INT, STRING)),
     "nospace": Func(lambda text: "".join(text.split()), (STRING,)),
@@ -479,5 +342,5 @@ def functions(
         strict: a pattern or listing that finds nothing is an error.
         exact: JSON's whole numbers are ints, not floats.
     """
-    known = {**_PURE, **_store(view, strict=strict), **_world(world)}
+    known = {**_PURE, **_store(view, strict=strict), **lookups.functions(world)}
     return known | _EXACT if exact else known

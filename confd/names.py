@@ -13,7 +13,7 @@ import contextlib
 import ipaddress
 from typing import Any, Final
 
-from confd.funcs import World
+from confd.lookups import World
 from fairlead.gotemplate.gotime import Time
 
 ROUNDS: Final = 8  # a look-up whose name comes from another's answer needs one more
