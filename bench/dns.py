@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """skydns beside its peers: answers per second of the server's own CPU time, as ratios.
 
-    python bench/dns.py [--names 10000 …] [--rounds 5] [--seconds 2] [--case hit nx case] [--no-scale]
+    python bench/dns.py [--names 10000 …] [--rounds 5] [--seconds 2] [--case hit nx stray case] [--no-scale]
 
 dnsperf asks over UDP on loopback, the same queries of every server in turn; what counts is replies ÷
-CPU seconds that the server's processes took meanwhile, from /proc. Cases and servers take turns
+CPU seconds that the server's processes took meanwhile, as the scheduler counts them (nanoseconds). Cases and servers take turns
 within each round, and a ratio is the median over the rounds of what two of them gave in one round:
 a slow minute of the machine hits both alike.
 
@@ -13,8 +13,9 @@ Servers: `skydns` is the program on a real etcd, one process; `workers` the same
 ready replies; `nsd` and `knot` (one worker each) and `coredns` (etcd plugin and `cache`, on the same
 etcd, GOMAXPROCS=1; found by $FAIRLEAD_PEERS or PATH) where they are installed. Up to 10,000 names
 CoreDNS's cache has room for all, above it is as it comes (9984 replies).
-Cases: `hit` existing names; `nx` names that do not exist, a different one each time; `case` hits
-with mixed-case names (0x20).
+Cases: `hit` existing names; `nx` names that do not exist, a different one each time, their random labels
+of one length, as in a flood; `stray` the same of all lengths from 4 to 15; `case` hits with mixed-case
+names (0x20).
 
 Scale, on 100,000 records: seconds from the start of the process to ready; KiB of memory a record
 when every name was asked for; milliseconds from a put until an answer shows it, under 20,000
@@ -42,7 +43,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fairlead.etcd.store import Store
 
-TICK = os.sysconf("SC_CLK_TCK")
 ZONE = "skydns.test"
 
 
@@ -136,8 +136,12 @@ def queries(case: str, names: int, folder: Path) -> Path:
     """Write dnsperf's input."""
     random.seed(1)
     lines = []
-    for at in range(max(names, 50_000 if case == "nx" else names)):
-        name = f"x{random.randrange(1 << 40):x}" if case == "nx" else f"n{at}"
+    for at in range(max(names, 50_000 if case in {"nx", "stray"} else names)):
+        name = f"n{at}"
+        if case == "nx":
+            name = f"x{random.randrange(1 << 40):010x}"
+        elif case == "stray":
+            name = "x" + "".join(random.choices("0123456789abcdef", k=random.randint(3, 14)))
         text = f"{name}.{ZONE}"
         if case == "case":
             text = "".join(random.choice((c.upper(), c)) for c in text)
@@ -154,16 +158,17 @@ def cpu(pid: int) -> float:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if pid in {int(entry.name), parent} or _grandparent(parent) == pid:
+                    total += sum(map(_ran, (entry / "task").iterdir()))
             except OSError:
                 continue
-            if (
-                int(entry.name) == pid
-                or int(fields[1]) == pid
-                or _grandparent(int(fields[1])) == pid
-            ):
-                total += (int(fields[11]) + int(fields[12])) / TICK
     return total
+
+
+def _ran(task: Path) -> float:
+    """Seconds that a thread ran."""
+    return int((task / "schedstat").read_text().split()[0]) / 1e9
 
 
 def _grandparent(pid: int) -> int:
@@ -310,7 +315,8 @@ def ratio(found: Rates, one: tuple[str, str], other: tuple[str, str]) -> float:
 
 MEANING = {
     "hit": "names that exist, asked as they are written",
-    "nx": "names that do not exist, each another one",
+    "nx": "names that do not exist, each another one, their labels of one length",
+    "stray": "names that do not exist, their labels of 4 to 15 octets",
     "case": "names that exist, in mixed case (0x20)",
 }
 
@@ -465,9 +471,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--puts", type=int, default=300)
     parser.add_argument("--no-scale", action="store_true")
-    parser.add_argument(
-        "--case", choices=("hit", "nx", "case"), nargs="*", default=["hit", "nx", "case"]
-    )
+    parser.add_argument("--case", choices=tuple(MEANING), nargs="*", default=list(MEANING))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

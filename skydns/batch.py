@@ -31,6 +31,10 @@ from skydns.places import CONTROL, HEAD, PLACES, QUERY, SENDER, Places, by_count
 
 REPLY: Final = 4096
 OFFSETS: Final = range(0, PLACES * HEAD, HEAD)
+CUTS: Final = tuple(
+    tuple(slice(start + 2, start + size) for size in range(HEAD + 1)) for start in OFFSETS
+)
+"""By place and size, what cuts a query out of the heads, without its id: 60 ns less than to make it."""
 
 _REST: Final = QUERY - HEAD
 
@@ -137,27 +141,32 @@ class Batch(Places):
         return bytes(self._heads_view[: count * HEAD]), _SIZES[count].unpack_from(self._in_octets)
 
     def whole(self, place: int, size: int) -> bytes:
-        """Return a query that is longer than HEAD."""
+        """Return a query, however long it is."""
         start, rest = place * HEAD, place * _REST
+        if size <= HEAD:
+            return bytes(self._heads_view[start : start + size])
         return bytes(
             self._memory["heads"][start : start + HEAD]
             + self._memory["rests"][rest : rest + size - HEAD]
         )
 
-    def send(self, replies: list[bytes]) -> None:
-        """Send to each sender of what came last its reply, without the id; b"": none."""
-        octets = b"".join(replies)
-        sizes = array("Q", map(len, replies))
+    def send(self, octets: bytes, sizes: list[int]) -> None:
+        """Send to each sender of what came last its reply, without the id; size 0: none.
+
+        Args:
+            octets: the replies, one after another.
+            sizes: how long each is, for all places of the batch.
+        """
         self._memory["out"][: len(octets)] = octets
         starts = array("Q", accumulate(sizes[:-1], initial=self._at["out"]))
-        count = len(replies)
+        count = len(sizes)
         self._vectors[2 : 4 * count : 4] = memoryview(starts)
-        self._vectors[3 : 4 * count : 4] = memoryview(sizes)
+        self._vectors[3 : 4 * count : 4] = memoryview(array("Q", sizes))
         if self.wildcard:
             self._go_back()
         begin = 0
-        while b"" in replies[begin:]:
-            hole = replies.index(b"", begin)
+        while 0 in sizes[begin:]:
+            hole = sizes.index(0, begin)
             self._send(begin, hole)
             begin = hole + 1
         self._send(begin, count)

@@ -14,7 +14,7 @@ Four look-ups, each for what the one before missed, all keyed by the query's oct
 The whole query is the key, so flags, EDNS size and DO need no test on the way: another query is
 another key. Whatever an option may change is not kept (`Query.plain`).
 
-`near` is what makes floods cheap: once one name below an existing `parent` was found missing,
+`near` is what makes floods cheap (`skydns.flood` takes whole batches of them): once one name below an existing `parent` was found missing,
 every other question of that shape is answered from the parent's children alone: no parsing, no
 memory per name. Its reply is the template with the question put in; SOA pointers depend only on
 the first label's length, which is in the key.
@@ -65,6 +65,11 @@ MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
 MOST_NEAR: Final = 10_000  # NXDOMAIN templates; 1.3 KiB each
 NAME: Final = 10  # where the question's name begins in a query without its id
 STAR: Final = frozenset(keys.WILDCARDS)
+LEAST: Final = 17  # octets of the shortest query: header, name, type, class
+HEADER: Final = slice(NAME + 1)  # of a query without its id, with the first label's length
+LABEL: Final = tuple(slice(NAME + 1, NAME + 1 + length) for length in range(256))
+ABOVE: Final = tuple(slice(NAME + 1 + length, None) for length in range(256))
+"""What cuts a query without its id before, in and after its first label, by the label's length."""
 
 
 class Ask(NamedTuple):
@@ -155,11 +160,11 @@ class Near:
     """NXDOMAIN for any label that `children` does not hold.
 
     Attributes:
-        stop: where the question ends, from the query's end (None: there): a slice's bound.
+        question: what cuts the question out of a query without its id.
         after: what follows the question, around the serial `seen`.
     """
 
-    __slots__ = ("after", "cell", "children", "flags", "head", "seen", "serial", "stop", "tail")
+    __slots__ = ("after", "cell", "children", "flags", "head", "question", "seen", "serial", "tail")
 
     def __init__(
         self,
@@ -171,10 +176,14 @@ class Near:
     ) -> None:
         self.children = children
         self.flags, self.head, self.tail = reply
-        self.stop = stop
+        self.question = slice(NAME, stop)
         self.serial = serial
         self.cell = cell
         self.renew()
+
+    def present(self) -> bytes:
+        """Return what follows the question now."""
+        return self.after if self.seen is self.serial[0] else self.renew()
 
     def renew(self) -> bytes:
         """Return `after` with the zone's present serial."""
@@ -226,7 +235,7 @@ class Answers:
             payload, cell, _ = hit
             cell[0] += 1
             return data[:2] + (payload if isinstance(payload, bytes) else payload())
-        if len(key) <= NAME:
+        if len(data) < LEAST:
             return None
         folded = key.lower()
         if folded != key:
@@ -239,13 +248,12 @@ class Answers:
                     return data[:2] + octets[:NAME] + key[NAME:end] + octets[end:]
             end = key.find(b"\0", NAME)
             folded = folded[:end] + key[end:]
-        at = NAME + 1 + key[NAME]
-        near = self.near.get(folded[: NAME + 1] + folded[at:])
-        if near is None or (label := folded[NAME + 1 : at]) in near.children or label in STAR:
+        length = key[NAME]
+        near = self.near.get(folded[HEADER] + folded[ABOVE[length]])
+        if near is None or (label := folded[LABEL[length]]) in near.children or label in STAR:
             return None
         near.cell[0] += 1
-        after = near.after if near.seen is near.serial[0] else near.renew()
-        return b"".join((data[:2], near.flags, key[NAME : near.stop], after))
+        return b"".join((data[:2], near.flags, key[near.question], near.present()))
 
     def reply(self, data: bytes, *, udp: bool = True) -> bytes | Ask | None:
         """Return the reply to a query that `quick` has none for; None: drop it."""
