@@ -147,9 +147,11 @@ class _Making:
     ) -> Reply:
         """Put the reply together: one TTL an RRset, nothing twice, SOA where there is no data."""
         answers = self.policy.order.arranged(rrsets(found))
-        shown = set(answers)
         minimal = self.policy.minimal and bool(answers)
-        extra = () if minimal else tuple(rr for rr in rrsets(additional) if rr not in shown)
+        extra = () if minimal else rrsets(additional)
+        if extra:
+            shown = set(answers)
+            extra = tuple(rr for rr in extra if rr not in shown)
         authority: tuple[RR, ...] = ()
         if not answers and self.zone and rcode in {rrs.NOERROR, rrs.NXDOMAIN}:
             authority = (self.soa(),)

@@ -38,6 +38,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from skydns import keys, message, names, rrs
@@ -581,7 +582,7 @@ class Answers:
     ) -> Cell:
         """Count a query; return the cell of those that are answered from what is ready."""
         seen = Seen(
-            names.to_text(zone) if zone else "dropped", rrs.TYPES.get(rtype, "other"),
+            _shown(zone) if zone else "dropped", rrs.TYPES.get(rtype, "other"),
             rrs.RCODES.get(rcode, str(rcode)), "udp" if udp else "tcp", do, system,
             bucket(len(data)), bucket(len(reply)), bool(reply[2] & message.TC >> 8),
         )  # fmt: skip
@@ -592,6 +593,9 @@ class Answers:
         else:
             self.count(seen._replace(took=took))
         return cell
+
+
+_shown = lru_cache(1024)(names.to_text)  # zones: few
 
 
 def _reads_itself(entry: Entry) -> bool:

@@ -18,6 +18,7 @@ data are not missed. The OPT always stays.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,8 @@ TC: Final = 0x0200
 RD: Final = 0x0100
 RA: Final = 0x0080
 CD: Final = 0x0010
+_FIELDS: Final = struct.Struct("!6H")  # of the header: id, flags, how many of what
+_FRAME: Final = struct.Struct("!HHI")  # of a record: type, class, TTL
 _OPCODE: Final = 0x7800
 _NOTIFY: Final = 4
 _MARK: Final = b"\xfd\xf3\0\1\1"
@@ -85,10 +88,7 @@ def parse(data: bytes) -> Query | bytes | None:
     """Read a query; bytes are an error reply to send, None means drop."""
     if len(data) < HEADER or data[2] & 0x80:
         return None
-    flags = int.from_bytes(data[2:4], "big")
-    qdcount, ancount, nscount, arcount = (
-        int.from_bytes(data[at : at + 2], "big") for at in (4, 6, 8, 10)
-    )
+    number, flags, qdcount, ancount, nscount, arcount = _FIELDS.unpack_from(data)
     end = question_end(data) if qdcount == 1 else 0
     question = data[HEADER:end] if end else b""
     opcode = (flags & _OPCODE) >> 11
@@ -102,7 +102,7 @@ def parse(data: bytes) -> Query | bytes | None:
     if ancount or nscount > (rtype == rrs.IXFR) or arcount > 2:
         return _error(data, flags, rrs.FORMERR, question)
     query = Query(
-        id=int.from_bytes(data[:2], "big"),
+        id=number,
         flags=flags,
         name=question[:-4].lower(),
         rtype=rtype,
@@ -206,19 +206,8 @@ def finish(body: Body, query: Query, limit: int, *, recursion: bool, nsid: bytes
         octets, counts, lost = _cut(body, room)
         if lost:
             flags |= TC
-    return b"".join(
-        (
-            query.id.to_bytes(2, "big"),
-            flags.to_bytes(2, "big"),
-            b"\0\x01",
-            counts[0].to_bytes(2, "big"),
-            counts[1].to_bytes(2, "big"),
-            (counts[2] + bool(tail)).to_bytes(2, "big"),
-            query.question,
-            octets,
-            tail,
-        )
-    )
+    header = _FIELDS.pack(query.id, flags, 1, counts[0], counts[1], counts[2] + bool(tail))
+    return b"".join((header, query.question, octets, tail))
 
 
 def failure(query: Query, rcode: int, *, recursion: bool, trouble: int | None = None) -> bytes:
@@ -337,11 +326,8 @@ def record(data: bytes, at: int) -> tuple[bool, int, int, int, int, int] | None:
     end = start + int.from_bytes(data[at + 8 : at + 10], "big")
     if end > len(data):
         return None
-    kind, size = (
-        int.from_bytes(data[at : at + 2], "big"),
-        int.from_bytes(data[at + 2 : at + 4], "big"),
-    )
-    return root, kind, size, int.from_bytes(data[at + 4 : at + 8], "big"), start, end
+    kind, size, ttl = _FRAME.unpack_from(data, at)
+    return root, kind, size, ttl, start, end
 
 
 def _options_sound(data: bytes, at: int, end: int) -> bool:
@@ -420,9 +406,7 @@ class _Writer:
         """Write one record."""
         out = self.out
         self.name(rr.owner)
-        out += (
-            rr.rtype.to_bytes(2, "big") + rr.rclass.to_bytes(2, "big") + rr.ttl.to_bytes(4, "big")
-        )
+        out += _FRAME.pack(rr.rtype, rr.rclass, rr.ttl)
         place = len(out)
         out += b"\0\0"
         out += rr.head
