@@ -13,5 +13,5 @@
 gets it by a transaction, `keeper` renews it, `tenure` regains it; `uplink` finds the interface
 that faces the other hosts, `relocation` follows it; `kernel` and `netlink` speak with the kernel in messages that
 `rtnetlink` packs and parses. What is no rtnetlink message (`firewall`, `wireguard`, `udp`,
-`blackhole`, `gateway`, `commands`) is a part of the host of its own: `parts`.
+`blackhole`, `checksum`, `gateway`, `commands`) is a part of the host of its own: `parts`.
 """

@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fairlead import __version__
-from flannelpy import cni
-from flannelpy.cni import CniError
+from flannelpy.cni import plugin
+from flannelpy.cni.config import BAD_CONFIGURATION, BAD_ENVIRONMENT, CniError
+from flannelpy.cni.main import run as cni
 
 DRIVER: Final = "flannel-netavark"
 BRIDGE: Final = "cni-flannel0"
@@ -37,9 +38,9 @@ def create(network: Mapping[str, Any]) -> dict[str, Any]:
         CniError: it asks for what flanneld decides.
     """
     if network.get("subnets"):
-        raise CniError(cni.BAD_CONFIGURATION, "--subnet: flanneld leases the subnet; leave it out")
+        raise CniError(BAD_CONFIGURATION, "--subnet: flanneld leases the subnet; leave it out")
     if network.get("internal"):
-        raise CniError(cni.BAD_CONFIGURATION, "--internal is not for an overlay")
+        raise CniError(BAD_CONFIGURATION, "--internal is not for an overlay")
     made = dict(network)
     made["ipam_options"] = {"driver": "none"}
     made["dns_enabled"] = False
@@ -55,7 +56,7 @@ def configuration(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     network = asked["network"]
     if asked["network_options"].get("static_ips"):
-        raise CniError(cni.BAD_CONFIGURATION, "--ip: addresses come from flanneld's subnet")
+        raise CniError(BAD_CONFIGURATION, "--ip: addresses come from flanneld's subnet")
     options = network.get("options") or {}
     made: dict[str, Any] = {"cniVersion": "1.0.0", "name": network["name"], "type": "flannel"}
     if "subnet_file" in options:
@@ -121,7 +122,7 @@ def call(command: str, netns: str, asked: Mapping[str, Any]) -> dict[str, Any] |
     if command == "create":
         return create(asked)
     if command not in ("setup", "teardown"):
-        raise CniError(cni.BAD_ENVIRONMENT, f'"{command}": netavark calls this program')
+        raise CniError(BAD_ENVIRONMENT, f'"{command}": netavark calls this program')
     interface = asked["network_options"]["interface_name"]
     environ = {
         **os.environ,
@@ -134,23 +135,23 @@ def call(command: str, netns: str, asked: Mapping[str, Any]) -> dict[str, Any] |
     if command == "setup":
         return status(_set_up(asked, environ), interface)
     if (ports := published(asked, None)) is not None:
-        cni.call("portmap", json.dumps(ports), environ)
+        plugin.call("portmap", json.dumps(ports), environ)
     # an address that cannot be had must not keep a container from being taken down
     wanted = configuration({**asked, "network_options": {}})
-    cni.run(environ, json.dumps(wanted), show=_quiet)
+    cni(environ, json.dumps(wanted), show=_quiet)
     return None
 
 
 def _set_up(asked: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """Give a container its interface and publish its ports; return CNI's result."""
     wanted = json.dumps(configuration(asked))
-    result: dict[str, Any] = json.loads(cni.run(environ, wanted, show=_quiet))
+    result: dict[str, Any] = json.loads(cni(environ, wanted, show=_quiet))
     ports = published(asked, result)
     if ports is not None:
         try:
-            cni.call("portmap", json.dumps(ports), environ)
+            plugin.call("portmap", json.dumps(ports), environ)
         except CniError:
-            cni.run({**environ, "CNI_COMMAND": "DEL"}, wanted, show=_quiet)  # all or nothing
+            cni({**environ, "CNI_COMMAND": "DEL"}, wanted, show=_quiet)  # all or nothing
             raise
     return result
 

@@ -36,9 +36,13 @@ class Runtime:
         plugin.chmod(0o755)
 
     def call(
-        self, command: str, interface: str = "eth0", **environ: str
+        self,
+        command: str,
+        interface: str = "eth0",
+        more: dict[str, object] | None = None,
+        **environ: str,
     ) -> subprocess.CompletedProcess[str]:
-        config = {"name": "net7", "type": "flannel", "cniVersion": "1.0.0"}
+        config = {"name": "net7", "type": "flannel", "cniVersion": "1.0.0", **(more or {})}
         config |= {"subnetFile": str(self.subnet), "dataDir": str(self.data)}
         return subprocess.run(
             [sys.executable, "-m", "flannelpy.cni"],
@@ -135,6 +139,32 @@ def test_check_is_delegated(runtime: Runtime) -> None:
     runtime.call("ADD")
     assert runtime.call("CHECK").returncode == 0
     assert runtime.calls()[-1].startswith("CHECK eth0 ")
+
+
+def test_status_says_whether_a_container_can_be_added(runtime: Runtime) -> None:
+    assert runtime.call("STATUS").returncode == 0
+    assert runtime.calls() == []  # a delegate may be too old to be asked
+    error = json.loads(runtime.call("STATUS", CNI_PATH="/nonexistent").stdout)
+    assert error["code"] == 50
+    runtime.subnet.unlink()
+    error = json.loads(runtime.call("STATUS").stdout)
+    assert (error["code"], "flanneld" in error["details"]) == (50, True)
+
+
+def test_gc_takes_away_what_no_container_has_any_more(runtime: Runtime) -> None:
+    for container, interface in (("c1", "eth0"), ("c1", "eth1"), ("c2", "eth0")):
+        runtime.call("ADD", interface, CNI_CONTAINERID=container)
+    (runtime.data / "c3@eth0").write_text('{"type":"bridge","name":"another"}')
+    (runtime.data / "c4@eth0").write_text("{")
+    valid: dict[str, object] = {
+        "cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth1"}]
+    }
+    assert runtime.call("GC", more=valid, FAIL="1").returncode == 1
+    assert len(list(runtime.data.iterdir())) == 5
+    assert runtime.call("GC", more=valid).returncode == 0
+    assert {file.name for file in runtime.data.iterdir()} == {"c1@eth1", "c3@eth0", "c4@eth0"}
+    assert [line.split()[:2] for line in runtime.calls()[-2:]] == [["DEL", "eth0"]] * 2
+    assert json.loads(runtime.call("GC").stdout)["code"] == 7
 
 
 def test_no_subnet_file_points_to_flanneld(runtime: Runtime) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from flannelpy import cni
-from flannelpy.cni import CniError, Host
+from flannelpy.cni import config as cni
+from flannelpy.cni.config import CniError, Host
+from flannelpy.cni.main import run
+from flannelpy.cni.plugin import Attachment
 
 V4 = """\
 FLANNEL_NETWORK=10.7.0.0/16
@@ -127,15 +129,15 @@ def test_a_bad_configuration_has_the_specifications_code(text: str, code: int) -
 @pytest.mark.parametrize("container", ["", "../x", "a/b", ".hidden", "a\n"])
 def test_a_container_id_cannot_name_another_folder(container: str) -> None:
     with pytest.raises(CniError, match="CNI_CONTAINERID"):
-        cni.Plugin({"CNI_CONTAINERID": container, "CNI_IFNAME": "eth0"}, {"name": "n"}, print)
+        Attachment({"CNI_CONTAINERID": container, "CNI_IFNAME": "eth0"}, {"name": "n"}, print)
 
 
 def test_version_tells_what_we_speak() -> None:
-    answer = json.loads(cni.run({"CNI_COMMAND": "VERSION"}, ""))
+    answer = json.loads(run({"CNI_COMMAND": "VERSION"}, ""))
     assert answer["supportedVersions"] == list(cni.VERSIONS)
 
 
-@pytest.mark.parametrize("command", ["", "GC", "STATUS"])
+@pytest.mark.parametrize("command", ["", "PURGE"])
 def test_other_commands_are_refused_by_name(command: str) -> None:
-    with pytest.raises(CniError, match=f'"{command}" is not ADD, DEL, CHECK or VERSION'):
-        cni.run({"CNI_COMMAND": command}, "{}")
+    with pytest.raises(CniError, match=f'"{command}" is not ADD, DEL, CHECK, STATUS, GC or'):
+        run({"CNI_COMMAND": command}, "{}")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from flannelpy import netavark
-from flannelpy.cni import CniError
+from flannelpy.cni.config import CniError
 from flannelpy.keys import parse_lease
 from flannelpy.podman import Found, Leased, PodmanError, choose, plan, read_info
 
