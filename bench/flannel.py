@@ -267,13 +267,13 @@ async def daemon(it: Site, name: str, peers: int):
 
 MONITOR = """
 import socket, sys, time
-from flannelpy import rtnetlink
+from flannelpy import nlmsg, rtnetlink
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 s.setsockopt(socket.SOL_SOCKET, 33, 1 << 23)
 s.bind((0, 0x40))
 print("ready", flush=True)
 while True:
-    for reply in rtnetlink.replies(s.recv(1 << 18)):
+    for reply in nlmsg.replies(s.recv(1 << 18)):
         if reply.type == rtnetlink.NEWROUTE:
             route = rtnetlink.parse_route(reply)
             if route is not None:

@@ -12,6 +12,6 @@
 `daemon` wires these in the order of the start. `allocate` chooses this host's subnet, `lease`
 gets it by a transaction, `keeper` renews it, `tenure` regains it; `uplink` finds the interface
 that faces the other hosts, `relocation` follows it; `kernel` and `netlink` speak with the kernel in messages that
-`rtnetlink` packs and parses. What is no rtnetlink message (`firewall`, `wireguard`, `udp`,
+`rtnetlink` and `rtlink` pack and parse. What is no rtnetlink message (`firewall`, `wireguard`, `udp`,
 `blackhole`, `checksum`, `gateway`, `commands`) is a part of the host of its own: `parts`.
 """

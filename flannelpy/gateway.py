@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
 from fairlead.errors import ActionError
-from flannelpy import rtnetlink
+from flannelpy import rtlink, rtnetlink
 from flannelpy.kernel import Kernel
 from flannelpy.keys import Subnets
 from flannelpy.netlink import KernelError
@@ -98,14 +98,14 @@ class Gateways:
             raise TypeError(thing)
         if not isinstance(before, Gateway):
             link = Link(thing.dev, None, thing.mtu)
-            await kernel.do(rtnetlink.create_plain(link, "bridge"))
+            await kernel.do(rtlink.create_plain(link, "bridge"))
             before = Gateway(thing.dev, 0, (), up=False)
         elif before.kind != thing.kind:
             what = before.kind or "a device of its own"
             raise KernelError(errno.EOPNOTSUPP, f"{thing.dev} is {what}, no bridge")
         index = kernel.index_of(thing.dev)
         if (thing.mtu, thing.up) != (before.mtu, before.up):
-            await kernel.do(rtnetlink.change_link(index, mtu=thing.mtu, up=thing.up))
+            await kernel.do(rtlink.change_link(index, mtu=thing.mtu, up=thing.up))
         gone = [it for it in before.addresses if it not in thing.addresses]
         new = [it for it in thing.addresses if it not in before.addresses]
         requests = [rtnetlink.put_address(Address(thing.dev, it), index) for it in new]

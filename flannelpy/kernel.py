@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from flannelpy import netlink, rtnetlink
+from flannelpy import netlink, rtlink, rtnetlink
 from flannelpy.netlink import KernelError, Netlink
+from flannelpy.nlmsg import Reply
 from flannelpy.parts import Maker, Part
-from flannelpy.rtnetlink import RawAddress, RawNeighbour, RawRoute, Reply
+from flannelpy.rtnetlink import RawAddress, RawNeighbour, RawRoute
 from flannelpy.state import IPAddress, Ipip, Link, Tunnel, Vxlan, Wireguard
 
 _GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # link, neigh, IPv4/6 address and route
@@ -69,16 +70,16 @@ class Kernel(Netlink):
 
     async def interface(self, name: str) -> Interface | None:
         """Return an interface by name, or None."""
-        (reply,) = await self.ask([rtnetlink.get_link(name)])
+        (reply,) = await self.ask([rtlink.get_link(name)])
         return None if reply is None else self._interface(reply)
 
     async def interfaces(self) -> tuple[Interface, ...]:
         """Return all interfaces, by index."""
-        found = map(self._interface, await self.dump(rtnetlink.dump_links()))
+        found = map(self._interface, await self.dump(rtlink.dump_links()))
         return tuple(sorted(found, key=lambda it: it.index))
 
     def _interface(self, reply: Reply) -> Interface:
-        raw = rtnetlink.parse_link(reply)
+        raw = rtlink.parse_link(reply)
         tunnel: Tunnel | None = raw.ipip
         learning = False
         if raw.vxlan is not None:
@@ -98,9 +99,9 @@ class Kernel(Netlink):
         """Create an overlay device, still down."""
         match link.tunnel:
             case Vxlan() as tunnel:
-                await self.do(rtnetlink.create_vxlan(link, tunnel, self.index_of(tunnel.lower)))
+                await self.do(rtlink.create_vxlan(link, tunnel, self.index_of(tunnel.lower)))
             case Ipip() as tunnel:
-                await self.do(rtnetlink.create_ipip(link, tunnel))
+                await self.do(rtlink.create_ipip(link, tunnel))
             case Wireguard():
                 await self._create_wireguard(link)
             case _:
@@ -116,7 +117,7 @@ class Kernel(Netlink):
 
     async def _create_wireguard(self, link: Link) -> None:
         try:
-            await self.do(rtnetlink.create_plain(link, "wireguard"))
+            await self.do(rtlink.create_plain(link, "wireguard"))
         except KernelError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
@@ -136,20 +137,20 @@ class Kernel(Netlink):
             link.learning != was.learning or not tunnel.stands_for(was.tunnel)
         ):
             lower = self.index_of(tunnel.lower)
-            await self.do(rtnetlink.change_vxlan(index, tunnel, lower, link.learning))
+            await self.do(rtlink.change_vxlan(index, tunnel, lower, link.learning))
         if isinstance(tunnel, Ipip) and not tunnel.stands_for(was.tunnel):
-            await self.do(rtnetlink.change_ipip(index, tunnel))
+            await self.do(rtlink.change_ipip(index, tunnel))
         if link.mtu != was.mtu:
-            await self.do(rtnetlink.change_link(index, mtu=link.mtu))
+            await self.do(rtlink.change_link(index, mtu=link.mtu))
         if link.mac != was.mac:
-            await self.do(rtnetlink.change_link(index, mac=link.mac))
+            await self.do(rtlink.change_link(index, mac=link.mac))
         if link.up != was.up:
-            await self.do(rtnetlink.change_link(index, up=link.up))
+            await self.do(rtlink.change_link(index, up=link.up))
 
     async def delete(self, name: str) -> None:
         """Delete a device; one already gone counts as done."""
         try:
-            await self.do(rtnetlink.delete_link(self.index_of(name)))
+            await self.do(rtlink.delete_link(self.index_of(name)))
         except KernelError as error:
             if not error.absent:
                 raise

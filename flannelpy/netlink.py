@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from fairlead.errors import FairleadError
-from flannelpy import rtnetlink
-from flannelpy.rtnetlink import Reply
+from flannelpy import nlmsg
+from flannelpy.nlmsg import Reply
 
 ROUTE, GENERIC, NETFILTER = 0, 16, 12  # NETLINK_*
 BATCH = 128  # requests in one datagram: about 7 KiB; routes, of 5,000, take 6 ms in the kernel
@@ -78,11 +78,11 @@ class Netlink:
         first = next(self._sequence)
         last = first + len(requests) - 1
         self._sequence = itertools.count(last + 1)
-        self._socket.send(rtnetlink.batch(requests, first))
+        self._socket.send(nlmsg.batch(requests, first))
         results: list[KernelError | None] = [None] * len(requests)
         for reply in self._replies(first, last):
-            if reply.type == rtnetlink.ERROR:
-                number, words = rtnetlink.refusal(reply)
+            if reply.type == nlmsg.ERROR:
+                number, words = nlmsg.refusal(reply)
                 if number:
                     results[reply.sequence - first] = KernelError(number, words)
                 if reply.sequence == last:
@@ -104,13 +104,13 @@ class Netlink:
 
     def _ask(self, request: bytes) -> Reply | None:
         sequence = next(self._sequence)
-        self._socket.send(rtnetlink.numbered(request, sequence, ack=True))
+        self._socket.send(nlmsg.numbered(request, sequence, ack=True))
         found: Reply | None = None
         for reply in self._replies(sequence, sequence):
-            if reply.type != rtnetlink.ERROR:
+            if reply.type != nlmsg.ERROR:
                 found = reply
                 continue
-            number, words = rtnetlink.refusal(reply)
+            number, words = nlmsg.refusal(reply)
             error = KernelError(number, words)
             if number and not error.absent:
                 raise error
@@ -132,13 +132,13 @@ class Netlink:
 
     def _dump(self, request: bytes) -> list[Reply] | None:
         sequence = next(self._sequence)
-        self._socket.send(rtnetlink.numbered(request, sequence))
+        self._socket.send(nlmsg.numbered(request, sequence))
         found: list[Reply] = []
         whole = True
         for reply in self._replies(sequence, sequence):
-            whole = whole and not reply.flags & rtnetlink.F_DUMP_INTR
-            if reply.type in (rtnetlink.DONE, rtnetlink.ERROR):
-                number, words = rtnetlink.refusal(reply)
+            whole = whole and not reply.flags & nlmsg.F_DUMP_INTR
+            if reply.type in (nlmsg.DONE, nlmsg.ERROR):
+                number, words = nlmsg.refusal(reply)
                 if number and number != errno.ENOENT:
                     raise KernelError(number, words)
                 break
@@ -154,7 +154,7 @@ class Netlink:
                 raise KernelError(0, "netlink was silent for 5 s") from error
             except OSError as error:
                 raise KernelError(error.errno or 0) from error
-            for reply in rtnetlink.replies(data):
+            for reply in nlmsg.replies(data):
                 if first <= reply.sequence <= last:
                     yield reply
 
@@ -167,17 +167,17 @@ class Netlink:
         first = next(self._sequence)
         last = first + len(requests)
         self._sequence = itertools.count(last + 2)
-        data = [rtnetlink.numbered(begin, first)]
+        data = [nlmsg.numbered(begin, first)]
         data += [
-            rtnetlink.numbered(it, first + 1 + n, ack=first + 1 + n == last)
+            nlmsg.numbered(it, first + 1 + n, ack=first + 1 + n == last)
             for n, it in enumerate(requests)
         ]
-        data.append(rtnetlink.numbered(end, last + 1))
+        data.append(nlmsg.numbered(end, last + 1))
         self._socket.send(b"".join(data))
         refused: KernelError | None = None
         for reply in self._replies(first, last):
-            if reply.type == rtnetlink.ERROR:
-                number, words = rtnetlink.refusal(reply)
+            if reply.type == nlmsg.ERROR:
+                number, words = nlmsg.refusal(reply)
                 if number and refused is None:
                     refused = KernelError(number, words)
                 if reply.sequence in (first, last):
@@ -215,7 +215,7 @@ def changes(
                         raise
                     lost()
                     continue
-                got.extend(rtnetlink.replies(data))
+                got.extend(nlmsg.replies(data))
             if got:
                 heard(got)
 

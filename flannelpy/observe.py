@@ -15,7 +15,8 @@ from flannelpy import rtnetlink
 from flannelpy.backends import Hop, Underlay
 from flannelpy.kernel import Kernel
 from flannelpy.netlink import KernelError
-from flannelpy.rtnetlink import PERMANENT, PROTO_KERNEL, RawNeighbour, RawRoute, Reply
+from flannelpy.nlmsg import Reply
+from flannelpy.rtnetlink import PERMANENT, PROTO_KERNEL, RawNeighbour, RawRoute
 from flannelpy.state import (
     PROTO_OURS,
     Address,

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links, addresses, neighbours, FDB entries and routes as rtnetlink messages, both ways. Pure.
+"""Addresses, neighbours, FDB entries and routes as rtnetlink messages, both ways. Pure.
 
 Packed by hand, for these are what thousands of peers are made of: one route costs 2 µs here
-and 90 µs through pyroute2's generic encoder (`bench/flannel.py encode`). pyroute2 is the oracle of the tests instead: its sockets do not run on uvloop, and importing it costs a
-daemon 13 MiB and 130 ms. Layouts: linux/rtnetlink.h, if_link.h, neighbour.h, if_addr.h.
+and 90 µs through pyroute2's generic encoder (`bench/flannel.py encode`). pyroute2 is the oracle
+of the tests instead: its sockets do not run on uvloop, and importing it costs a daemon 13 MiB
+and 130 ms. Links are in `rtlink`, what all messages have in `nlmsg`. Layouts: linux/rtnetlink.h, neighbour.h, if_addr.h.
 """
 
 from __future__ import annotations
 
 import struct
-import sys
-from collections.abc import Iterator, Sequence
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -21,31 +20,35 @@ from ipaddress import (
 )
 from typing import NamedTuple
 
+from flannelpy.nlmsg import (
+    F_CREATE,
+    F_DUMP,
+    F_REPLACE,
+    F_REQUEST,
+    NOTHING,
+    Reply,
+    attribute,
+    attributes,
+    message,
+    number,
+    u32,
+)
 from flannelpy.state import (
     PROTO_OURS,
     Address,
     Fdb,
     IPAddress,
     IPInterface,
-    Ipip,
     IPNetwork,
     Key,
-    Link,
     Neighbour,
     Route,
-    Vxlan,
     mac_bytes,
 )
 
-NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
-ERROR, DONE = 2, 3
-
-F_REQUEST, F_ACK, F_DUMP_INTR = 0x1, 0x4, 0x10
-F_REPLACE, F_EXCL, F_CREATE, F_DUMP = 0x100, 0x200, 0x400, 0x300
-F_CAPPED, F_ACK_TLVS = 0x100, 0x200
 
 INET, INET6, BRIDGE = 2, 10, 7
 PERMANENT = 0x80  # NUD_PERMANENT
@@ -57,51 +60,9 @@ LINK_SCOPE = 253  # RT_SCOPE_LINK
 PROTO_KERNEL = 2
 _BLACKHOLE = 6  # RTN_BLACKHOLE
 
-_HEADER = struct.Struct("=IHHII")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _NDMSG = struct.Struct("=BBHiHBB")
 _IFADDRMSG = struct.Struct("=BBBBI")
-_ATTR = struct.Struct("=HH")
-_IFINFOMSG = struct.Struct("=BBHiII")
-_U16, _U32 = struct.Struct("=H"), struct.Struct("=I")
-_NLA_TYPE, _NESTED = 0x3FFF, 0x8000
-
-HEADER_SIZE = _HEADER.size
-_FLAGS_AT, _SEQUENCE_AT = 6, 8
-
-
-class Reply(NamedTuple):
-    """One message as it came: `body` begins behind the header."""
-
-    type: int
-    flags: int
-    sequence: int
-    port: int
-    body: memoryview
-
-
-class RawLink(NamedTuple):
-    """A link; `kind` is rtnetlink's word; of a tunnel also its parameters, `lower` as an index."""
-
-    ifindex: int
-    name: str
-    mtu: int
-    up: bool
-    mac: str
-    vxlan: RawVxlan | None
-    kind: str = ""
-    ipip: Ipip | None = None
-
-
-class RawVxlan(NamedTuple):
-    """What makes a VXLAN device this one."""
-
-    vni: int
-    lower: int
-    local: IPAddress | None
-    port: int
-    learning: bool
-    gbp: bool
 
 
 class RawRoute(NamedTuple):
@@ -136,132 +97,7 @@ class RawAddress(NamedTuple):
     scope: int
 
 
-def message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
-    """Return a request; its sequence number can be set later by `number`."""
-    return _HEADER.pack(HEADER_SIZE + len(body), kind, flags | F_REQUEST, sequence, 0) + body
-
-
-def numbered(request: bytes, sequence: int, *, ack: bool = False) -> bytes:
-    """Return `request` with a sequence number, and asking for an answer when `ack`."""
-    size, kind, flags, _, port = _HEADER.unpack_from(request)
-    if ack:
-        flags |= F_ACK
-    return _HEADER.pack(size, kind, flags, sequence, port) + request[HEADER_SIZE:]
-
-
-def batch(requests: Sequence[bytes], first: int) -> bytearray:
-    """Return requests as one datagram, numbered from `first`; only the last asks for an answer.
-
-    Every other one is silent unless it is refused.
-    """
-    data = bytearray(b"".join(requests))
-    at = last = 0
-    for sequence, request in enumerate(requests, first):
-        _U32.pack_into(data, at + _SEQUENCE_AT, sequence)
-        last, at = at, at + len(request)
-    (flags,) = _U16.unpack_from(data, last + _FLAGS_AT)
-    _U16.pack_into(data, last + _FLAGS_AT, flags | F_ACK)
-    return data
-
-
-def attribute(kind: int, data: bytes) -> bytes:
-    """Return an attribute, padded to four bytes."""
-    return _ATTR.pack(4 + len(data), kind) + data + bytes(-len(data) % 4)
-
-
-def _u32(kind: int, value: int) -> bytes:
-    return attribute(kind, _U32.pack(value))
-
-
-def _family(version: int) -> int:
-    return INET if version == 4 else INET6
-
-
 # --- what we ask for ---
-
-
-def get_link(name: str) -> bytes:
-    """Ask for a link by name."""
-    body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, name.encode() + b"\0")
-    return message(GETLINK, 0, body)
-
-
-def dump_links() -> bytes:
-    """Ask for all links."""
-    return message(GETLINK, F_DUMP, _IFINFOMSG.pack(0, 0, 0, 0, 0, 0))
-
-
-def create_vxlan(link: Link, tunnel: Vxlan, lower: int) -> bytes:
-    """Create a VXLAN device, down; its MAC is there from the first moment."""
-    body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
-    body += attribute(1, mac_bytes(link.mac)) + _u32(4, link.mtu)
-    data = _u32(1, tunnel.vni) + _u32(3, lower)
-    data += _local(tunnel)
-    data += attribute(5, b"\0") + attribute(7, bytes((link.learning,)))  # TTL as the host's
-    for miss in (11, 12, 13, 14):  # proxy, rsc, l2miss, l3miss: the kernel never has to ask
-        data += attribute(miss, b"\0")
-    if tunnel.port:
-        data += attribute(15, tunnel.port.to_bytes(2))
-    if tunnel.gbp:
-        data += attribute(23, b"")
-    return message(NEWLINK, F_CREATE | F_EXCL, body + _linkinfo("vxlan", data))
-
-
-def create_ipip(link: Link, tunnel: Ipip) -> bytes:
-    """Create an IP-in-IP device to any remote end, down; TTL and DF are the inner packet's."""
-    body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
-    return message(NEWLINK, F_CREATE | F_EXCL, body + _u32(4, link.mtu) + _ipip_info(tunnel))
-
-
-def change_ipip(index: int, tunnel: Ipip) -> bytes:
-    """Give an IP-in-IP device another source address; what is not named takes its default."""
-    return message(NEWLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0) + _ipip_info(tunnel))
-
-
-def _ipip_info(tunnel: Ipip) -> bytes:
-    data = attribute(2, tunnel.local.packed) + attribute(4, b"\0") + attribute(10, b"\0")
-    return _linkinfo("ipip", data)
-
-
-def create_plain(link: Link, kind: str) -> bytes:
-    """Create a device of a kind without parameters, down."""
-    body = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + attribute(3, link.name.encode() + b"\0")
-    return message(NEWLINK, F_CREATE | F_EXCL, body + _u32(4, link.mtu) + _linkinfo(kind, b""))
-
-
-def change_link(
-    index: int, *, mtu: int | None = None, mac: str | None = None, up: bool | None = None
-) -> bytes:
-    """Set what is given."""
-    flags, mask = (0, 0) if up is None else (int(up), 1)
-    body = _IFINFOMSG.pack(0, 0, 0, index, flags, mask)
-    if mtu is not None:
-        body += _u32(4, mtu)
-    if mac is not None:
-        body += attribute(1, mac_bytes(mac))
-    return message(NEWLINK, 0, body)
-
-
-def change_vxlan(index: int, tunnel: Vxlan, lower: int, learning: bool) -> bytes:
-    """Give a VXLAN device another source address or lower device; all that is on it stays."""
-    data = _u32(1, tunnel.vni) + _u32(3, lower) + _local(tunnel)
-    data += attribute(7, bytes((learning,)))
-    return message(NEWLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0) + _linkinfo("vxlan", data))
-
-
-def _local(tunnel: Vxlan) -> bytes:
-    return attribute(4 if tunnel.local.version == 4 else 17, tunnel.local.packed)
-
-
-def delete_link(index: int) -> bytes:
-    """Delete a link."""
-    return message(DELLINK, 0, _IFINFOMSG.pack(0, 0, 0, index, 0, 0))
-
-
-def _linkinfo(kind: str, data: bytes) -> bytes:
-    name = attribute(1, kind.encode() + b"\0")
-    return attribute(18 | _NESTED, name + (attribute(2 | _NESTED, data) if data else b""))
-
 
 # What peers are made of is packed whole, header and attributes in one call, by family: an object
 # takes 1.2 µs so instead of 4.5 by `message` and `attribute`, a sixth of a cold start with 5,000.
@@ -329,12 +165,16 @@ def _route(kind: int, flags: int, route: Route, index: int) -> bytes:
     return body + gateway
 
 
+def _family(version: int) -> int:
+    return INET if version == 4 else INET6
+
+
 def blackhole(dst: IPNetwork, metric: int, *, gone: bool) -> bytes:
     """Create or delete a blackhole route of the main table with our protocol."""
     body = _RTMSG.pack(
         _family(dst.version), dst.prefixlen, 0, 0, MAIN, PROTO_OURS, 0, _BLACKHOLE, 0
     )
-    body += attribute(1, dst.network_address.packed) + _u32(6, metric)
+    body += attribute(1, dst.network_address.packed) + u32(6, metric)
     return message(DELROUTE if gone else NEWROUTE, 0 if gone else F_CREATE | F_REPLACE, body)
 
 
@@ -342,15 +182,6 @@ def dump_blackholes(version: int) -> bytes:
     """Ask for the main table's blackhole routes with our protocol."""
     body = _RTMSG.pack(_family(version), 0, 0, 0, MAIN, PROTO_OURS, 0, _BLACKHOLE, 0)
     return message(GETROUTE, F_DUMP, body)
-
-
-def parse_blackhole(reply: Reply, metric: int) -> IPNetwork | None:
-    """Return the destination of a blackhole route with this metric; None for any other route."""
-    family, length, _, _, _, proto, _, kind, _ = _RTMSG.unpack_from(reply.body)
-    has = attributes(reply.body, _RTMSG.size)
-    if (proto, kind, _number(has.get(6, _NOTHING))) != (PROTO_OURS, _BLACKHOLE, metric):
-        return None
-    return _network(family, bytes(has.get(1, b"")), length)
 
 
 def put_address(address: Address, index: int) -> bytes:
@@ -385,14 +216,6 @@ def get_route_to(address: IPAddress) -> bytes:
     return message(GETROUTE, 0, body + attribute(1, address.packed))
 
 
-def parse_way(reply: Reply) -> tuple[int, IPAddress | None]:
-    """Return the device's index and the source address of an answer to `get_route_to`."""
-    family = reply.body[0]
-    has = attributes(reply.body, _RTMSG.size)
-    source = _ip(family, bytes(has[7])) if 7 in has else None  # RTA_PREFSRC
-    return _number(has.get(4, _NOTHING)), source
-
-
 def get_neighbour(ip: IPAddress, index: int) -> bytes:
     """Ask for one neighbour entry."""
     head = _NDMSG.pack(_family(ip.version), 0, 0, index, 0, 0, 0)
@@ -408,13 +231,13 @@ def get_fdb(lladdr: str, index: int) -> bytes:
 def dump_routes(version: int, *, index: int = 0, proto: int = 0) -> bytes:
     """Ask for the main table's routes, only those through a device or of a protocol if given."""
     body = _RTMSG.pack(_family(version), 0, 0, 0, MAIN, proto, 0, 0, 0)
-    return message(GETROUTE, F_DUMP, body + (_u32(4, index) if index else b""))
+    return message(GETROUTE, F_DUMP, body + (u32(4, index) if index else b""))
 
 
 def dump_neighbours(version: int, index: int) -> bytes:
     """Ask for a device's neighbour entries."""
     head = _NDMSG.pack(_family(version), 0, 0, 0, 0, 0, 0)
-    return message(GETNEIGH, F_DUMP, head + _u32(8, index))
+    return message(GETNEIGH, F_DUMP, head + u32(8, index))
 
 
 def dump_fdb(index: int) -> bytes:
@@ -430,45 +253,6 @@ def dump_addresses(index: int = 0) -> bytes:
 # --- what comes back ---
 
 
-def replies(data: bytes) -> Iterator[Reply]:
-    """Yield the messages of one datagram."""
-    view = memoryview(data)
-    at = 0
-    while at + HEADER_SIZE <= len(data):
-        size, kind, flags, sequence, port = _HEADER.unpack_from(data, at)
-        if size < HEADER_SIZE:
-            return
-        yield Reply(kind, flags, sequence, port, view[at + HEADER_SIZE : at + size])
-        at += size + (-size & 3)
-
-
-def refusal(reply: Reply) -> tuple[int, str]:
-    """Return errno (0: none) and the kernel's words, where it gave any, of an ERROR or DONE."""
-    if len(reply.body) < 4:
-        return 0, ""
-    errno = -int.from_bytes(reply.body[:4], sys.byteorder, signed=True)
-    if not reply.flags & F_ACK_TLVS or reply.type != ERROR:
-        return errno, ""
-    at = 4 + HEADER_SIZE
-    if not reply.flags & F_CAPPED:
-        size = _U32.unpack_from(reply.body, 4)[0]
-        at = 4 + size + (-size & 3)
-    words = attributes(reply.body, at).get(1)
-    return errno, "" if words is None else bytes(words).rstrip(b"\0").decode("utf-8", "replace")
-
-
-def attributes(body: memoryview, at: int) -> dict[int, memoryview]:
-    """Return the attributes from `at` on by number; of several with one number the last."""
-    found = {}
-    while at + 4 <= len(body):
-        size, kind = _ATTR.unpack_from(body, at)
-        if size < 4:
-            break
-        found[kind & _NLA_TYPE] = body[at + 4 : at + size]
-        at += size + (-size & 3)
-    return found
-
-
 def parse_route(reply: Reply) -> RawRoute | None:
     """Return a unicast IPv4 or IPv6 route; None for any other."""
     body = reply.body
@@ -477,69 +261,32 @@ def parse_route(reply: Reply) -> RawRoute | None:
         return None
     has = attributes(body, _RTMSG.size)
     if 15 in has:
-        table = _U32.unpack(has[15])[0]
-    metric = _U32.unpack(has[6])[0] if 6 in has else 0
+        table = number(has[15])
+    metric = number(has[6]) if 6 in has else 0
     usual = 0 if family == INET else 1024
     dst = _network(family, bytes(has.get(1, b"")), length)
     via = _ip(family, bytes(has[5])) if 5 in has else None
-    index = _U32.unpack(has[4])[0] if 4 in has else 0
+    index = number(has[4]) if 4 in has else 0
     # 9: several hops; 18: a gateway of another family; 30: a nexthop object
     plain = not tos and metric == usual and not has.keys() & {9, 18, 30} and index > 0
     return RawRoute(dst, via, index, bool(flags & ONLINK), proto, table, metric, plain)
 
 
-def parse_link(reply: Reply) -> RawLink:
-    """Return a link."""
-    _, _, _, index, flags, _ = _IFINFOMSG.unpack_from(reply.body)
-    has = attributes(reply.body, _IFINFOMSG.size)
-    info = attributes(has.get(18, _NOTHING), 0)
-    mac = bytes(has.get(1, _NOTHING))
-    kind = _string(info.get(1, _NOTHING))
-    return RawLink(
-        index,
-        _string(has.get(3, _NOTHING)),
-        _number(has.get(4, _NOTHING)),
-        bool(flags & 1),
-        mac.hex(":") if len(mac) == 6 else "",
-        _vxlan(info.get(2, _NOTHING)) if kind == "vxlan" else None,
-        kind,
-        _ipip(info.get(2, _NOTHING)) if kind == "ipip" else None,
-    )
+def parse_blackhole(reply: Reply, metric: int) -> IPNetwork | None:
+    """Return the destination of a blackhole route with this metric; None for any other route."""
+    family, length, _, _, _, proto, _, kind, _ = _RTMSG.unpack_from(reply.body)
+    has = attributes(reply.body, _RTMSG.size)
+    if (proto, kind, number(has.get(6, NOTHING))) != (PROTO_OURS, _BLACKHOLE, metric):
+        return None
+    return _network(family, bytes(has.get(1, b"")), length)
 
 
-def _ipip(data: memoryview) -> Ipip:
-    has = attributes(data, 0)
-    local = IPv4Address(bytes(has.get(2, bytes(4))))
-    remote = IPv4Address(bytes(has.get(3, bytes(4))))
-    return Ipip(local, remote if int(remote) else None)
-
-
-def _vxlan(data: memoryview) -> RawVxlan:
-    has = attributes(data, 0)
-    local: IPAddress | None = None
-    if 4 in has:
-        local = IPv4Address(bytes(has[4]))
-    elif 17 in has:
-        local = IPv6Address(bytes(has[17]))
-    return RawVxlan(
-        _number(has.get(1, _NOTHING)),
-        _number(has.get(3, _NOTHING)),
-        local,
-        int.from_bytes(has.get(15, _NOTHING)),
-        bool(_number(has.get(7, _NOTHING))),
-        23 in has,
-    )
-
-
-_NOTHING = memoryview(b"")
-
-
-def _number(data: memoryview) -> int:
-    return int.from_bytes(data, sys.byteorder)
-
-
-def _string(data: memoryview) -> str:
-    return bytes(data).rstrip(b"\0").decode("utf-8", "replace")
+def parse_way(reply: Reply) -> tuple[int, IPAddress | None]:
+    """Return the device's index and the source address of an answer to `get_route_to`."""
+    family = reply.body[0]
+    has = attributes(reply.body, _RTMSG.size)
+    source = _ip(family, bytes(has[7])) if 7 in has else None  # RTA_PREFSRC
+    return number(has.get(4, NOTHING)), source
 
 
 def parse_neighbour(reply: Reply) -> RawNeighbour | None:
@@ -562,7 +309,7 @@ def parse_address(reply: Reply) -> RawAddress | None:
     has = attributes(reply.body, _IFADDRMSG.size)
     packed = bytes(has.get(2, has.get(1, b"")))  # the local end first: the other is the peer's
     if 8 in has:
-        flags = _U32.unpack(has[8])[0]
+        flags = number(has[8])
     interface: IPInterface
     if family == INET:
         interface = IPv4Interface((packed, length))

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from fairlead.runtime import Runtime
-from flannelpy import backends, changes, observe, rtnetlink
+from flannelpy import backends, changes, observe, rtlink, rtnetlink
 from flannelpy.config import Config
 from flannelpy.kernel import Kernel
 from flannelpy.netlink import KernelError
+from flannelpy.nlmsg import Reply
 from flannelpy.node import Node
 from flannelpy.relocation import Relocation
-from flannelpy.rtnetlink import Reply
 from flannelpy.sources import Sources, StartError
 from flannelpy.state import Key, Kind, Link
 from flannelpy.tenure import Tenure
@@ -69,7 +69,7 @@ class Watch:
         node, overlay = self._node, self._node.overlay
         territory = overlay.territory
         for reply in replies:
-            if reply.type in (rtnetlink.NEWLINK, rtnetlink.DELLINK):
+            if reply.type in (rtlink.NEWLINK, rtlink.DELLINK):
                 self._link(reply, marks)
                 continue
             if reply.type in (rtnetlink.NEWADDR, rtnetlink.DELADDR):
@@ -91,7 +91,7 @@ class Watch:
 
     def _link(self, reply: Reply, marks: set[Key]) -> None:
         node = self._node
-        raw = rtnetlink.parse_link(reply)
+        raw = rtlink.parse_link(reply)
         name = raw.name
         if name == node.host.uplink.name:
             node.loop.dirty.mark_all()  # routes go with a link, without a word
@@ -101,7 +101,7 @@ class Watch:
         elif name in node.overlay.territory.devices:
             wanted = node.overlay.wanted(Key(Kind.LINK, name))
             if (
-                reply.type == rtnetlink.DELLINK
+                reply.type == rtlink.DELLINK
                 or not raw.up
                 or not isinstance(wanted, Link)
                 or raw.mtu != wanted.mtu

@@ -16,9 +16,9 @@ from struct import pack
 
 from msgspec import Struct
 
-from flannelpy import rtnetlink
+from flannelpy import nlmsg, rtnetlink
 from flannelpy.firewall.nftables import PEERS, table_name
-from flannelpy.rtnetlink import Reply, attribute
+from flannelpy.nlmsg import Reply, attribute
 from flannelpy.state import IPAddress, Key, Kind
 
 GROUP = 1 << (7 - 1)  # NFNLGRP_NFTABLES
@@ -63,12 +63,12 @@ def _text(kind: int, text: str) -> bytes:
 
 def begin() -> bytes:
     """Open a transaction."""
-    return rtnetlink.message(_BEGIN, 0, bytes(2) + (10).to_bytes(2))
+    return nlmsg.message(_BEGIN, 0, bytes(2) + (10).to_bytes(2))
 
 
 def end() -> bytes:
     """Close it."""
-    return rtnetlink.message(_END, 0, bytes(2) + (10).to_bytes(2))
+    return nlmsg.message(_END, 0, bytes(2) + (10).to_bytes(2))
 
 
 def make_set(table: str, version: int) -> list[bytes]:
@@ -77,28 +77,28 @@ def make_set(table: str, version: int) -> list[bytes]:
     body = _text(1, table) + _text(2, PEERS) + attribute(3, pack("!I", _TIMEOUT_SET))
     body += attribute(4, pack("!I", kind)) + attribute(5, pack("!I", length))
     body += attribute(10, pack("!I", 1))  # an id within the transaction
-    create = rtnetlink.F_CREATE
+    create = nlmsg.F_CREATE
     return [
-        rtnetlink.message(_NEWTABLE, create, _head(version) + _text(1, table)),
-        rtnetlink.message(_NEWSET, create, _head(version) + body),
+        nlmsg.message(_NEWTABLE, create, _head(version) + _text(1, table)),
+        nlmsg.message(_NEWSET, create, _head(version) + body),
     ]
 
 
 def put(them: Sequence[Element]) -> list[bytes]:
     """Let these addresses in, for good also those that linger."""
     return [
-        _elements(_NEWELEM, rtnetlink.F_CREATE, them),
+        _elements(_NEWELEM, nlmsg.F_CREATE, them),
         _elements(_DELELEM, 0, them),
-        _elements(_NEWELEM, rtnetlink.F_CREATE, them),
+        _elements(_NEWELEM, nlmsg.F_CREATE, them),
     ]
 
 
 def delete(them: Sequence[Element]) -> list[bytes]:
     """Let these addresses in for `LINGER` seconds more."""
     return [
-        _elements(_NEWELEM, rtnetlink.F_CREATE, them),
+        _elements(_NEWELEM, nlmsg.F_CREATE, them),
         _elements(_DELELEM, 0, them),
-        _elements(_NEWELEM, rtnetlink.F_CREATE, them, LINGER),
+        _elements(_NEWELEM, nlmsg.F_CREATE, them, LINGER),
     ]
 
 
@@ -112,7 +112,7 @@ def _elements(kind: int, flags: int, them: Sequence[Element], seconds: int = 0) 
             item += attribute(4, pack("!Q", 1000 * seconds))
         items.append(attribute(1 | _NESTED, item))
     body = _head(first.address.version) + _text(1, first.table) + _text(2, PEERS)
-    return rtnetlink.message(kind, flags, body + attribute(3 | _NESTED, b"".join(items)))
+    return nlmsg.message(kind, flags, body + attribute(3 | _NESTED, b"".join(items)))
 
 
 def get(it: Element) -> bytes:
@@ -123,12 +123,12 @@ def get(it: Element) -> bytes:
 def dump(table: str, version: int) -> bytes:
     """Ask for all elements."""
     body = _head(version) + _text(1, table) + _text(2, PEERS)
-    return rtnetlink.message(_GETELEM, rtnetlink.F_DUMP, body)
+    return nlmsg.message(_GETELEM, nlmsg.F_DUMP, body)
 
 
 def get_table(table: str, version: int) -> bytes:
     """Ask for a table: whether it is there."""
-    return rtnetlink.message(_GETTABLE, 0, _head(version) + _text(1, table))
+    return nlmsg.message(_GETTABLE, 0, _head(version) + _text(1, table))
 
 
 def parse(reply: Reply, suffix: str) -> list[Element]:
@@ -136,10 +136,10 @@ def parse(reply: Reply, suffix: str) -> list[Element]:
     if reply.type != _NEWELEM:
         return []
     found = []
-    has = rtnetlink.attributes(reply.body, 4)
+    has = nlmsg.attributes(reply.body, 4)
     for item in _items(has.get(3, memoryview(b""))):
-        fields = rtnetlink.attributes(item, 0)
-        key = bytes(rtnetlink.attributes(fields.get(1, memoryview(b"")), 0).get(1, b""))
+        fields = nlmsg.attributes(item, 0)
+        key = bytes(nlmsg.attributes(fields.get(1, memoryview(b"")), 0).get(1, b""))
         if len(key) in (4, 16) and 4 not in fields:
             found.append(Element(IPv4Address(key) if len(key) == 4 else IPv6Address(key), suffix))
     return found
@@ -161,7 +161,7 @@ def concerned(reply: Reply) -> str:
     if reply.type >> 8 != 10 or reply.type == _NEWGEN:
         return ""
     # whatever it tells of, the table's name comes first
-    name = rtnetlink.attributes(reply.body, 4).get(1, memoryview(b""))
+    name = nlmsg.attributes(reply.body, 4).get(1, memoryview(b""))
     return bytes(name).rstrip(b"\0").decode("utf-8", "replace")
 
 

@@ -28,9 +28,9 @@ from flannelpy.firewall.iptables import Legacy, Rules
 from flannelpy.firewall.nftables import Table
 from flannelpy.firewall.wanted import Firewall, Policy, all_keys, suffix
 from flannelpy.netlink import KernelError, Netlink
+from flannelpy.nlmsg import Reply
 from flannelpy.plan import Action, Delete, Put, thing_of
 from flannelpy.records import NetworkConfig
-from flannelpy.rtnetlink import Reply
 from flannelpy.state import IPNetwork, Key, Kind, Object
 from flannelpy.tools import ToolError, run, tool
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 
-from flannelpy import rtnetlink
+from flannelpy import nlmsg, rtlink, rtnetlink
 from flannelpy.kernel import Kernel
 from flannelpy.netlink import KernelError
-from flannelpy.rtnetlink import HEADER_SIZE, Reply
+from flannelpy.nlmsg import HEADER_SIZE, Reply
 from flannelpy.testing.namespace import Namespace, entry_key, reply, u32
 
 _HEADER = struct.Struct("=IHHII")
@@ -61,9 +61,9 @@ class FakeKernel(Kernel):
         asked = Reply(kind, 0, 0, 0, memoryview(request[HEADER_SIZE:]))
         now = self.namespace
         match kind:
-            case rtnetlink.GETLINK:
-                device = now.named(rtnetlink.parse_link(asked).name)
-                return None if device is None else reply(rtnetlink.NEWLINK, device.told())
+            case rtlink.GETLINK:
+                device = now.named(rtlink.parse_link(asked).name)
+                return None if device is None else reply(rtlink.NEWLINK, device.told())
             case rtnetlink.GETROUTE:
                 return self._way(asked)
             case _:
@@ -73,7 +73,7 @@ class FakeKernel(Kernel):
     def _way(self, asked: Reply) -> Reply | None:
         """Return the most specific route to an address."""
         family, length = asked.body[0], asked.body[1]
-        wanted = ip_address(bytes(rtnetlink.attributes(asked.body, 12)[1]))
+        wanted = ip_address(bytes(nlmsg.attributes(asked.body, 12)[1]))
         matching = (rtnetlink.FIB_MATCH).to_bytes(4, "little") == bytes(asked.body[8:12])
         best: tuple[int, bytes] | None = None
         for body in self.namespace.routes.values():
@@ -86,14 +86,14 @@ class FakeKernel(Kernel):
         for index, own in self.namespace.addresses:
             if wanted in own.network:
                 body = bytes([family, length]) + bytes(10) + u32(4, index)
-                return reply(rtnetlink.NEWROUTE, body + rtnetlink.attribute(7, own.ip.packed))
+                return reply(rtnetlink.NEWROUTE, body + nlmsg.attribute(7, own.ip.packed))
         return None
 
     def _source(self, body: bytes) -> bytes:
         route = rtnetlink.parse_route(reply(rtnetlink.NEWROUTE, body))
         for index, own in self.namespace.addresses:
             if route is not None and index == route.ifindex and own.version == route.dst.version:
-                return rtnetlink.attribute(7, own.ip.packed)
+                return nlmsg.attribute(7, own.ip.packed)
         return b""
 
     async def dump(self, request: bytes) -> list[Reply]:
@@ -101,8 +101,8 @@ class FakeKernel(Kernel):
         kind = _HEADER.unpack_from(request)[1]
         body, now = request[HEADER_SIZE:], self.namespace
         match kind:
-            case rtnetlink.GETLINK:
-                return [reply(rtnetlink.NEWLINK, it.told()) for it in now.devices.values()]
+            case rtlink.GETLINK:
+                return [reply(rtlink.NEWLINK, it.told()) for it in now.devices.values()]
             case rtnetlink.GETADDR:
                 index = int.from_bytes(body[4:8], "little")
                 found = [it for (at, _), it in now.addresses.items() if index in (0, at)]
@@ -113,10 +113,10 @@ class FakeKernel(Kernel):
                 return self._entries(body)
 
     def _routes(self, asked: bytes) -> list[Reply]:
-        through = rtnetlink.attributes(memoryview(asked), 12).get(4)
+        through = nlmsg.attributes(memoryview(asked), 12).get(4)
         found = []
         for body in self.namespace.routes.values():
-            device = rtnetlink.attributes(memoryview(body), 12).get(4)
+            device = nlmsg.attributes(memoryview(body), 12).get(4)
             same = body[0] == asked[0] and asked[5] in (0, body[5]) and asked[7] in (0, body[7])
             if same and (through is None or device == through):
                 found.append(reply(rtnetlink.NEWROUTE, body))
@@ -126,7 +126,7 @@ class FakeKernel(Kernel):
         family = asked[0]
         index = int.from_bytes(asked[4:8], "little")
         if not index:
-            index = int.from_bytes(rtnetlink.attributes(memoryview(asked), 12)[8], "little")
+            index = int.from_bytes(nlmsg.attributes(memoryview(asked), 12)[8], "little")
         return [
             reply(rtnetlink.NEWNEIGH, body)
             for (kind, at, _), body in self.namespace.entries.items()

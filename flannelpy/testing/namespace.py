@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 from itertools import count
 
-from flannelpy import rtnetlink
+from flannelpy import nlmsg, rtlink, rtnetlink
 from flannelpy.netlink import KernelError
-from flannelpy.rtnetlink import HEADER_SIZE, RawLink, RawVxlan, Reply
+from flannelpy.nlmsg import HEADER_SIZE, Reply
+from flannelpy.rtlink import RawLink, RawVxlan
 from flannelpy.state import Address, IPAddress, IPInterface, Link, Vxlan, mac_number
 
 _HEADER = struct.Struct("=IHHII")
@@ -21,7 +22,7 @@ _OVERHEAD = {4: 50, 6: 70}  # a VXLAN device's MTU is below its lower device's b
 Told = tuple[int, bytes]  # message type and body
 
 _NEW = {
-    rtnetlink.DELLINK: rtnetlink.NEWLINK,
+    rtlink.DELLINK: rtlink.NEWLINK,
     rtnetlink.DELADDR: rtnetlink.NEWADDR,
     rtnetlink.DELROUTE: rtnetlink.NEWROUTE,
     rtnetlink.DELNEIGH: rtnetlink.NEWNEIGH,
@@ -39,13 +40,13 @@ class Device:
         raw, tunnel = self.raw, self.raw.vxlan
         link = Link(raw.name, None, raw.mtu, raw.mac or "00:00:00:00:00:00")
         if tunnel is None:
-            body = rtnetlink.create_plain(link, raw.kind)
+            body = rtlink.create_plain(link, raw.kind)
         else:
             made = Vxlan(tunnel.vni, "", tunnel.local or ip_address(0), tunnel.port, tunnel.gbp)
-            body = rtnetlink.create_vxlan(
+            body = rtlink.create_vxlan(
                 replace(link, tunnel=made, learning=tunnel.learning), made, tunnel.lower
             )
-        mac = b"" if tunnel else rtnetlink.attribute(1, mac_number(link.mac).to_bytes(6))
+        mac = b"" if tunnel else nlmsg.attribute(1, mac_number(link.mac).to_bytes(6))
         head = _IFINFOMSG.pack(0, 0, 0, raw.ifindex, int(raw.up), 0)
         return head + body[HEADER_SIZE + _IFINFOMSG.size :] + mac
 
@@ -93,7 +94,7 @@ class Namespace:
         """
         told: list[Told] = []
         match _NEW.get(kind, kind):
-            case rtnetlink.NEWLINK:
+            case rtlink.NEWLINK:
                 self._do_link(kind, flags, body, told)
             case rtnetlink.NEWADDR:
                 self._do_address(kind, body, told)
@@ -104,16 +105,16 @@ class Namespace:
         return told
 
     def _do_link(self, kind: int, flags: int, body: bytes, told: list[Told]) -> None:
-        asked = rtnetlink.parse_link(Reply(kind, 0, 0, 0, memoryview(body)))
-        if flags & rtnetlink.F_CREATE:
+        asked = rtlink.parse_link(Reply(kind, 0, 0, 0, memoryview(body)))
+        if flags & nlmsg.F_CREATE:
             self._add_link(asked, told)
             return
         device = self.devices.get(asked.ifindex)
         if device is None:
             raise KernelError(errno.ENODEV)
-        if kind == rtnetlink.DELLINK:
+        if kind == rtlink.DELLINK:
             self._flush(asked.ifindex, told, addresses=True, entries=True)
-            told.append((rtnetlink.DELLINK, device.told()))
+            told.append((rtlink.DELLINK, device.told()))
             del self.devices[asked.ifindex]
             for index, other in [*self.devices.items()]:
                 if other.raw.vxlan is not None and other.raw.vxlan.lower == asked.ifindex:
@@ -123,7 +124,7 @@ class Namespace:
         device.raw = self._changed(before, asked, body)
         if before.up and not device.raw.up:
             self._flush(asked.ifindex, told)
-        told.append((rtnetlink.NEWLINK, device.told()))
+        told.append((rtlink.NEWLINK, device.told()))
 
     def _add_link(self, asked: RawLink, told: list[Told]) -> None:
         if asked.kind == "vxlan" and asked.vxlan is not None:
@@ -135,7 +136,7 @@ class Namespace:
             raise KernelError(errno.EOPNOTSUPP, "Unknown device type")
         made = Device(asked._replace(ifindex=next(self.indexes), up=False))
         self.devices[made.raw.ifindex] = made
-        told.append((rtnetlink.NEWLINK, made.told()))
+        told.append((rtlink.NEWLINK, made.told()))
 
     def _most(self, tunnel: RawVxlan) -> int:
         lower = self.devices.get(tunnel.lower)
@@ -196,15 +197,15 @@ class Namespace:
         told.append((kind, body))
 
     def _do_route(self, kind: int, flags: int, body: bytes, told: list[Told]) -> None:
-        has = rtnetlink.attributes(memoryview(body), 12)
+        has = nlmsg.attributes(memoryview(body), 12)
         if body[0] == rtnetlink.INET6 and 6 not in has:
             body += u32(6, 1024)  # IPv6's usual metric
-            has = rtnetlink.attributes(memoryview(body), 12)
+            has = nlmsg.attributes(memoryview(body), 12)
         metric = int.from_bytes(has.get(6, b""), "little")
         key = body[0], bytes(has.get(1, b"")), body[1], metric
         there = self.routes.get(key)
         if kind == rtnetlink.DELROUTE:
-            if there is None or rtnetlink.attributes(memoryview(there), 12).get(5) != has.get(5):
+            if there is None or nlmsg.attributes(memoryview(there), 12).get(5) != has.get(5):
                 raise KernelError(errno.ESRCH)
             told.append((kind, self.routes.pop(key)))
             return
@@ -219,7 +220,7 @@ class Namespace:
                 and not self.connected(route.ifindex, route.via)
             ):
                 raise KernelError(errno.ENETUNREACH, "Nexthop has invalid gateway")
-        if there is not None and not flags & rtnetlink.F_REPLACE:
+        if there is not None and not flags & nlmsg.F_REPLACE:
             raise KernelError(errno.EEXIST)
         self.routes[key] = body
         if there != body:
@@ -247,11 +248,11 @@ def reply(kind: int, body: bytes) -> Reply:
 
 def u32(kind: int, value: int) -> bytes:
     """Return an attribute of four bytes."""
-    return rtnetlink.attribute(kind, value.to_bytes(4, "little"))
+    return nlmsg.attribute(kind, value.to_bytes(4, "little"))
 
 
 def entry_key(body: memoryview) -> tuple[int, int, bytes]:
     """Return what makes a neighbour (its address) or an FDB entry (its MAC) the same one."""
     family, index = body[0], int.from_bytes(body[4:8], "little")
-    has = rtnetlink.attributes(body, 12)
+    has = nlmsg.attributes(body, 12)
     return family, index, bytes(has[2 if family == rtnetlink.BRIDGE else 1])

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
-from flannelpy import rtnetlink
-from flannelpy.rtnetlink import INET, INET6, Reply, attribute, attributes
+from flannelpy import nlmsg
+from flannelpy.nlmsg import Reply, attribute, attributes
+from flannelpy.rtnetlink import INET, INET6
 from flannelpy.state import IPNetwork
 from flannelpy.wireguard.objects import NO_KEY, Endpoint, Identity, Peer, in_order
 
@@ -25,9 +26,7 @@ _NOTHING = memoryview(b"")
 
 def family() -> bytes:
     """Ask for the number that WireGuard has in this kernel."""
-    return rtnetlink.message(
-        _CONTROL, 0, bytes((_GETFAMILY, 1, 0, 0)) + attribute(2, b"wireguard\0")
-    )
+    return nlmsg.message(_CONTROL, 0, bytes((_GETFAMILY, 1, 0, 0)) + attribute(2, b"wireguard\0"))
 
 
 def parse_family(reply: Reply) -> int:
@@ -37,15 +36,15 @@ def parse_family(reply: Reply) -> int:
 
 def get(kind: int, index: int) -> bytes:
     """Ask for a device and its peers."""
-    return rtnetlink.message(
-        kind, rtnetlink.F_DUMP, _head(_GET_DEVICE) + attribute(1, struct.pack("=I", index))
+    return nlmsg.message(
+        kind, nlmsg.F_DUMP, _head(_GET_DEVICE) + attribute(1, struct.pack("=I", index))
     )
 
 
 def identity(kind: int, index: int, it: Identity) -> bytes:
     """Set a device's key and port."""
     body = attribute(1, struct.pack("=I", index)) + attribute(3, it.private)
-    return rtnetlink.message(
+    return nlmsg.message(
         kind, 0, _head(_SET_DEVICE) + body + attribute(6, struct.pack("=H", it.port))
     )
 
@@ -74,7 +73,7 @@ def _head(command: int) -> bytes:
 def _peer(kind: int, index: int, body: bytes) -> bytes:
     peers = attribute(8 | _NESTED, attribute(0 | _NESTED, body))
     head = _head(_SET_DEVICE) + attribute(1, struct.pack("=I", index))
-    return rtnetlink.message(kind, 0, head + peers)
+    return nlmsg.message(kind, 0, head + peers)
 
 
 def _allowed(net: IPNetwork) -> bytes:

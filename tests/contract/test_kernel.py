@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from fairlead.demo import hosts
-from flannelpy import kernel, rtnetlink
+from flannelpy import kernel, rtlink, rtnetlink
 from flannelpy.netlink import KernelError
 from flannelpy.state import Address, Fdb, Link, Neighbour, Route, Vxlan
 from flannelpy.testing import FakeKernel, Namespace
@@ -211,11 +211,11 @@ def test_a_gateway_has_to_be_reached_and_one_refusal_stops_nothing(on):
 def test_routes_go_with_a_devices_state_and_last_address_and_all_with_the_device(on):
     async def main(host, hand):
         index = await overlay(host, ROUTE, NEIGHBOUR, FDB)
-        await hand.do(rtnetlink.change_link(index, up=False))
+        await hand.do(rtlink.change_link(index, up=False))
         assert await host.routes(4, index=index) == []
         results = await host.batch([put(ROUTE, index)])
         assert "not up" in str(results[0]) or results[0].errno
-        await hand.do(rtnetlink.change_link(index, up=True))
+        await hand.do(rtlink.change_link(index, up=True))
         assert await host.batch([put(ROUTE, index)]) == [None]
         await hand.do(rtnetlink.delete_address(OWN, index))
         assert await host.routes(4, index=index) == []
@@ -272,9 +272,9 @@ def test_changes_are_heard_with_the_port_of_who_made_them(on):
             await told(rtnetlink.DELNEIGH, 0)
             await hand.batch([rtnetlink.delete_address(OWN, index)])
             await told(rtnetlink.DELADDR, hand.port)
-            await hand.batch([rtnetlink.change_link(index, mtu=1300)])
+            await hand.batch([rtlink.change_link(index, mtu=1300)])
             await hand.delete("flannel.1")
-            while not any(it.type == rtnetlink.DELLINK for it in heard):
+            while not any(it.type == rtlink.DELLINK for it in heard):
                 woken.clear()
                 await woken.wait()
 

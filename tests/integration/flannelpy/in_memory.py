@@ -12,7 +12,7 @@ from fairlead.program import load
 from fairlead.runtime import Runtime
 from fairlead.tasks import Tasks
 from fairlead.testing.etcd import Faults
-from flannelpy import rtnetlink
+from flannelpy import nlmsg, rtnetlink
 from flannelpy.cli import PROGRAM
 from flannelpy.daemon import serve
 from flannelpy.state import IPNetwork
@@ -112,7 +112,7 @@ class Host:
         """Destination → gateway and device."""
         found = {}
         for body in self.namespace.routes.values():
-            it = rtnetlink.parse_route(rtnetlink.Reply(0, 0, 0, 0, memoryview(body)))
+            it = rtnetlink.parse_route(nlmsg.Reply(0, 0, 0, 0, memoryview(body)))
             if it is not None:
                 found[it.dst] = (it.via, self.hand.name_of(it.ifindex))
         return found

@@ -10,7 +10,7 @@ import pytest
 from fairlead.etcd.errors import Unavailable
 from fairlead.etcd.types import KeyRange
 from fairlead.testing.etcd import fake_etcd
-from flannelpy import rtnetlink
+from flannelpy import nlmsg, rtlink, rtnetlink
 from flannelpy.netlink import KernelError
 from flannelpy.state import Address, Fdb, Neighbour, Route
 from flannelpy.testing import FakeKernel
@@ -136,13 +136,13 @@ async def test_everything_that_a_stranger_spoils_is_mended(tmp_path):
                 rtnetlink.delete_fdb(Fdb("flannel.1", mac, ip_address("192.0.2.12")), index),
                 rtnetlink.put_fdb(Fdb("flannel.1", mac, ip_address("192.0.2.99")), index),
                 rtnetlink.delete_address(Address("flannel.1", own), index),
-                rtnetlink.change_link(index, mtu=1000),
-                rtnetlink.change_link(index, mac="02:00:00:00:00:77"),
-                rtnetlink.change_link(index, up=False),
+                rtlink.change_link(index, mtu=1000),
+                rtlink.change_link(index, mac="02:00:00:00:00:77"),
+                rtlink.change_link(index, up=False),
                 rtnetlink.put_route(
                     Route(b.subnet, ip_address("192.0.2.1"), "eth0"), a.hand.index_of("eth0")
                 ),
-                rtnetlink.delete_link(index),
+                rtlink.delete_link(index),
             ):
                 await a.hand.do(request)
                 await a.until(lambda: a.tables == whole)
@@ -178,8 +178,8 @@ async def test_an_address_that_changes_is_told_first_and_set_in_place(tmp_path):
         kernel = FakeKernel(b.namespace)
 
         def note(kind, body):
-            link = rtnetlink.parse_link(rtnetlink.Reply(kind, 0, 0, 0, memoryview(body)))
-            if kind == rtnetlink.NEWLINK and link.vxlan is not None:
+            link = rtlink.parse_link(nlmsg.Reply(kind, 0, 0, 0, memoryview(body)))
+            if kind == rtlink.NEWLINK and link.vxlan is not None:
                 order.append(f"device from {link.vxlan.local}")
 
         async with a.daemon(), b.daemon(kernel=kernel):
@@ -212,8 +212,8 @@ async def test_a_kernel_that_changes_no_device_in_place_gets_a_new_one(tmp_path)
         kernel = FakeKernel(b.namespace)
 
         def old(kind, body):
-            link = rtnetlink.parse_link(rtnetlink.Reply(kind, 0, 0, 0, memoryview(body)))
-            if kind == rtnetlink.NEWLINK and link.ifindex and link.vxlan is not None:
+            link = rtlink.parse_link(nlmsg.Reply(kind, 0, 0, 0, memoryview(body)))
+            if kind == rtlink.NEWLINK and link.ifindex and link.vxlan is not None:
                 return KernelError(95)  # EOPNOTSUPP
             return None
 

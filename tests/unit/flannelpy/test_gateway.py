@@ -4,7 +4,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_network
 
 import pytest
 
-from flannelpy import apply, gateway, observe, plan, rtnetlink
+from flannelpy import apply, gateway, observe, plan, rtlink, rtnetlink
 from flannelpy.gateway import Gateways
 from flannelpy.keys import Subnets
 from flannelpy.state import Address, Kind, Territory
@@ -52,7 +52,7 @@ async def test_drift_and_a_former_subnets_gateway_go_and_strangers_addresses_sta
     await reconcile(host, WANTED)
     index = host.index_of("br0")
     for request in (
-        rtnetlink.change_link(index, mtu=1500, up=False),
+        rtlink.change_link(index, mtu=1500, up=False),
         rtnetlink.put_address(Address("br0", IPv4Interface("10.5.9.1/24")), index),
         rtnetlink.put_address(Address("br0", IPv4Interface("192.0.2.200/24")), index),
         rtnetlink.delete_address(Address("br0", IPv6Interface("fd00:5:0:7::1/64")), index),

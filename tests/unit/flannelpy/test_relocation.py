@@ -4,7 +4,7 @@ from ipaddress import IPv4Interface
 
 import pytest
 
-from flannelpy import rtnetlink
+from flannelpy import nlmsg, rtnetlink
 from flannelpy.state import Address
 from tests.unit.flannelpy.parts import parts
 from tests.unit.flannelpy.test_watch import standing
@@ -36,7 +36,7 @@ async def test_while_the_former_address_stands_the_device_waits_for_the_peers(ta
         eth0 = it.kernel.index_of("eth0")
         old, new = IPv4Interface("192.0.2.11/24"), IPv4Interface("192.0.2.99/24")
         deprecated = bytearray(rtnetlink.put_address(Address("eth0", old), eth0))
-        deprecated[rtnetlink.HEADER_SIZE + 2] = 0x20  # IFA_F_DEPRECATED
+        deprecated[nlmsg.HEADER_SIZE + 2] = 0x20  # IFA_F_DEPRECATED
         with it.watch.listening():
             await it.hand.do(rtnetlink.put_address(Address("eth0", new), eth0))
             await it.hand.do(bytes(deprecated))

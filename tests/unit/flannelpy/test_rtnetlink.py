@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from flannelpy import rtnetlink
-from flannelpy.state import PROTO_OURS, Address, Fdb, Ipip, Link, Neighbour, Route, Vxlan, mac_text
+from flannelpy import nlmsg, rtnetlink
+from flannelpy.state import PROTO_OURS, Address, Fdb, Neighbour, Route, mac_text
 
 MAC = "2e:6f:0b:91:c4:07"
 
@@ -31,7 +30,7 @@ def oracle(kind, data):
 
 
 def reply(data):
-    (it,) = rtnetlink.replies(data)
+    (it,) = nlmsg.replies(data)
     return it
 
 
@@ -104,83 +103,9 @@ def test_deletion_names_the_whole_entry(ip):
     assert (back.is_fdb, back.dst, back.lladdr) == (True, address, MAC)
 
 
-def test_a_batch_is_numbered_and_only_its_last_asks_for_an_answer():
-    entry = Neighbour("x", IPv4Address("10.5.2.0"), MAC)
-    route = Route(IPv6Network("fd00::/64"), IPv6Address("fd00::"), "x", onlink=True)
-    requests = [
-        rtnetlink.put_neighbour(entry, 7),
-        rtnetlink.put_route(route, 7),
-        rtnetlink.dump_links(),
-    ]
-    read = [*rtnetlink.replies(bytes(rtnetlink.batch(requests, 41)))]
-    assert [(it.type, it.sequence, it.flags & rtnetlink.F_ACK) for it in read] == [
-        (rtnetlink.NEWNEIGH, 41, 0),
-        (rtnetlink.NEWROUTE, 42, 0),
-        (rtnetlink.GETLINK, 43, rtnetlink.F_ACK),
-    ]
-    assert [bytes(it.body) for it in read] == [it[rtnetlink.HEADER_SIZE :] for it in requests]
-
-
 def test_address():
     it = oracle(ifaddrmsg, rtnetlink.put_address(Address("x", IPv4Interface("10.5.1.0/32")), 7))
     assert (it["prefixlen"], it["index"], it.get("local")) == (32, 7, "10.5.1.0")
-
-
-@pytest.mark.parametrize(
-    ("local", "field"), [("192.0.2.1", "vxlan_local"), ("2001:db8::1", "vxlan_local6")]
-)
-def test_vxlan_device(local, field):
-    address = IPv4Address(local) if "." in local else IPv6Address(local)
-    tunnel = Vxlan(5, "eth0", address, 4789, gbp=True)
-    data = rtnetlink.create_vxlan(Link("flannel.5", tunnel, 1450, MAC, learning=True), tunnel, 2)
-    it = oracle(ifinfmsg, data)
-    assert (it.get("ifname"), it.get("mtu"), it.get("address")) == ("flannel.5", 1450, MAC)
-    info = it.get("linkinfo")
-    assert info.get("kind") == "vxlan"
-    has = info.get("data")
-    wanted = {
-        "vxlan_id": 5,
-        "vxlan_link": 2,
-        field: local,
-        "vxlan_port": 4789,
-        "vxlan_learning": 1,
-        "vxlan_l2miss": 0,
-        "vxlan_ttl": 0,
-    }
-    assert {name: has.get(name) for name in wanted} == wanted
-    back = rtnetlink.parse_link(reply(data))
-    assert back.vxlan == rtnetlink.RawVxlan(5, 2, address, 4789, learning=True, gbp=True)
-
-
-def test_ipip_device_is_made_and_changed_with_all_its_parameters():
-    tunnel = Ipip(IPv4Address("192.0.2.1"))
-    made = oracle(ifinfmsg, rtnetlink.create_ipip(Link("flannel.ipip", tunnel, 1480), tunnel))
-    changed = oracle(ifinfmsg, rtnetlink.change_ipip(7, tunnel))
-    assert (made.get("ifname"), made.get("mtu"), changed["index"]) == ("flannel.ipip", 1480, 7)
-    for it in (made, changed):
-        info = it.get("linkinfo")
-        assert info.get("kind") == "ipip"
-        assert info.get("data").get("ipip_local") == "192.0.2.1"
-        assert info.get("data").get("ipip_pmtudisc") == 0
-
-
-def test_refusal_with_the_kernels_words():
-    request = rtnetlink.numbered(rtnetlink.dump_links(), 9)
-    words = rtnetlink.attribute(1, b"No such device\0")
-    body = (-19).to_bytes(4, "little", signed=True) + request[:16] + words
-    head = (
-        (16 + len(body)).to_bytes(4, "little")
-        + (2).to_bytes(2, "little")
-        + (0x300).to_bytes(2, "little")
-    )
-    data = head + (9).to_bytes(4, "little") + bytes(4) + body
-    assert rtnetlink.refusal(reply(data)) == (19, "No such device")
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_make_the_reader_fail(data):
-    for it in rtnetlink.replies(data):
-        rtnetlink.refusal(it)
 
 
 @given(st.integers(1, 2**48 - 1), st.integers(0, 2**32 - 1), st.integers(1, 2**31 - 1))

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Interface, ip_address, ip_network
 
-from flannelpy import rtnetlink
+from flannelpy import rtlink, rtnetlink
 from flannelpy.state import Address, Kind, Route
 from tests.unit.flannelpy.parts import lease, parts
 
@@ -38,11 +38,11 @@ async def test_a_device_that_goes_or_is_down_marks_everything():
         node = await standing(it)
         index = it.kernel.index_of("flannel.1")
         with it.watch.listening():
-            await it.hand.do(rtnetlink.change_link(index, mtu=1000))
+            await it.hand.do(rtlink.change_link(index, mtu=1000))
             assert node.loop.dirty.take() is None
-            await it.hand.do(rtnetlink.change_link(index, up=False))
+            await it.hand.do(rtlink.change_link(index, up=False))
             assert node.loop.dirty.take() is None
-            await it.hand.do(rtnetlink.delete_link(index))
+            await it.hand.do(rtlink.delete_link(index))
             assert node.loop.dirty.take() is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from pyroute2.netlink.generic.wireguard import wgmsg
 
 from fairlead.etcd.types import KeyValue, LeaseID, Revision
-from flannelpy import backends, rtnetlink
+from flannelpy import backends, nlmsg
 from flannelpy.backends import Host, Uplink
 from flannelpy.fields import FieldError
 from flannelpy.records import decode_lease, encode_attributes, parse_config
@@ -84,9 +84,9 @@ def test_genl_is_what_pyroute2_reads() -> None:
 
 
 def test_genl_reads_back_what_it_writes() -> None:
-    data = b"".join(rtnetlink.numbered(genl.put(30, 7, it), 1) for it in PEERS)
-    data += rtnetlink.numbered(genl.identity(30, 7, Identity("x", PUBLIC, 51820, PRIVATE)), 1)
-    assert genl.device("flannel-wg", rtnetlink.replies(data)) == (PRIVATE, 51820, PEERS)
+    data = b"".join(nlmsg.numbered(genl.put(30, 7, it), 1) for it in PEERS)
+    data += nlmsg.numbered(genl.identity(30, 7, Identity("x", PUBLIC, 51820, PRIVATE)), 1)
+    assert genl.device("flannel-wg", nlmsg.replies(data)) == (PRIVATE, 51820, PEERS)
 
 
 def backend(fields: str, v4: str = "192.0.2.1/24", v6: str = "2001:db8::1/64", dual: bool = True):
