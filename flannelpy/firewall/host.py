@@ -9,7 +9,6 @@ is missing has nothing to clean up (trap T8).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -22,9 +21,10 @@ from fairlead.log import Log
 from flannelpy import netlink, rtnetlink
 from flannelpy.backends import Host
 from flannelpy.config import Config
-from flannelpy.firewall import elements, iptables, nftables
+from flannelpy.firewall import abilities, docker, elements, iptables, legacy, nftables
 from flannelpy.firewall.elements import Element
-from flannelpy.firewall.iptables import Legacy, Rules
+from flannelpy.firewall.iptables import Rules
+from flannelpy.firewall.legacy import Legacy
 from flannelpy.firewall.nftables import Table
 from flannelpy.firewall.wanted import Firewall, Policy, all_keys, suffix
 from flannelpy.netlink import KernelError, Netlink
@@ -35,6 +35,7 @@ from flannelpy.state import IPNetwork, Key, Kind, Object
 from flannelpy.tools import ToolError, run, tool
 
 T = TypeVar("T")
+_BATCH = 512  # elements in one transaction: about 30 KiB
 _IPTABLES = frozenset({"filter", "nat"})  # its tables are nftables' too on today's hosts
 
 
@@ -58,13 +59,13 @@ class Rulesets:
         self._suffix = suffix
         self._netfilter = netfilter
         self._places = iptables.places(suffix)
-        self._docker: dict[int, iptables.Docker] = {}
+        self._docker: dict[int, docker.Docker] = {}
         self._networks: dict[int, IPNetwork] = {}
 
     def firewall(self, here: Host, ports: Mapping[int, int]) -> Firewall:
         """Return the rules for this host as it is now."""
         config = here.config
-        self._nft = flavour(self._policy, config)  # it may change while we run
+        self._nft = abilities.flavour(self._policy, config)  # it may change while we run
         self._networks = {
             half.network.version: half.network for half in (config.v4, config.v6) if half
         }
@@ -161,13 +162,13 @@ class Rulesets:
                 saved = await run(save)
             except ToolError:
                 continue  # a kernel without: if rules are wanted, their putting says so
-            self._docker[version] = iptables.docker(_table(saved, "filter"))
+            self._docker[version] = docker.seen(_table(saved, "filter"))
             for place in self._places:
                 rules = iptables.parse(saved, place, version)
                 if rules is not None:
                     found.append(rules)
             if version in self._networks:
-                inputs = iptables.legacy(saved, self._networks[version])
+                inputs = legacy.inputs(saved, self._networks[version])
                 found += [Legacy(version, inputs)] if inputs else []
         return found
 
@@ -211,8 +212,8 @@ class Rulesets:
         gone = isinstance(actions[0], Delete)
         made = elements.make_set(them[0].table, them[0].address.version)
         try:
-            for start in range(0, len(them), netlink.BATCH):
-                some = them[start : start + netlink.BATCH]
+            for start in range(0, len(them), _BATCH):
+                some = them[start : start + _BATCH]
                 requests = elements.delete(some) if gone else made + elements.put(some)
                 self._netfilter.transaction(elements.begin(), requests, elements.end())
         except KernelError as error:
@@ -265,72 +266,30 @@ def _table(saved: str, name: str) -> str:
     return saved.partition(f"*{name}\n")[2].partition("\nCOMMIT")[0]
 
 
-# --- at start, and what changes ---
-
-
-def flavour(policy: Policy, config: NetworkConfig) -> bool:
-    """Say whether masquerade and forward rules are nftables', else iptables'."""
-    if policy.flavour == "auto":
-        return config.nftables or tool("iptables") is None
-    return policy.flavour == "nftables"
-
-
-_PROBE = """\
-add table ip flannel-probe
-add chain ip flannel-probe p { type nat hook postrouting priority 100; }
-add rule ip flannel-probe p masquerade fully-random
-"""
-
-
-async def random_fully(*, nft: bool) -> bool:
-    """Say whether kernel and tool can masquerade with fully random ports."""
-    try:
-        if nft:
-            await run("nft", "-c", "-f", "-", stdin=_PROBE)
-            return True
-        words = re.findall(r"\d+", await run("iptables", "--version"))
-    except ToolError:
-        return False
-    return [int(word) for word in words[:3]] >= [1, 6, 2]
-
-
 async def connect(
     config: Config, network: NetworkConfig, log: Log
 ) -> AbstractContextManager[Rulesets]:
     """Look what this host can do, and open what speaks with its firewalls."""
     policy = config.firewall
-    if policy.masquerade and policy.random and not await random_fully(nft=flavour(policy, network)):
+    if (
+        policy.masquerade
+        and policy.random
+        and not await abilities.random_fully(nft=abilities.flavour(policy, network))
+    ):
         log.info("no fully random ports for masquerading: kernel or tool is too old")
         policy = replace(policy, random=False)
-    lacks = _lacks()
+    lacks = abilities.lacks()
     if policy.guard and lacks:
         log.warning("anyone may send to the VXLAN port", reason=lacks)
         policy = replace(policy, guard=False)
-    return _open(policy, suffix(config.prefix), silent=await _silent())
-
-
-async def _silent() -> bool:
-    try:
-        return "nf_tables" not in await run("iptables", "--version")
-    except ToolError:
-        return False  # none: nobody can change theirs
-
-
-def _lacks() -> str:
-    """Return what is missing for nftables; "": nothing."""
-    try:
-        with netlink.opened(netlink.NETFILTER):
-            pass
-    except OSError as error:
-        return f"this kernel has no nftables ({error.strerror})"
-    return "" if tool("nft") else "nft is not installed"
+    return _open(policy, suffix(config.prefix), silent=await abilities.silent())
 
 
 @contextmanager
 def _open(policy: Policy, suffix: str, *, silent: bool) -> Iterator[Rulesets]:
     with ExitStack() as ends:
         netfilter = None
-        if not _lacks():
+        if not abilities.lacks():
             requests = ends.enter_context(netlink.opened(netlink.NETFILTER))
             requests.bind((0, 0))
             netfilter = Netlink(requests)

@@ -14,13 +14,13 @@ text for the ip6tables programs.
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Final
 
+from flannelpy.firewall.docker import USER
 from flannelpy.firewall.rules import (
     FORWARDED,
     KUBE_MARK,
@@ -108,9 +108,6 @@ def program(family: int) -> str:
     return "iptables" if family == 4 else "ip6tables"
 
 
-USER: Final = "DOCKER-USER"
-
-
 def render(wanted: Rules, there: Rules | None) -> str:
     """Return the input for `iptables-restore --noflush` that makes our chain `wanted`.
 
@@ -152,32 +149,6 @@ def remove(there: Rules) -> str:
 
 def _jump(place: Place, parent: str = "") -> str:
     return f'{parent or place.parent} -m comment --comment "{place.comment}" -j {place.chain}'
-
-
-@dataclass(frozen=True, slots=True)
-class Docker:
-    """What Docker did to the filter table.
-
-    Attributes:
-        drops: FORWARD's policy is DROP.
-        user: there is a chain DOCKER-USER.
-        user_at: the number of its last rule, when that is a bare RETURN; else 0.
-    """
-
-    drops: bool = False
-    user: bool = False
-    user_at: int = 0
-
-
-def docker(saved: str) -> Docker:
-    """Return what the text of `iptables-save -t filter` says of Docker."""
-    lines = saved.splitlines()
-    user = [line for line in lines if line.startswith(f"-A {USER} ")]
-    return Docker(
-        any(line.startswith(":FORWARD DROP") for line in lines),
-        any(line.startswith(f":{USER} ") for line in lines),
-        len(user) if user and user[-1] == f"-A {USER} -j RETURN" else 0,
-    )
 
 
 def _line(rule: Rule, comment: str) -> str:
@@ -258,61 +229,3 @@ def _network(text: str) -> IPNetwork | None:
         return ip_network(text)
     except ValueError:
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Legacy:
-    """Rules that a daemon before 0.20 left; `inputs` for iptables-restore delete them."""
-
-    family: int
-    inputs: tuple[str, ...]
-
-    @property
-    def key(self) -> Key:
-        """They have no name of their own."""
-        return Key(Kind.RULES, f"{program(self.family)} before 0.20", self.family)
-
-    def __str__(self) -> str:
-        count = sum(text.count("\n-D ") for text in self.inputs)
-        return f"{program(self.family)} rules of flannel before 0.20 ({count})"
-
-
-def legacy(saved: str, network: IPNetwork) -> tuple[str, ...]:
-    """Return the inputs that delete what daemons before 0.20 left: rules without a chain.
-
-    They stand in POSTROUTING and FORWARD themselves and are known by `network` alone.
-    """
-    c = re.escape(str(network))
-    mine = {
-        "nat": re.compile(
-            rf"-A POSTROUTING (-s {c} -d {c} -j RETURN"
-            rf"|-s {c} ! -d 224\.0\.0\.0/4 -j MASQUERADE( --random-fully)?"
-            rf"|! -s {c} -d \S+ -j RETURN"
-            rf"|! -s {c} -d {c} -j MASQUERADE( --random-fully)?)"
-        ),
-        "filter": re.compile(rf"-A FORWARD (-s {c}|-d {c}) -j ACCEPT"),
-    }
-    table, found = "", {"nat": list[str](), "filter": list[str]()}
-    for line in saved.splitlines():
-        if line.startswith("*"):
-            table = line[1:]
-        elif table in mine and mine[table].fullmatch(line) and _within(line, network):
-            found[table].append("-D" + line.removeprefix("-A"))
-    return tuple(_restore(name, lines) for name, lines in found.items() if lines)
-
-
-def _within(line: str, network: IPNetwork) -> bool:
-    """Say whether the destination of a RETURN rule lies in `network`: then it is the subnet."""
-    if not line.startswith("-A POSTROUTING ! -s") or not line.endswith("RETURN"):
-        return True
-    dest = _network(line.split(" -d ")[1].split()[0])
-    return (
-        dest is not None
-        and dest.version == network.version
-        and int(network.network_address) <= int(dest.network_address)
-        and int(dest.broadcast_address) <= int(network.broadcast_address)
-    )
-
-
-def _restore(table: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"*{table}", *lines, "COMMIT", ""])

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flannelpy.firewall import iptables, nftables, rules
+from flannelpy.firewall.docker import Docker
 from flannelpy.firewall.elements import Element
-from flannelpy.firewall.iptables import Docker
+from flannelpy.firewall.legacy import Legacy
 from flannelpy.firewall.nftables import Guard
 from flannelpy.firewall.rules import Rule
 from flannelpy.keys import Subnets
@@ -37,7 +38,7 @@ def all_keys(suffix: str) -> frozenset[Key]:
     found = set()
     for version in (4, 6):
         found.add(nftables.Table(version, (), suffix).key)
-        found.add(iptables.Legacy(version, ()).key)
+        found.add(Legacy(version, ()).key)
         for place in iptables.places(suffix):
             found.add(iptables.Rules(place, (), family=version).key)
     return frozenset(found)

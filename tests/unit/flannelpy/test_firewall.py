@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from flannelpy.firewall import iptables, nftables, rules
+from flannelpy.firewall import iptables, legacy, nftables, rules
 from flannelpy.firewall.nftables import Guard, Hook
 
 C, P = ip_network("10.5.0.0/16"), ip_network("10.5.1.0/24")
@@ -133,11 +133,11 @@ COMMIT
 -A FORWARD -s 10.6.0.0/16 -j ACCEPT
 COMMIT
 """
-    assert iptables.legacy(saved, C) == (
+    assert legacy.inputs(saved, C) == (
         "*nat\n"
         "-D POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -j RETURN\n"
         "-D POSTROUTING -s 10.5.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE\n"
         "-D POSTROUTING ! -s 10.5.0.0/16 -d 10.5.1.0/24 -j RETURN\nCOMMIT\n",
         "*filter\n-D FORWARD -s 10.5.0.0/16 -j ACCEPT\nCOMMIT\n",
     )
-    assert iptables.legacy("*nat\nCOMMIT\n", C) == ()
+    assert legacy.inputs("*nat\nCOMMIT\n", C) == ()

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from fairlead.etcd.types import KeyValue, LeaseID, Revision
-from flannelpy.firewall.iptables import Docker
+from flannelpy.firewall.docker import Docker
 from flannelpy.firewall.wanted import Firewall, Policy, all_keys, suffix
 from flannelpy.keys import parse_lease
 from flannelpy.records import decode_lease, parse_config
