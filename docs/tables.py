@@ -25,7 +25,7 @@ OURS = (
     "fairlead.errors",
     "fairlead.etcd.errors",
     "fairlead.tasks",
-    "fairlead.gojson",
+    "fairlead.gojson.tree",
     "fairlead.workers.worker",
 )
 BLOCK = re.compile(r"(<!-- table: (\w+)(?: ([\w.]+:\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
