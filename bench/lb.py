@@ -190,7 +190,7 @@ def everything(chosen: set[str]) -> Iterator[list[Proxy]]:
                     running.append(start(name, command, port))
             original = shutil.which("vulcand", path=os.environ.get("FAIRLEAD_PEERS", ""))
             if "vulcand" in chosen and original:
-                running.append(go_original(original, origin.port))
+                running.append(vulcand("vulcand", [original], origin.port))
             yield running[1:]
         finally:
             for proxy in running:
@@ -200,11 +200,11 @@ def everything(chosen: set[str]) -> Iterator[list[Proxy]]:
                 proxy.process.kill()
 
 
-def go_original(command: str, origin: int) -> Proxy:
-    """Start vulcand itself with its engine in memory; streaming, as we do."""
+def vulcand(name: str, command: list[str], origin: int) -> Proxy:
+    """Start vulcand, the original or ours, with its engine in memory; streaming."""
     port, api = free_port(), free_port()
     arguments = ["-engine=memng", f"-port={port}", f"-apiPort={api}", "-interface=127.0.0.1", "-apiInterface=127.0.0.1", "-logSeverity=ERROR"]  # fmt: skip
-    proxy = start("vulcand", [command, *arguments], port, {"GOMAXPROCS": "1"})
+    proxy = start(name, [*command, *arguments], port, {"GOMAXPROCS": "1"})
     settings = {"KeepAlive": {"MaxIdleConnsPerHost": 256}}
     for path, value in (
         ("backends", {"Backend": {"Id": "b", "Type": "http", "Settings": settings}}),

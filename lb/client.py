@@ -23,9 +23,10 @@ from lb.http1 import find_head
 from lb.http2.clients import Clients
 from lb.http2.stream import Stream
 from lb.inward import BODY, CLOSING, HEAD, TUNNEL, WAIT
+from lb.live import LiveListener
 from lb.memory import Memory
 from lb.outward import NO_REQUEST
-from lb.plane import LiveListener, Plane
+from lb.plane import Plane
 from lb.tls import iana_name
 from lb.transaction import Transaction
 from lb.upstream import plain_fd

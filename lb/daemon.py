@@ -54,11 +54,12 @@ from lb.config import Config
 from lb.judge import Judge, state
 from lb.keys import Kind, Ref
 from lb.ledger import Ledger
+from lb.live import Limits
 from lb.metrics import Counts, figures, phases_of
 from lb.middleware import Chain, access
 from lb.middleware.build import Links
 from lb.plan import Action
-from lb.plane import Limits, Plane
+from lb.plane import Plane
 from lb.probe import Prober
 from lb.records import Stored, split_address
 from lb.route.match import Query
@@ -84,7 +85,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
     stats = Stats(runtime.clock.monotonic)
     judge = Judge(runtime, catalog, box, stats)
     follower.certificates.on_problem = judge.certificate
-    plane.on_samples = stats.take
+    plane.on_attempts = stats.take
     mirrors = {root: runtime.mirror(_name(root), keys.range_of(root)) for root in config.roots}
     look: Callable[[], Figures] = partial(figures, plane, phases=bool(config.statsd))
     followed = loop.caught_up

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from lb import forward
 from lb.http1 import CHUNKED, Fields, Reader, Request
-from lb.plane import LiveFrontend, LiveListener, Plane
+from lb.live import LiveFrontend, LiveListener
+from lb.plane import Plane
 from lb.route.match import Query, host_subject
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from lb import http1
 from lb.http1 import Fields, Request, Response
+from lb.live import LiveFrontend
 from lb.middleware import Answer
 from lb.passage import Collected, Passage
-from lb.plane import LiveFrontend
 from lb.pool import LivePool, LiveServer
 from lb.state import Frontend
 
@@ -167,7 +167,7 @@ class Outward:
         self._reply(status, body, close=True)
 
     def _sample(self, server: LiveServer | None, status: int) -> None:
-        self._plane.samples.extend((self.frontend, server, status, monotonic() - self._begun))
+        self._plane.tallies.note(self.frontend, server, status, monotonic() - self._begun)
 
     def _count(self, status: int) -> None:
         self._sample(None, status)

@@ -53,6 +53,7 @@ class LiveServer:
         "meter",
         "mux",
         "mux_coming",
+        "order",
         "outlier",
         "pool",
         "requests",
@@ -77,6 +78,7 @@ class LiveServer:
         self.gone = False  # the pool has it no more: its connections are not kept
         self.healthy = True
         self.outlier = Outlier()
+        self.order: list[int] | None = None  # statuses not judged yet, where their order matters
         self.meter = Meter()
         self.factor = 1
         self.up_since = 0.0  # when its slow start began; 0 for none
@@ -182,6 +184,8 @@ class LivePool:
                 live.factor = 1
         for gone in old.values():
             gone.retire()
+        for live in self.servers.values():
+            live.order = None if self.policy.outliers is None else live.order or []
         self.refresh(now)
 
     def drop(self) -> None:

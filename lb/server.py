@@ -16,7 +16,8 @@ from typing import Final
 from fairlead.errors import ActionError
 from lb import proxyheader
 from lb.client import Client
-from lb.plane import Accepting, LiveListener, Plane
+from lb.live import Accepting, LiveListener
+from lb.plane import Plane
 from lb.records import split_address
 from lb.state import Listener
 

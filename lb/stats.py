@@ -3,20 +3,20 @@
 
 ::
 
-    proxy ─ Samples, twice a second ─► Stats.take ─► Figures by frontend, by server ─► /v2/top, statsd
+    plane ─ tallies of attempts ─► Stats.take ─► Figures by frontend, by server ─► /v2/top, statsd
 
 Each try of a request counts. Figures outlive changes of the configuration (V15).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final
 
+from lb.attempts import Tally
 from lb.state import ALIAS
-from lb.window import QUANTILES, Figures, bucket
+from lb.window import QUANTILES, Figures, buckets
 
 JSON = dict[str, Any]
 _ANOMALY: Final = 1.5  # times median and deviation (§5)
@@ -40,24 +40,32 @@ class Stats:
         self.frontends: dict[str, Figures] = {}
         self.servers: dict[tuple[str, str], Figures] = {}
 
-    def take(self, samples: Sequence[Any]) -> None:
-        """Count finished attempts: frontend, server or None, status, seconds, four an attempt."""
-        indexes = [bucket(seconds) for seconds in samples[3::4]]
-        counts = Counter(zip(samples[::4], samples[1::4], samples[2::4], indexes, strict=True))
-        for (frontend, server, status, index), count in counts.items():
+    def take(self, tallies: Sequence[Tally], _: object = None) -> None:
+        """Count attempts that have ended."""
+        for tally in tallies:
+            server = tally.server
             place = (server.pool.id, server.spec.id) if server is not None else None
-            self.add(frontend.spec.id, place, status, index, count)
+            self.add(tally.frontend.spec.id, place, tally.counts, buckets(tally.seconds))
 
     def add(
-        self, frontend: str, server: tuple[str, str] | None, status: int, index: int, count: int
+        self,
+        frontend: str,
+        server: tuple[str, str] | None,
+        codes: Mapping[int, int],
+        latencies: Sequence[int],
     ) -> None:
-        """Count attempts of one frontend and server (backend and id) with one status and bucket."""
+        """Count attempts of one frontend and server (backend and id): statuses, buckets.
+
+        Args:
+            codes: how many had which status.
+            latencies: the bucket of each.
+        """
         now = self._now()
-        self.frontend(frontend.removesuffix(ALIAS)).add(now, status, index, count)
+        self.frontend(frontend.removesuffix(ALIAS)).add_all(now, codes, latencies)
         if server is not None:
             if server not in self.servers:
                 self.servers[server] = Figures()
-            self.servers[server].add(now, status, index, count)
+            self.servers[server].add_all(now, codes, latencies)
 
     def frontend(self, name: str) -> Figures:
         """Return a frontend's figures."""

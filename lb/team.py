@@ -7,7 +7,7 @@
     opens N sockets an address ─ listen, close ─────► accepts on its own
     probes, ejects, rebalances ─ verdict ───────────► whose turn it is
     asks OCSP responders       ─ staple ────────────► staples
-    /v2/top, statsd, judges    ◄─ samples ─────────── what its attempts came to, twice a second
+    /v2/top, statsd, judges    ◄─ attempts ────────── what they came to
     ledger: limits             ◄═ shared memory ════► rate and connection limits
 
 Objects come to a worker from the parent's mirrors (`Runtime.source`), and it works out itself
@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -27,15 +26,17 @@ from typing import Any
 from fairlead.reconcile import Scope
 from fairlead.workers.parent import Workers
 from fairlead.workers.worker import Worker
+from lb.attempts import Runs, Tally
 from lb.certificates import Certificates
 from lb.keys import Kind, Ref
 from lb.ledger import Ledger
+from lb.live import LiveListener
 from lb.ocsp import Staple
-from lb.plane import Address, LiveListener, Plane, Samples, by_pools
+from lb.plane import Address, Plane
 from lb.pool import LivePool, Run, Verdict
 from lb.state import Traffic
 from lb.stats import Stats
-from lb.window import bucket
+from lb.window import buckets
 
 
 def heirs(states: Sequence[str]) -> dict[int, int]:
@@ -68,7 +69,7 @@ class Team:
         plane.on_verdict = self._judged
         workers.turned = self._turned
         workers.on("join", self._join)
-        workers.on("samples", self._samples)
+        workers.on("attempts", self._attempts)
 
     def _join(self, seat: int, _: object) -> list[Any]:
         """Tell a worker that starts where the ledger is; what its predecessor had under way is over."""
@@ -126,10 +127,10 @@ class Team:
         body = [staple.der, staple.revoked, staple.until] if staple is not None else None
         self._workers.tell("staple", [host, leaf, body], keep=("staple", host))
 
-    def _samples(self, _: int, body: list[Any]) -> None:
+    def _attempts(self, _: int, body: list[Any]) -> None:
         rows, pools = body
-        for frontend, place, status, index, count in rows:
-            self._stats.add(frontend, tuple(place) if place else None, status, index, count)
+        for frontend, place, codes, latencies in rows:
+            self._stats.add(frontend, tuple(place) if place else None, codes, latencies)
         for name, runs in pools:
             pool = self._plane.pools.get(name)
             if pool is None:
@@ -166,7 +167,7 @@ class Member:
         self._close = close
         self._adopt = adopt
         self._tasks: set[asyncio.Task[None]] = set()
-        plane.on_samples = self._samples
+        plane.on_attempts = self._attempts
         worker.on("listen", self._listen)
         worker.on("close", self._closed)
         worker.on("heirs", self._heirs)
@@ -203,22 +204,17 @@ class Member:
         host, leaf, told = body
         self._certificates.take_staple(host, leaf, Staple(*told) if told is not None else None)
 
-    def _samples(self, samples: Samples) -> None:
-        indexes = map(bucket, samples[3::4])
-        counts: Counter[tuple[Any, Any, int, int]] = Counter(
-            zip(samples[::4], samples[1::4], samples[2::4], indexes, strict=True)
-        )
+    def _attempts(self, tallies: Sequence[Tally], runs: Runs) -> None:
         rows = [
             [
-                frontend.spec.id,
-                [server.pool.id, server.spec.id] if server is not None else None,
-                status,
-                index,
-                count,
+                tally.frontend.spec.id,
+                [tally.server.pool.id, tally.server.spec.id] if tally.server is not None else None,
+                dict(tally.counts),
+                buckets(tally.seconds),
             ]
-            for (frontend, server, status, index), count in counts.items()
+            for tally in tallies
         ]
-        self._worker.tell("samples", [rows, [*map(_told, by_pools(samples).items())]])
+        self._worker.tell("attempts", [rows, [*map(_told, runs.items())]])
 
 
 def _told(item: tuple[LivePool, list[Run]]) -> list[Any]:

@@ -298,7 +298,12 @@ class Transaction(Inward):
     def answered(self, data: bytes, status: int, server: LiveServer) -> None:
         """Send a whole response: a simple request's; the hot path."""
         self._upstream = None
-        self._plane.samples.extend((self.frontend, server, status, monotonic() - self._begun))
+        frontend = self.frontend
+        tally = frontend.tallies.get(server) or self._plane.tallies.begin(frontend, server)
+        tally.codes.append(status)
+        tally.seconds.append(monotonic() - self._begun)
+        if server.order is not None:
+            server.order.append(status)
         self._client.answered(data)
 
     def response_head(self, response: Response, upstream: Upstream) -> bytes | None:
@@ -401,9 +406,8 @@ class Transaction(Inward):
         if self._client.state not in (BODY, WAIT):
             return
         if self._tries:
-            self._plane.samples.extend(
-                (NO_FRONTEND, self._tries[-1], status, monotonic() - self._begun)
-            )
+            took = monotonic() - self._begun
+            self._plane.tallies.note(NO_FRONTEND, self._tries[-1], status, took)
         if self._may_retry(status, connected=connected):
             self._respond(Answer(status, b""))
             self._try_again()

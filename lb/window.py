@@ -7,27 +7,36 @@ Counts: ten parts of one second. Latencies: a histogram of two significant digit
 
 from __future__ import annotations
 
+import struct
+import sys
+from array import array
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 QUANTILES: Final = (50.0, 75.0, 95.0, 99.0, 99.9)
 _MOST_US: Final = 3_600_000_000
-_SUB: Final = 8  # bits: 256 steps to a doubling's pair, which is two significant digits
+_HIGH: Final = 0 if sys.byteorder == "big" else 1  # which half of a float is its greater part
+
+
+def buckets(seconds: Sequence[float]) -> list[int]:
+    """Return the histogram's bucket of each latency.
+
+    The upper half of a 32-bit float is exponent and seven bits of what follows the first: 128
+    steps to a doubling, two significant digits, without a line of Python for each: 0.07 µs.
+    """
+    return memoryview(array("f", seconds)).cast("B").cast("H")[_HIGH::2].tolist()
 
 
 def bucket(seconds: float) -> int:
     """Return the histogram's bucket of a latency."""
-    value = min(max(1, int(seconds * 1e6)), _MOST_US)
-    shift = value.bit_length() - _SUB
-    return value if shift <= 0 else (shift << (_SUB - 1)) + (value >> shift)
+    return buckets((seconds,))[0]
 
 
 def microseconds(index: int) -> int:
-    """Return the greatest latency that falls into a bucket."""
-    if index < 1 << _SUB:
-        return index
-    shift = (index >> (_SUB - 1)) - 1
-    return ((index - (shift << (_SUB - 1)) + 1) << shift) - 1
+    """Return the greatest latency that falls into a bucket, from 1 µs to 1 h."""
+    (seconds,) = struct.unpack(">f", struct.pack(">HH", index, 0xFFFF))
+    return min(max(1, int(seconds * 1e6)), _MOST_US)
 
 
 class Rolling:
@@ -44,6 +53,10 @@ class Rolling:
     def add(self, now: float, what: int, count: int = 1) -> None:
         """Count."""
         self._turn(now)[what] += count
+
+    def add_all(self, now: float, what: Mapping[int, int] | Iterable[int]) -> None:
+        """Count many at once: each that comes, or as many as are said."""
+        self._turn(now).update(what)
 
     def _turn(self, now: float) -> Counter[int]:
         """Return the part of now, and empty those whose time is over."""
@@ -76,6 +89,11 @@ class Figures:
         """Count round trips of one status and one latency's `bucket`."""
         self.codes.add(now, status, count)
         self.latencies.add(now, index, count)
+
+    def add_all(self, now: float, codes: Mapping[int, int], latencies: Iterable[int]) -> None:
+        """Count round trips: how many had which status, and the bucket of each."""
+        self.codes.add_all(now, codes)
+        self.latencies.add_all(now, latencies)
 
     def network_error_ratio(self, now: float) -> float:
         """Return the share of 502 and 504."""

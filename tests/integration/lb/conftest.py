@@ -25,7 +25,8 @@ from fairlead.etcd.store import Store
 from fairlead.testing.etcd import Cluster, free_ports, real_etcd
 from lb import apply, observe, plan, server
 from lb.certificates import Certificates
-from lb.plane import Limits, Plane
+from lb.live import Limits
+from lb.plane import Plane
 from lb.policy import BACKEND, SERVER, BackendPolicy, ServerPolicy
 from lb.state import Frontend, Listener, Pool, Server, Traffic
 
