@@ -101,6 +101,7 @@ class Runtime:
         self.tasks: Tasks
         self.store: Store
         self._drains: list[Callable[[], Awaitable[None]]] = []
+        self.refused = 0  # configurations that were not taken over
         self._reloads: list[Callable[[Any], Awaitable[None] | None]] = []
         self._ready = False
         self._in_sync = False
@@ -380,8 +381,10 @@ class Runtime:
         """Read the configuration again; keep the old one when it is faulty."""
         try:
             values = load(self.program.settings, self._argv, self.environ)
-            config = self.program.configure(values)
+            # files that it reads may be large, and what is served meanwhile shall not wait
+            config = await asyncio.to_thread(self.program.configure, values)
         except (ConfigErrors, ConfigError, UsageError) as error:
+            self.refused += 1
             for line in str(error).splitlines():
                 self.log.error("configuration not reloaded", reason=line)  # noqa: TRY400
             return

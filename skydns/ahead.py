@@ -43,23 +43,26 @@ class Ahead:
     Args:
         answers: asked for names that no file has; what they keep is dropped when a file changes.
         said: told what is wrong with a file.
+
+    Attributes:
+        hosts: the files like /etc/hosts.
     """
 
     def __init__(self, answers: Answers, said: Callable[[str, str], None]) -> None:
         self._answers = answers
-        self._hosts = Hosts(said)
+        self.hosts = Hosts(said)
         self._files = Files(said)
 
     def use(self, blocks: Mapping[bytes, Block]) -> None:
         """Answer by these from now on."""
-        self._hosts.use({zone: block.hosts for zone, block in blocks.items()})
+        self.hosts.use({zone: block.hosts for zone, block in blocks.items()})
         self._files.use({zone: tuple(block.file) for zone, block in blocks.items()})
-        self._answers.ahead = self if self._hosts or self._files else None
+        self._answers.ahead = self if self.hosts or self._files else None
         self._answers.clear()
 
     def answer(self, question: Question) -> Reply | None:
         """Return what the files say about a name; None: they have nothing to say."""
-        found = self._hosts.answer(question)
+        found = self.hosts.answer(question)
         if found is None:
             found = self._files.answer(question)
         if found is None:
@@ -97,11 +100,11 @@ class Ahead:
     async def run(self) -> Never:
         """Read files anew that have changed."""
         while True:
-            pauses = (*self._hosts.pauses, *self._files.pauses)
+            pauses = (*self.hosts.pauses, *self._files.pauses)
             await asyncio.sleep(min(pauses, default=_PAUSE))
             await self.look()
 
     async def look(self) -> None:
         """Read the files that have changed."""
-        if any([await self._hosts.look(), await self._files.look()]):
+        if any([await self.hosts.look(), await self._files.look()]):
             self._answers.clear()

@@ -66,7 +66,9 @@ def _found() -> Any:
     """Return the C library when it has the calls and `_Message` is its layout, else None."""
     if sys.platform != "linux" or sys.byteorder != "little" or ctypes.sizeof(_Message) != 64:
         return None
-    library = ctypes.CDLL(None, use_errno=True)
+    # PyDLL keeps the interpreter's lock: the calls never wait (the sockets do not block), and beside a
+    # thread that computes, who gives the lock away gets it back 5 ms later (sys.getswitchinterval)
+    library = ctypes.PyDLL(None, use_errno=True)
     if not (hasattr(library, "recvmmsg") and hasattr(library, "sendmmsg")):
         return None
     library.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)  # fmt: skip

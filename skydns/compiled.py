@@ -201,6 +201,8 @@ class Answers:
 
     Attributes:
         ahead: answers names ahead of the store; None: nobody does.
+        faults: answers that could not be made for a fault of ours.
+        on_fault: told of each, with the query; None: it is raised.
     """
 
     def __init__(self, served: Served, policy: Policy, clock: Callable[[], float]) -> None:
@@ -209,6 +211,8 @@ class Answers:
         self.loaded = False
         self.signing: Signing | None = None
         self.ahead: Ahead | None = None
+        self.faults = 0
+        self.on_fault: Callable[[bytes, Exception], None] | None = None
         self.now = clock
         self._clock = clock
         self.ready: dict[bytes, tuple[Payload, Cell, int]] = {}  # and where the key's name ends
@@ -264,7 +268,15 @@ class Answers:
             if query is not None:
                 self._count(b"", 0, query[3] & 0xF, False, "auth", data, query, udp, begun)
             return query
-        return self._careful(data, query, udp, begun)
+        try:
+            return self._careful(data, query, udp, begun)
+        except Exception as fault:
+            # one query must not cost the 63 others of its batch their answers
+            if self.on_fault is None:
+                raise
+            self.faults += 1
+            self.on_fault(data, fault)
+            return message.failure(query, rrs.SERVFAIL, recursion=self._recursion, trouble=0)
 
     def close(self, query: Query, reply: Reply, *, udp: bool) -> bytes:
         """Return the octets of a reply made elsewhere (by the name servers' help)."""

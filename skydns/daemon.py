@@ -44,7 +44,7 @@ from skydns.config import Config
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
 from skydns.live import Live
-from skydns.metrics import Collected, Together
+from skydns.metrics import Collected, Reloads, Together
 from skydns.querylog import QueryLog
 from skydns.server import Limits
 from skydns.server import Server as Sockets
@@ -82,6 +82,9 @@ def _core(config: Config, runtime: Runtime) -> _Core:
         runtime.records("config", settings)
 
     answers = Answers(Served(), config.policy, runtime.clock.monotonic)
+    answers.on_fault = lambda query, fault: runtime.log.fault(
+        "query not answered", fault, query=query.hex()
+    )
     publisher = apply.Publisher(answers, lambda: source.revision)
     loop = Loop(
         name="answers",
@@ -227,13 +230,14 @@ def _show(
 ) -> None:
     """Count, and show what is counted: in a worker to the parent, else to whoever asks."""
     collected = Collected(
-        core.answers, sockets, sockets.transfers, config.metrics.prefix, config.plugins
+        core.answers, sockets, sockets.transfers, config.metrics.prefix, config.plugins, core.ahead
     )
     if runtime.worker is not None:
         runtime.worker.count_with(lambda: figures.flat(collected.collect()))
         return
     others = parent.workers.figures if parent else Figures
     runtime.metrics.registry.register(Together(collected, others))
+    runtime.metrics.registry.register(Reloads(runtime, config.watched))
     runtime.state("skydns", partial(_state, core.answers, sockets, core.live, others))
     if config.encrypted is not None:
         runtime.certificates(config.encrypted.cert)

@@ -15,7 +15,13 @@ from prometheus_client.core import Metric
 from fairlead.workers.figures import Figures, Labels
 
 _ADD_UP: Final = {"counter", "histogram"}
-_OF_ONE: Final = {"skydns_records", "coredns_build_info", "coredns_plugin_enabled"}
+_OF_ONE: Final = {
+    "skydns_records",
+    "coredns_build_info",
+    "coredns_plugin_enabled",
+    "coredns_hosts_entries",
+    "coredns_hosts_reload_timestamp_seconds",
+}
 """Gauges that say the same in each process: not to be added up."""
 
 

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from skydns import names, rrs, zonefile
 from skydns.reply import Reply
 from skydns.rrs import Question
-from skydns.zonefile import Zone, Zonefile, ZonefileError
+from skydns.zonefile import Stamp, Zone, Zonefile, ZonefileError
 
-Stamp = tuple[int, int, int]
+__all__ = ["Files", "Stamp", "digest", "stamp"]
 
 
 class Files:
@@ -41,9 +43,11 @@ class Files:
         """Answer by these from now on."""
         self._blocks = blocks
         every = {spec for specs in blocks.values() for spec in specs}
-        self._seen = {spec.path: stamp(spec.path) for spec in every}
+        self._seen = {spec.path: spec.seen or stamp(spec.path) for spec in every}
         self._zones = {
-            (spec, zone): self._read(spec, zone) for spec in every for zone in spec.zones
+            (spec, zone): spec.at_hand.pop(zone, None) or self._read(spec, zone)
+            for spec in every
+            for zone in spec.zones
         }
 
     def answer(self, question: Question) -> Reply | None:
@@ -99,6 +103,14 @@ class Files:
         except ZonefileError as error:
             self._said(spec.path, str(error))
             return None
+
+
+def digest(path: str) -> bytes:
+    """Return the SHA-512 of a file's content, b"" when it cannot be read."""
+    try:
+        return hashlib.sha512(Path(path).read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 def stamp(path: str) -> Stamp:

@@ -103,6 +103,17 @@ class Hosts:
         return bool(self._tables)
 
     @property
+    def entries(self) -> int:
+        """How many addresses names have, and names addresses."""
+        tables = self._tables.values()
+        return sum(len(found) for each in tables for part in (each.addresses, each.names) for found in part.values())  # fmt: skip
+
+    @property
+    def changed_wall(self) -> float:
+        """When the latest of the files was written, in seconds since 1970; 0: there is none."""
+        return max((written for _, written, _ in self._seen.values()), default=0) / 1e9
+
+    @property
     def pauses(self) -> list[float]:
         """How often the files want to be looked at, in seconds."""
         return [spec.reload for spec in self._tables if spec.reload]

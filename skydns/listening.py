@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never
 
 from fairlead import admin
 from fairlead.errors import ConfigError
 from skydns import addresses, sockets
 from skydns.config import Config
+from skydns.files import digest
 from skydns.server import Server
 
 if TYPE_CHECKING:
@@ -187,17 +186,10 @@ def _page(kind: str, runtime: Runtime) -> admin.Route:
 
 async def watch_file(path: str, seconds: float) -> Never:
     """Look whether a file that settings come from has changed; have all read anew, as by SIGHUP."""
-
-    def digest() -> bytes:
-        try:
-            return hashlib.sha512(Path(path).read_bytes()).digest()
-        except OSError:
-            return b""
-
-    before = digest()
+    before = digest(path)
     while True:
         await asyncio.sleep(seconds)
-        now = digest()
+        now = digest(path)
         if now and now != before:
             before = now
             os.kill(os.getpid(), signal.SIGHUP)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -17,10 +17,15 @@ from prometheus_client.registry import Collector
 from fairlead import __version__
 from fairlead.workers.figures import Figures
 from skydns import figures, originals
+from skydns.ahead import Ahead
 from skydns.compiled import Answers
+from skydns.files import digest
 from skydns.originals import counter
 from skydns.server import Server
 from skydns.transfer import Transfers
+
+if TYPE_CHECKING:
+    from fairlead.runtime import Runtime
 
 
 class Collected(Collector):
@@ -33,7 +38,9 @@ class Collected(Collector):
         transfers: Transfers | None = None,
         prefix: str = "skydns_skydns",
         plugins: Iterable[tuple[str, str, str]] = (),
+        ahead: Ahead | None = None,
     ) -> None:
+        self._ahead = ahead
         self._plugins = tuple(plugins)
         self._prefix = prefix
         self._answers = answers
@@ -64,6 +71,8 @@ class Collected(Collector):
                 ["server", "status"],
                 statuses,
             )
+        if self._ahead is not None and self._ahead.hosts:
+            yield from originals.hosts(self._ahead.hosts)
         yield from self._build()
         yield from self._own()
 
@@ -74,6 +83,9 @@ class Collected(Collector):
         )
         build.add_metric([f"fairlead-{__version__}", "", f"python{platform.python_version()}"], 1)
         yield build
+        yield CounterMetricFamily(
+            "coredns_panics", "Faults of ours that a query met.", value=self._answers.faults
+        )
         if self._plugins:
             enabled = GaugeMetricFamily(
                 "coredns_plugin_enabled", "Plugins of the Corefile.",
@@ -136,6 +148,33 @@ class Collected(Collector):
             "skydns_transfers_refused", "Transfers asked for by others than -transfer-to.",
             value=self._transfers.refused if self._transfers else 0,
         )  # fmt: skip
+
+
+class Reloads(Collector):
+    """What CoreDNS's `reload` exports: of one process, whose configuration all have.
+
+    Args:
+        runtime: counts what was not taken over.
+        watched: files that settings come from, the Corefile first.
+    """
+
+    def __init__(self, runtime: Runtime, watched: Iterable[tuple[str, float]]) -> None:
+        self._runtime = runtime
+        self._files = [path for path, _ in watched]
+
+    def collect(self) -> Iterable[Any]:
+        """Return the families with their present values."""
+        yield CounterMetricFamily(
+            "coredns_reload_failed",
+            "Configurations that were not taken over.",
+            value=self._runtime.refused,
+        )
+        version = GaugeMetricFamily(
+            "coredns_reload_version_info", "Hash of the Corefile.", labels=["hash", "value"]
+        )
+        for path in self._files[:1]:
+            version.add_metric(["sha512", digest(path).hex()], 1)
+        yield version
 
 
 class Together(Collector):

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from skydns.acl import Action
 from skydns.forward import Forwarder
+from skydns.hosts import Hosts
 from skydns.seen import AT_ONCE, COREDNS_TIMES, SIZES, SKYDNS_TIMES, TIMES, Seen
 from skydns.signing import Signing
 
@@ -100,6 +101,15 @@ def cachemiss(forwarder: Forwarder | None, signing: Signing | None, prefix: str)
     if signing is not None:
         missed["signature",] = sum(signer.misses for signer in signing.signers.values())
     return counter(f"{prefix}_dns_cachemiss_count", "Not found in a cache.", ["cache"], missed)
+
+
+def hosts(files: Hosts) -> Iterable[Any]:
+    """Return what CoreDNS's `hosts` exports."""
+    yield GaugeMetricFamily("coredns_hosts_entries", "Lines' names and addresses.", value=files.entries)  # fmt: skip
+    yield GaugeMetricFamily(
+        "coredns_hosts_reload_timestamp_seconds", "When the file was written.",
+        value=files.changed_wall,
+    )  # fmt: skip
 
 
 def upstream(forwarder: Forwarder, server: str) -> Iterable[Any]:

@@ -158,27 +158,41 @@ class Transfers:
 
 
 class Notifier:
-    """Tells secondaries that a zone has changed (RFC 1996)."""
+    """Tells secondaries that a zone has changed (RFC 1996).
 
-    def __init__(self, answers: Answers, transfers: Transfers) -> None:
+    Each by itself: one that does not answer holds up neither the others nor what changes next.
+
+    Args:
+        every: seconds between two looks at the serials. What a look finds is told after one more,
+            so that every worker has the change when the secondary comes and asks for the serial.
+    """
+
+    def __init__(self, answers: Answers, transfers: Transfers, every: float = 0.5) -> None:
         self._answers = answers
         self._transfers = transfers
+        self._every = every
+        self._telling: dict[tuple[Server, bytes], asyncio.Task[None]] = {}
         self.failed = 0
 
     async def run(self) -> Never:
-        """Compare serials once a second; the first look tells nobody."""
-        known = dict(self._serials())
-        while True:
-            await asyncio.sleep(1.0)
-            now = dict(self._serials())
-            changed = [zone for zone, serial in now.items() if known.get(zone) != serial]
-            known = now
-            await asyncio.gather(
-                *(
-                    self._tell(server, zone)
-                    for zone in changed
-                    for server in self._transfers.peers.told(zone)
-                )
+        """Compare serials; the first look tells nobody."""
+        known, due = dict(self._serials()), set[bytes]()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(self._every)
+                for zone in due:
+                    self._begin(zone, group)
+                now = dict(self._serials())
+                due = {zone for zone, serial in now.items() if known.get(zone) != serial}
+                known = now
+
+    def _begin(self, zone: bytes, group: asyncio.TaskGroup) -> None:
+        """Begin to tell of a zone's present serial, and of no older one any more."""
+        for server in self._transfers.peers.told(zone):
+            if before := self._telling.get((server, zone)):
+                before.cancel()
+            self._telling[server, zone] = group.create_task(
+                self._tell(server, zone), name=f"notify {server} of {names.to_text(zone)}"
             )
 
     def _serials(self) -> Iterable[tuple[bytes, int]]:
@@ -190,7 +204,7 @@ class Notifier:
         ]
 
     async def _tell(self, server: Server, zone: bytes) -> None:
-        """Send NOTIFY until it is answered, three times at most."""
+        """Send NOTIFY until it is answered, three times at most (7 s)."""
         number = secrets.token_bytes(2)
         ahead = self._answers.ahead
         file = ahead.zones.get(zone) if ahead else None

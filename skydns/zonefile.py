@@ -35,6 +35,10 @@ _ONE_NAME: Final = (rrs.NS, rrs.CNAME, rrs.PTR)
 _WITH_GLUE: Final = (rrs.NS, rrs.MX, rrs.SRV)
 
 
+Stamp = tuple[int, int, int]
+"""What changes when a file is written (`skydns.files.stamp`)."""
+
+
 class ZonefileError(ValueError):
     """A file that is no zone; the text says where and why."""
 
@@ -47,6 +51,8 @@ class Zonefile:
         zones, fallthrough: folded.
         reload: seconds between two looks at the file; 0: none.
         by_time: a newer file is read whatever its serial.
+        at_hand: what was read with the Corefile, by zone, for who takes it out first.
+        seen: the file's stamp before that.
     """
 
     path: str
@@ -54,6 +60,8 @@ class Zonefile:
     reload: float = 60.0
     by_time: bool = False
     fallthrough: frozenset[bytes] = frozenset()
+    at_hand: dict[bytes, Zone] = field(default_factory=dict, compare=False, repr=False)
+    seen: Stamp | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)

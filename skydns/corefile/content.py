@@ -12,6 +12,7 @@ from skydns.acl import Directive as Listed
 from skydns.addresses import Peers, network, parse_server
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import Said, bare, one, refused, rtype, seconds, zones, zones_of
+from skydns.files import stamp
 from skydns.hosts import Spec, Table
 from skydns.zonefile import Zonefile, ZonefileError
 
@@ -106,9 +107,10 @@ def file(plugin: Directive, block: Block, said: Said) -> None:
                 spec = replace(spec, fallthrough=_through(each))
             case _:
                 raise refused(plugin, each)
+    spec = replace(spec, seen=stamp(spec.path))
     for zone in spec.zones:
         try:
-            zonefile.read(spec.path, zone)
+            spec.at_hand[zone] = zonefile.read(spec.path, zone)
         except ZonefileError as error:
             raise CorefileError(f"line {plugin.line}: file: {error}") from error
     for place in said.block(block):

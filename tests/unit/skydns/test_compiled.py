@@ -177,3 +177,17 @@ def test_an_octet_that_looks_like_a_letter_is_none(twin):
         fresh = server("coredns")
         change(fresh, "a", '{"host":"10.0.0.1"}', 2)
         assert ask(answers, bytes(header)) == ask(fresh, bytes(header))
+
+
+def test_a_fault_of_ours_costs_one_query(monkeypatch):
+    answers = server("coredns")
+    change(answers, "a", '{"host":"10.0.0.1"}', 2)
+    packet = dns.message.make_query("a.z.test.", "A", id=7).to_wire()
+    told = []
+    answers.on_fault = lambda query, fault: told.append((query, str(fault)))
+    with monkeypatch.context() as patch:
+        patch.setattr("skydns.compiled.answer", lambda *args: [].pop())
+        assert dns.message.from_wire(ask(answers, packet)).rcode() == 2
+    assert told == [(packet, "pop from empty list")]
+    assert answers.faults == 1
+    assert dns.message.from_wire(ask(answers, packet)).rcode() == 0  # nothing was kept of it

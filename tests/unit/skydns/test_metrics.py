@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
+import hashlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from skydns import keys
 from skydns.acl import Action
 from skydns.addresses import Server as Upstream
+from skydns.ahead import Ahead
 from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.forward import Forwarder
 from skydns.forward import Upstream as Servers
+from skydns.hosts import Spec
 from skydns.limit import Limiter
-from skydns.metrics import Collected
+from skydns.metrics import Collected, Reloads
 from skydns.policy import Policy
 from skydns.seen import Seen, moment
 from skydns.server import Server
@@ -40,13 +44,23 @@ def text():
     answers.signing = Signing((), lambda: 0.0)
     registry = CollectorRegistry()
     plugins = [("dns://:53", "z.test.", "etcd")]
-    registry.register(Collected(answers, server, plugins=plugins))
+    ahead = Ahead(answers, print)
+    lines = ("192.0.2.1 a.example.org b.example.org", "2001:db8::1 a.example.org")
+    ahead.use({b"\0": SimpleNamespace(hosts=Spec("", frozenset((b"\0",)), lines), file=[])})
+    answers.faults = 2
+    registry.register(Collected(answers, server, plugins=plugins, ahead=ahead))
+    registry.register(Reloads(SimpleNamespace(refused=3), [(__file__, 30.0)]))
     return generate_latest(registry).decode()
 
 
 def test_counts_under_both_originals_names():
     lines = text().splitlines()
+    sha512 = hashlib.sha512(Path(__file__).read_bytes()).hexdigest()
     for line in (
+        "coredns_panics_total 2.0",
+        "coredns_hosts_entries 6.0",
+        "coredns_reload_failed_total 3.0",
+        f'coredns_reload_version_info{{hash="sha512",value="{sha512}"}} 1.0',
         'coredns_dns_requests_total{family="1",proto="udp",server="dns://127.0.0.1:53",type="A",view="",zone="z.test."} 3.0',
         'coredns_dns_responses_total{plugin="etcd",rcode="NXDOMAIN",server="dns://127.0.0.1:53",view="",zone="z.test."} 1.0',
         'coredns_dns_do_requests_total{server="dns://127.0.0.1:53",view="",zone="z.test."} 1.0',

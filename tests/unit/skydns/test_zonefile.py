@@ -194,3 +194,12 @@ def test_what_is_no_zone_says_why(tmp_path, text, reason):
     with pytest.raises(zonefile.ZonefileError) as caught:
         zonefile.read(str(tmp_path / "db"), names.from_text("example.test"))
     assert reason in str(caught.value)
+
+
+def test_a_file_is_read_once_for_checks_and_for_answers(tmp_path, monkeypatch):
+    """A large file takes seconds: at SIGHUP it is read beside the loop, which then takes it over."""
+    reads = []
+    real = zonefile.read
+    monkeypatch.setattr(zonefile, "read", lambda *args: reads.append(args) or real(*args))
+    made(tmp_path)
+    assert len(reads) == 1
