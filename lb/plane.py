@@ -112,6 +112,7 @@ class Plane:
         self.counts: Counts | None = None
         self.follows = False
         self.verdicts: dict[str, list[Verdict]] = {}
+        self.on_pools: Callable[[], None] | None = None  # pools or their servers have changed
         self.on_verdict: Callable[[LivePool], None] | None = None
         self.heard: Runs = {}  # of attempts since the servers were judged last; by other processes too
         self.on_health: Callable[[str, str, str], None] | None = None
@@ -150,6 +151,8 @@ class Plane:
         pool.put(spec, self.now)
         if self.follows:
             pool.follow(self.verdicts.get(spec.id, ()), self.now)
+        if self.on_pools is not None:
+            self.on_pools()
 
     def follow(self, name: str, verdict: list[Verdict]) -> None:
         """Take over what another process found out about a pool's servers."""
@@ -202,6 +205,8 @@ class Plane:
         """Forget a backend; frontends that point to it answer 503."""
         pool = self.pools[name]
         pool.drop()
+        if self.on_pools is not None:
+            self.on_pools()
         if not any(pool in pools_of(frontend) for frontend in self.frontends.values()):
             del self.pools[name]
 

@@ -21,9 +21,9 @@ from typing import Final, Never
 
 from lb.plane import Plane
 from lb.policy import HealthCheck
-from lb.pool import LiveServer
+from lb.pool import LivePool, LiveServer
 
-_TICK: Final = 0.05  # seconds between two looks at who is due
+_LEAST: Final = 0.02  # seconds between two looks at who is due
 _HEAD: Final = 65536
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
 
@@ -86,56 +86,90 @@ async def ask(host: str, port: int, authority: str, check: HealthCheck) -> str:
 
 
 class Prober:
-    """Asks every server whose pool wants it, as often as the pool says."""
+    """Asks every server whose pool wants it, as often as the pool says; else it sleeps."""
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._found: dict[tuple[str, str, int], Health] = {}
         self._due: dict[tuple[str, str, int], float] = {}
         self._asking: dict[tuple[str, str, int], asyncio.Task[None]] = {}
+        self._checked: list[LivePool] = []
+        self._changed = True  # pools, since the last survey
+        self._wake = asyncio.Event()
+        plane.on_pools = self._on_pools
+
+    def _on_pools(self) -> None:
+        self._changed = True
+        self._wake.set()
 
     async def run(self) -> Never:
         """Probe for ever."""
         try:
             while True:
-                self.look()
-                await asyncio.sleep(_TICK)
+                self._wake.clear()
+                if self._changed:
+                    self._changed = False
+                    self._survey()
+                self._start_due()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._rest()):
+                        await self._wake.wait()
+                await asyncio.sleep(_LEAST)
         finally:
             for task in self._asking.values():
                 task.cancel()
 
-    def look(self) -> None:
-        """Start what is due, forget who is gone."""
+    def _rest(self) -> float | None:
+        """Return the seconds until the next server is due; None: until something changes."""
+        if not self._due:
+            return None
         now = self._plane.clock.monotonic()
+        return max(0.0, min(self._due.values()) - now)
+
+    def _survey(self) -> None:
+        """See which pools are checked; what was found of a server outlives changes."""
+        now = self._plane.clock.monotonic()
+        self._checked = []
         known = set()
         for pool in self._plane.pools.values():
-            check = pool.policy.check
-            if check is None:
+            if pool.policy.check is None:
                 for server in pool.servers.values():
                     pool.set_health(server, True, now)
                 continue
+            self._checked.append(pool)
             for (host, port), server in pool.servers.items():
                 place = pool.id, host, port
                 known.add(place)
                 health = self._found.setdefault(place, Health())
                 pool.set_health(server, health.healthy, now)
-                if place in self._asking or now < self._due.get(place, 0.0):
-                    continue
-                self._due[place] = now + check.interval
-                self._asking[place] = self._plane.loop.create_task(
-                    self._ask(place, server, check), name="health check"
-                )
+                if place not in self._asking:
+                    self._due.setdefault(place, now)
         for place in self._found.keys() - known:
             del self._found[place]
             self._due.pop(place, None)
 
+    def _start_due(self) -> None:
+        now = self._plane.clock.monotonic()
+        for pool in self._checked:
+            check = pool.policy.check
+            for (host, port), server in pool.servers.items():
+                place = pool.id, host, port
+                if check is not None and self._due.get(place, now + 1.0) <= now:
+                    del self._due[place]
+                    self._asking[place] = self._plane.loop.create_task(
+                        self._ask(place, server, check, now), name="health check"
+                    )
+
     async def _ask(
-        self, place: tuple[str, str, int], server: LiveServer, check: HealthCheck
+        self, place: tuple[str, str, int], server: LiveServer, check: HealthCheck, begun: float
     ) -> None:
         try:
             why = await ask(server.spec.host, server.spec.port, server.spec.authority, check)
         finally:
             self._asking.pop(place, None)
+            if place in self._found:
+                self._due[place] = begun + check.interval
+                self._wake.set()
         health = self._found.get(place)
         if health is None or not health.note(why, check.rise, check.fall):
             return
