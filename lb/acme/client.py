@@ -18,6 +18,7 @@ import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from fairlead.errors import FairleadError
 from lb.acme.jws import AccountKey, b64
 
 JSON = dict[str, Any]
@@ -31,7 +32,7 @@ _LONGEST_WAIT: Final = 30.0
 _MOST: Final = 1 << 20  # bytes of an answer
 
 
-class AcmeError(Exception):
+class AcmeError(FairleadError):
     """The server refused, cannot be reached, or does not speak ACME.
 
     Attributes:

@@ -16,10 +16,9 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
-from h2.exceptions import H2Error
 
 from fairlead.errors import RemoteProtocolError
-from lb.http1 import CHUNKED, Chunks, chunk, find_head, last_chunk, parse_response
+from lb.http1 import chunk, find_head, last_chunk, parse_response
 from lb.http2.fields import Header, head_of, headers_of, lines
 from lb.http2.session import Session
 from lb.http2.stream import Stream
@@ -33,56 +32,23 @@ class ServerStream(Stream):
     def __init__(self, session: Session, number: int, method: bytes) -> None:
         super().__init__(session, number)
         self.method = method
-        self.chunked_in = False
         self._head = b""
-        self._begun = False
-        self._left = 0
-        self._chunks: Chunks | None = None
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in bytes of the response."""
-        if self.gone or self.ending is not None:
-            return
-        data = bytes(data)
-        if not self._begun:
-            data = self._head + data
-            while True:
-                end = find_head(data, 1 << 20)
-                if end < 0:
-                    self._head = data
-                    return
-                response = parse_response(data, end, self.method)
-                data = data[end + 4 :]
-                if response.status >= 200:
-                    break
-                if not data:
-                    self._head = b""
-                    return
-            self._begun = True
-            fields = [(b":status", b"%d" % response.status), *headers_of(response.kept)]
-            self._left = response.length
-            if response.length == CHUNKED:
-                self._chunks = Chunks(502)
-            none = response.length == 0
-            try:
-                self.session.conn.send_headers(self.number, fields, end_stream=none)
-            except H2Error:  # the connection is being closed, or the client has reset the stream
-                self.lost(ConnectionResetError())
-                return
-            if none:
-                self.ending = []
-                self.ended = True
-                self.session.flush()
-                if self.remote_ended:
-                    self.lost(None)
-                return
-        if self._chunks is not None:
-            pieces = self._chunks.feed(data)
-            done = self._chunks.done
-            self.send(pieces, headers_of(self._chunks.trailers) if done else None)
-        else:
-            self._left -= len(data)
-            self.send((data,), [] if self._left <= 0 else None)
+    def head(self, data: bytes) -> bytes | None:
+        """Send the response's head when it is whole; what is interim is left out."""
+        data = self._head + data
+        while True:
+            end = find_head(data, 1 << 20)
+            if end < 0:
+                self._head = data
+                return None
+            response = parse_response(data, end, self.method)
+            data = data[end + 4 :]
+            if response.status >= 200:
+                break
+        fields = [(b":status", b"%d" % response.status), *headers_of(response.kept)]
+        self.begin(fields, response.length)
+        return data
 
 
 class Clients(Session):

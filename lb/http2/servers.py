@@ -15,10 +15,9 @@ from h2.events import (
     StreamEnded,
     TrailersReceived,
 )
-from h2.exceptions import H2Error
 
 from fairlead.errors import RemoteProtocolError
-from lb.http1 import Chunks, chunk, last_chunk
+from lb.http1 import CHUNKED, chunk, last_chunk
 from lb.http2.fields import HOP, Header, headers_of, lines
 from lb.http2.session import Session
 from lb.http2.stream import Stream
@@ -27,57 +26,24 @@ from lb.http2.stream import Stream
 class ClientStream(Stream):
     """A request to a server: what `Upstream` writes is a request in HTTP/1.1."""
 
-    def __init__(self, session: Session, number: int) -> None:
-        super().__init__(session, number)
-        self.chunked_in = False
-        self.method = b""
-        self._begun = False
-        self._left = 0
-        self._chunks: Chunks | None = None
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Take in bytes of the request."""
-        if self.gone or self.ending is not None:
-            return
-        data = bytes(data)
-        if not self._begun:
-            self._begun = True
-            head, _, data = data.partition(b"\r\n\r\n")
-            line, _, block = head.partition(b"\r\n")
-            self.method, target, _ = line.split(b" ")
-            fields = headers_of(block, but=frozenset())
-            told = dict(fields)
-            if b"transfer-encoding" in told:
-                self._chunks = Chunks(502)
-            self._left = int(told.get(b"content-length", b"0"))
-            none = self._chunks is None and not self._left
-            scheme = b"https" if self.get_extra_info("sslcontext") is not None else b"http"
-            sent = [
-                (b":method", self.method),
-                (b":scheme", scheme),
-                (b":authority", told.get(b"host", b"")),
-                (b":path", target),
-                *((n, v) for n, v in fields if n not in HOP and n != b"host"),
-            ]
-            try:
-                self.session.conn.send_headers(self.number, sent, end_stream=none)
-            except H2Error:
-                self.lost(ConnectionResetError())
-                return
-            if none:
-                self.ending, self.ended = [], True
-                self.session.flush()
-                return
-            self.session.flush()
-        if not data:
-            return
-        if self._chunks is not None:
-            pieces = self._chunks.feed(data)
-            done = self._chunks.done
-            self.send(pieces, headers_of(self._chunks.trailers) if done else None)
-        else:
-            self._left -= len(data)
-            self.send((data,), [] if self._left <= 0 else None)
+    def head(self, data: bytes) -> bytes:
+        """Send the request's head; `Upstream` writes it in one piece."""
+        head, _, rest = data.partition(b"\r\n\r\n")
+        line, _, block = head.partition(b"\r\n")
+        self.method, target, _ = line.split(b" ")
+        fields = headers_of(block, but=frozenset())
+        told = dict(fields)
+        scheme = b"https" if self.get_extra_info("sslcontext") is not None else b"http"
+        sent = [
+            (b":method", self.method),
+            (b":scheme", scheme),
+            (b":authority", told.get(b"host", b"")),
+            (b":path", target),
+            *((n, v) for n, v in fields if n not in HOP and n != b"host"),
+        ]
+        chunked = b"transfer-encoding" in told
+        self.begin(sent, CHUNKED if chunked else int(told.get(b"content-length", b"0")))
+        return rest
 
 
 class Mux(Session):

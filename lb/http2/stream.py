@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One stream of a connection as a transport; `clients` and `servers` turn HTTP/1.1 bytes into frames."""
+"""One stream of a connection as a transport: a message in HTTP/1.1 goes in, frames go out.
+
+::
+
+    write ─► head (`clients`: a response's, `servers`: a request's) ─► begin ─► HEADERS
+      └────► body: counted, or taken out of its chunks ──────────────► send ──► DATA, trailers
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,8 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived
 from h2.exceptions import H2Error
 
-from lb.http2.fields import Header
+from lb.http1 import CHUNKED, Chunks
+from lb.http2.fields import Header, headers_of
 
 if TYPE_CHECKING:
     from lb.http2.session import Session
@@ -21,13 +28,20 @@ _LOW: Final = 64 << 10
 
 
 class Stream(asyncio.Transport):
-    """One stream as a transport; subclasses turn HTTP/1.1 bytes into frames."""
+    """One stream as a transport; subclasses read a message's head.
+
+    Attributes:
+        method: of its request.
+        chunked_in: what comes from the peer is passed on in chunks.
+    """
 
     def __init__(self, session: Session, number: int) -> None:
         super().__init__()
         self.session = session
         self.number = number
         self.protocol: Any = None
+        self.method = b""
+        self.chunked_in = False
         self.out = bytearray()
         self.ending: list[Header] | None = None  # trailers; [] for none; None: not ended yet
         self.ended = False  # END_STREAM is sent
@@ -36,6 +50,9 @@ class Stream(asyncio.Transport):
         self._paused = False
         self._reading = True
         self._unread = 0
+        self._begun = False
+        self._left = 0  # bytes of the message's body to come
+        self._chunks: Chunks | None = None
 
     # asyncio's transport
 
@@ -107,6 +124,48 @@ class Stream(asyncio.Transport):
         else:
             self._unread += size
         return bytes(event.data or b"")
+
+    # a message in
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in bytes of the message."""
+        if self.gone or self.ending is not None:
+            return
+        rest = bytes(data) if self._begun else self.head(bytes(data))
+        if rest is None or self.ended:
+            return
+        if self._chunks is not None:
+            pieces = self._chunks.feed(rest)
+            done = self._chunks.done
+            self.send(pieces, headers_of(self._chunks.trailers) if done else None)
+        else:
+            self._left -= len(rest)
+            self.send((rest,), [] if self._left <= 0 else None)
+
+    def head(self, data: bytes) -> bytes | None:
+        """Read the message's head and `begin`; return what is behind it, None for "not whole yet"."""
+        raise NotImplementedError
+
+    def begin(self, fields: list[Header], length: int) -> None:
+        """Send a head.
+
+        Args:
+            length: of the body that follows, or CHUNKED.
+        """
+        self._begun = True
+        self._left = length
+        if length == CHUNKED:
+            self._chunks = Chunks(502)
+        try:
+            self.session.conn.send_headers(self.number, fields, end_stream=not length)
+        except H2Error:  # the connection is being closed, or the peer has reset the stream
+            self.lost(ConnectionResetError())
+            return
+        if not length:
+            self.ending, self.ended = [], True
+            self.session.flush()
+            if self.remote_ended:
+                self.lost(None)
 
     # frames out
 
