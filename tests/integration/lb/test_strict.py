@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import os
 import re
 import shutil
 import subprocess
@@ -247,3 +248,29 @@ async def test_no_server_sees_another_number_of_requests(
         assert seen() - before <= len(BROKEN_OFF)
     finally:
         end()
+
+
+async def test_h1spec(rig: Rig) -> None:
+    spec = shutil.which("h1spec", path=os.environ.get("FAIRLEAD_PEERS", ""))
+    if not spec:
+        pytest.skip("h1spec is not in $FAIRLEAD_PEERS")
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            sized = re.search(rb"\r\ncontent-length: (\d+)", head)
+            body = await reader.readexactly(int(sized[1])) if sized else b""
+            if b"\r\ntransfer-encoding: chunked" in head:
+                while size := int(await reader.readuntil(b"\r\n"), 16):
+                    body += (await reader.readexactly(size + 2))[:-2]
+                await reader.readuntil(b"\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    await rig.apply([ANY], [pool_of(await rig.server(echo))])
+    asked = await asyncio.create_subprocess_exec(
+        spec, "127.0.0.1", str(rig.port), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    out = (await asked.communicate())[0].decode()
+    passed = re.search(r"(\d+) out of (\d+) tests passed", out)
+    assert passed, out
+    assert passed[1] == passed[2], out
