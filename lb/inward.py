@@ -79,6 +79,9 @@ class Inward(Outward):
         if body.left > LARGE and body.movable:
             self._splice(body.left)
 
+    def _received(self) -> int:
+        return self._body.size if self._body is not None else 0
+
     def tunnel(self, data: bytes) -> None:
         """Pass on what the client of an upgraded connection sends."""
         if self._upstream is not None:

@@ -37,6 +37,7 @@ class Sink:
     close_after = False
     sent_all = True
     fd = -1
+    counted = 0
 
     def __init__(self, done: asyncio.Future[None]) -> None:
         self._done = done

@@ -39,6 +39,7 @@ class Outward:
         frontend: its; NO_FRONTEND while it is not routed.
         sent_all: the request was read to its end.
         close_after: the connection ends with this response.
+        counted: bytes of its body, where nobody had said how many there are.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Outward:
         "_plane",
         "_started",
         "close_after",
+        "counted",
         "frontend",
         "request",
         "sent_all",
@@ -65,6 +67,7 @@ class Outward:
         self._started = False  # bytes of the response were written
         self._begun = 0.0
         self._cookie = b""
+        self.counted = 0
         self.close_after = False
         self.sent_all = True
         self.request = NO_REQUEST
@@ -127,7 +130,9 @@ class Outward:
         """The response was sent: the next request, or the end."""
         collected, self._collected = self._collected, None
         if collected is not None:
-            self._client.write(collected.whole())
+            whole = collected.whole()
+            self.counted = len(whole) - whole.index(b"\r\n\r\n") - 4
+            self._client.write(whole)
         if self._passage is not None or self._place is not None:
             self._leave()
         self._client.next(close=self.close_after or not self.sent_all)
@@ -150,7 +155,11 @@ class Outward:
             place.pool.leave(place)
         passage, self._passage = self._passage, None
         if passage is not None:
-            passage.over(monotonic())
+            passage.over(monotonic(), self._received(), self.counted)
+
+    def _received(self) -> int:
+        """Return the bytes of the request's body that came."""
+        raise NotImplementedError
 
     # answers of our own
 

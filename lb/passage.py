@@ -55,13 +55,16 @@ class Passage:
         """Note which server the attempt goes to."""
         self._exchange.server = server
 
-    def over(self, now: float) -> None:
+    def over(self, now: float, received: int, sent: int) -> None:
         """Tell the links, once, that the attempt is over.
 
         Args:
             now: monotonic seconds.
+            received: bytes of the request's body.
+            sent: bytes of a response's body whose length nobody had said.
         """
-        self._exchange.now = now
+        exchange = self._exchange
+        exchange.now, exchange.received, exchange.sent = now, received, sent
         try:
             self._chain.release(self._exchange)
         except Exception as error:  # noqa: BLE001  (see the module's words)

@@ -90,6 +90,7 @@ class Transaction(Inward):
         self._started = False
         self._cookie = b""
         self._body = None
+        self.counted = 0
         self.sent_all = not length
         self.close_after = close
         if self._plane.challenges and self._challenged(request.path):

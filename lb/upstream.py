@@ -388,7 +388,8 @@ class Upstream(asyncio.Protocol):
         self._done(client)
 
     def _fits(self, count: int) -> bool:
-        """Take room for bytes of a body of unknown length; break the response off where there is none."""
+        """Count bytes of a body of unknown length; break the response off where they are too many."""
+        cast("Transaction", self.client).counted += count
         if self.room < 0:
             return True
         self.room -= count

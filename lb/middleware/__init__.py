@@ -123,6 +123,8 @@ class Exchange:
         attempt: 1 for the first try.
         server: host:port of the server it went to, "" for none.
         notes: what links remember, by link.
+        received: bytes of the request's body that came; when the attempt is over.
+        sent: bytes of a response's body whose length nobody had said; likewise.
         entered: how many links of the chain let it pass; kept by `Chain`.
     """
 
@@ -140,6 +142,8 @@ class Exchange:
     now: float
     attempt: int
     server: str = ""
+    received: int = 0
+    sent: int = 0
     notes: dict[object, Any] = field(default_factory=dict)
     entered: int = 0
 

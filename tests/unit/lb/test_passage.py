@@ -40,7 +40,7 @@ def passed(where: str) -> tuple[Reply | None, list[str]]:
     passage = Passage(Chain([Broken(where)]), exchange, fault)
     reply = passage.enter()
     passage.answered(Answer(200, b""), 2.0)
-    passage.over(3.0)
+    passage.over(3.0, 5, 7)
     return reply, faults
 
 
