@@ -19,30 +19,43 @@ class Server(NamedTuple):
     Attributes:
         tls: it speaks TLS (RFC 7858).
         name: in its certificate; "": its address.
+        https: it is asked over HTTPS (RFC 8484).
     """
 
     host: str
     port: int
     tls: bool = False
     name: str = ""
+    https: bool = False
 
     def __str__(self) -> str:
         place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        return f"tls://{place}" if self.tls else place
+        return f"{'https' if self.https else 'tls'}://{place}" if self.tls else place
+
+
+SECURE = {"tls://": 853, "https://": 443}
+"""How a server's address begins that speaks TLS, and its usual port."""
 
 
 def parse_server(text: str) -> Server:
-    """Return the server that `IP:port`, `[IP]:port` or a bare IP names; `tls://IP[%NAME][:port]` too.
+    """Return the server that `IP:port`, `[IP]:port` or a bare IP names.
+
+    `tls://IP[%NAME][:port]` speaks TLS, `https://IP[%NAME][:port]` HTTPS, with that name in its
+    certificate.
 
     Raises:
         ValueError: not an address, or no port.
     """
-    if text.startswith("tls://"):
-        place, percent, rest = text.removeprefix("tls://").partition("%")
-        name, colon, port = rest.partition(":")
-        plain = parse_server(f"{place}:{port}" if percent and colon else place)
-        bare = plain.port == 53 and not text.endswith(":53")
-        return Server(plain.host, 853 if bare else plain.port, tls=True, name=name)
+    for scheme, usual in SECURE.items():
+        if text.startswith(scheme):
+            place, percent, rest = text.removeprefix(scheme).partition("%")
+            name, colon, port = rest.partition(":")
+            plain = parse_server(f"{place}:{port}" if percent and colon else place)
+            bare = plain.port == 53 and not text.endswith(":53")
+            return Server(
+                plain.host, usual if bare else plain.port, tls=True, name=name,
+                https=scheme == "https://",
+            )  # fmt: skip
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or (":" in text.removesuffix(f":{port}") and not bracketed):

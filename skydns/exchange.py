@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One question to one name server: UDP, then TCP when the answer is cut; TCP or TLS alone if so set.
+"""One question to one name server: UDP, then TCP when the answer is cut; TCP, TLS or HTTPS alone if so set.
 
 A fresh query with a random id from a random port, its name in random letter case (draft 0x20):
 what does not match in every octet is not the answer. A server that folds the name is asked over
@@ -91,8 +91,12 @@ async def exchange(server: Server, sent: Sent, habits: Habits, streams: Streams,
     Raises:
         OSError, TimeoutError, IncompleteReadError: it gave none.
     """
-    number = secrets.randbits(16)
-    asked = sent._replace(name=mixed(sent.name))
+    if (
+        server.https
+    ):  # nothing to forge there, and caches between know equal questions (RFC 8484 §4.1)
+        number, asked = 0, sent
+    else:
+        number, asked = secrets.randbits(16), sent._replace(name=mixed(sent.name))
     stream = way.tcp or server.tls or habits.folds
     octets = query_octets(asked, number, edns=not habits.plain)
     found = b""

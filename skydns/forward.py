@@ -35,6 +35,7 @@ from skydns.cache import Cache, Key
 from skydns.compiled import Answers, Ask
 from skydns.exchange import Habits, Sent, exchange
 from skydns.health import Health
+from skydns.https import ALPN
 from skydns.message import Query
 from skydns.reply import Reply
 from skydns.rrs import RR, Question
@@ -96,7 +97,7 @@ class Forwarder:
         self._turn = 0
         self._habits: dict[Server, Habits] = {}
         self.streams = Streams()
-        self._contexts: dict[tuple[str, str, str], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[tuple[str, str, str], bool], ssl.SSLContext] = {}
         self._under_way: Counter[Upstream] = Counter()
         self._pending: dict[Sent, asyncio.Task[bytes | None]] = {}
         self._clients: Counter[str] = Counter()
@@ -327,12 +328,16 @@ class Forwarder:
         """Return how a server is spoken to; without a route as the first that has it says."""
         if upstream is None:
             upstream = next(each for each in self.routes.every if server in each.servers)
-        context = self._tls(upstream.files) if server.tls else None
-        return Way(upstream.tcp, context, upstream.source, upstream.expire, upstream.idle)
+        context = self._tls(upstream.files, https=server.https) if server.tls else None
+        return Way(
+            upstream.tcp, context, upstream.source, upstream.expire, upstream.idle, upstream.get
+        )
 
-    def _tls(self, files: tuple[str, str, str]) -> ssl.SSLContext:
-        if (made := self._contexts.get(files)) is None:
-            made = self._contexts[files] = tls.client_context(*files)
+    def _tls(self, files: tuple[str, str, str], *, https: bool) -> ssl.SSLContext:
+        if (made := self._contexts.get((files, https))) is None:
+            made = self._contexts[files, https] = tls.client_context(*files)
+            if https:
+                made.set_alpn_protocols([ALPN])
         return made
 
     def _order(self, upstream: Upstream) -> list[Server]:

@@ -54,6 +54,7 @@ class Upstream:
         expire: seconds a TCP or TLS connection is kept.
         idle: connections kept to one server; 0: any number.
         files: of CA, certificate and key for servers that speak TLS; "": the system's CAs, none.
+        get: over HTTPS questions go by GET, not by POST.
         resolv_conf: without servers those of /etc/resolv.conf are asked.
         local_names: `localhost`, `invalid` and the like are answered here (RFC 6761, 6303).
     """
@@ -82,6 +83,7 @@ class Upstream:
     expire: float = 10.0
     idle: int = 0
     files: tuple[str, str, str] = ("", "", "")
+    get: bool = False
 
     def passes_on(self, found: bytes) -> bool:
         """Say whether an answer makes the next `forward` be asked."""

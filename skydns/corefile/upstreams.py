@@ -13,7 +13,7 @@ from typing import Any
 import dnslib
 
 from skydns import names, rrs
-from skydns.addresses import Server, parse_server, resolv_conf
+from skydns.addresses import SECURE, Server, parse_server, resolv_conf
 from skydns.cache import Bounds
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import Said, number, one, rcode, refused, seconds, zones
@@ -83,6 +83,8 @@ def _property(plugin: Directive, each: Directive, more: dict[str, Any]) -> None:
                 raise CorefileError(f"line {each.line}: failover: NOERROR is no failure")
             else:
                 more["failover"] = rcodes | {rrs.SERVFAIL, rrs.REFUSED}
+        case "doh_method" if one(each) in {"GET", "POST"}:
+            more["get"] = each.args[0] == "GET"
         case "next_on_nodata":
             more["next_on_nodata"] = True
         case "failfast_all_unhealthy_upstreams":
@@ -107,24 +109,31 @@ def _servers(targets: Sequence[str], resolvers: Sequence[str], line: int) -> lis
         try:
             found.append(parse_server(target.removeprefix("dns://")))
         except ValueError:
-            if Path(target).is_file():
+            scheme, there, place = target.rpartition("://")
+            if not there and Path(target).is_file():
                 found += resolv_conf(Path(target).read_text("utf-8", "replace"))
-            elif "://" in target and not target.startswith("dns://"):
-                raise CorefileError(
-                    f'line {line}: forward: "{target}" is neither IP[:port], tls://IP, a host name nor a file'
-                ) from None
+            elif f"{scheme}{there}" in {"", "dns://", *SECURE}:
+                found += _named(place, SECURE.get(f"{scheme}{there}"), resolvers, line, scheme)
             else:
-                found += _named(target.removeprefix("dns://"), resolvers, line)
+                raise CorefileError(
+                    f'line {line}: forward: "{target}" is neither IP[:port], tls://IP, https://IP, a host name nor a file'
+                ) from None
     if len(found) > _MOST:
         raise CorefileError(f"line {line}: forward: more than {_MOST} servers")
     return found
 
 
-def _named(target: str, resolvers: Sequence[str], line: int) -> list[Server]:
-    """Return the addresses of a host's name, as they are at the start."""
+def _named(
+    target: str, secure: int | None, resolvers: Sequence[str], line: int, scheme: str
+) -> list[Server]:
+    """Return the addresses of a host's name, as they are at the start.
+
+    Args:
+        secure: the usual port of servers that speak TLS; their certificates have the name.
+    """
     host, colon, port = target.rpartition(":")
     if not colon:
-        host, port = target, "53"
+        host, port = target, str(secure or 53)
     if not port.isdecimal():
         raise CorefileError(f'line {line}: forward: "{target}" has no port after its colon')
     try:
@@ -133,7 +142,10 @@ def _named(target: str, resolvers: Sequence[str], line: int) -> list[Server]:
         raise CorefileError(f'line {line}: forward: "{target}": {error}') from error
     if not texts:
         raise CorefileError(f'line {line}: forward: "{target}" has no address')
-    return [Server(text, int(port)) for text in texts]
+    if secure is None:
+        return [Server(text, int(port)) for text in texts]
+    https = scheme == "https"
+    return [Server(text, int(port), tls=True, name=host, https=https) for text in texts]
 
 
 def _looked_up(host: str) -> list[str]:

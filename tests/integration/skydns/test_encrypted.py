@@ -18,6 +18,11 @@ import dns.zone
 import pytest
 
 from fairlead.testing.etcd import free_ports, real_etcd
+from skydns import message, names
+from skydns.addresses import Server
+from skydns.exchange import Habits, Sent, exchange
+from skydns.forward import Forwarder
+from skydns.upstream import Routes, Upstream
 
 from .test_skydns import Skydns, put, put_all, skydns
 
@@ -49,6 +54,33 @@ async def served(port):
     return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
 
 
+async def by_our_forwarder(cert, tls, https, program):
+    """Ask it as an upstream server: over TLS, and over HTTPS by POST and GET."""
+    name = names.from_text("pool.skydns.test")
+    sent = Sent(name, 1, 1, message.RD, do=False)
+    for server, get in (
+        (Server("127.0.0.1", tls, tls=True), False),
+        (Server("127.0.0.1", https, tls=True, https=True), False),
+        (Server("127.0.0.1", https, tls=True, name="localhost", https=True), True),
+    ):
+        routes = Routes(Upstream((server,), files=(cert, "", ""), get=get))
+        forwarder = Forwarder(routes, lambda event, server: None)
+        for asked in (name, names.from_text("none.skydns.test")):
+            found = await exchange(
+                server, sent._replace(name=asked), Habits(), forwarder.streams, forwarder._way(server)
+            )  # fmt: skip
+            reply = dns.message.from_wire(found)
+            assert (80 if asked == name else 0) == len(reply.answer and reply.answer[0])
+        assert (forwarder.streams.opened[server], forwarder.streams.reused[server]) == (1, 1)
+        await forwarder.aclose()
+    assert 'status="200"} 8.0' in program.page("/metrics")
+    other = Server("127.0.0.1", tls, tls=True, https=True)  # speaks TLS, and no HTTP
+    forwarder = Forwarder(Routes(Upstream((other,), files=(cert, "", ""))), lambda *told: None)
+    with pytest.raises(OSError, match="does not speak HTTP/2"):
+        await exchange(other, sent, Habits(), forwarder.streams, forwarder._way(other))
+    await forwarder.aclose()
+
+
 async def test_tls_and_https(tmp_path):
     cert, key = await certificate(tmp_path)
     tls, https = free_ports(2)
@@ -70,6 +102,7 @@ async def test_tls_and_https(tmp_path):
             ):
                 out = await run(*command)
                 assert out.count("10.0.0.") == 80, (command, out)
+            await by_our_forwarder(cert, tls, https, program)
             query = dns.message.make_query(name, "A", id=0).to_wire()
             text = base64.urlsafe_b64encode(query).rstrip(b"=").decode()
             for http in ("--http1.1", "--http2"):

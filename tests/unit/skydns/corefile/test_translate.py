@@ -120,6 +120,29 @@ def test_every_property_of_etcd(tmp_path):
     assert found.peers.told(zone) == (Server("192.0.2.53", 53), Server("198.51.100.1", 5353))
 
 
+def test_servers_over_https(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "skydns.corefile.upstreams._looked_up", {"dns.example": ["192.0.2.7"]}.__getitem__
+    )
+    found = configured(tmp_path, """
+        . {
+            etcd a.test
+            forward . https://192.0.2.5 https://[2001:db8::1]:8443 https://dns.example tls://dns.example:8853 {
+                doh_method GET
+            }
+        }
+        """)  # fmt: skip
+    route = found.routes.by_zone.get(names.ROOT, found.routes.default)
+    assert route.get
+    assert route.servers == (
+        Server("192.0.2.5", 443, tls=True, https=True),
+        Server("2001:db8::1", 8443, tls=True, https=True),
+        Server("192.0.2.7", 443, tls=True, name="dns.example", https=True),
+        Server("192.0.2.7", 8853, tls=True, name="dns.example"),
+    )
+    assert list(map(str, route.servers[:2])) == ["https://192.0.2.5:443", "https://[2001:db8::1]:8443"]  # fmt: skip
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("a.test {\n etcd\n kubernetes\n}", 'line 3: plugin "kubernetes" is not supported'),
     ("a.test {\n etcd {\n  nonsense 1\n }\n}", "line 3: etcd: unknown property 'nonsense'"),
@@ -131,8 +154,9 @@ def test_every_property_of_etcd(tmp_path):
     ("a.test:53 {\n etcd\n}\nb.test:54 {\n etcd\n}", "several ports"),
     ("a.test {\n forward . 192.0.2.1\n}", "no block has the plugin etcd"),
     ("a.test {\n etcd\n forward . no-such-host.invalid\n}", 'forward: "no-such-host.invalid"'),
-    ("a.test {\n etcd\n forward . https://192.0.2.1\n}", 'forward: "https://192.0.2.1" is neither'),
-    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  doh_method GET\n }\n}", 'property "doh_method"'),
+    ("a.test {\n etcd\n forward . quic://192.0.2.1\n}", 'forward: "quic://192.0.2.1" is neither'),
+    ("a.test {\n etcd\n forward . https://no-such-host.invalid\n}", 'forward: "no-such-host.invalid"'),
+    ("a.test {\n etcd\n forward . 192.0.2.1 {\n  doh_method PUT\n }\n}", 'property "doh_method"'),
     ("a.test {\n etcd\n forward . 192.0.2.1 {\n  next NONSENSE\n }\n}", '"NONSENSE" is no rcode'),
     ("a.test {\n etcd\n forward . 192.0.2.1 {\n  failover NOERROR\n }\n}", "NOERROR is no failure"),
     ("a.test {\n etcd\n forward . 192.0.2.1 {\n  health_check 1s twice\n }\n}", '"twice" is not supported'),
