@@ -14,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from skydns import message, rrs
+from skydns import message, names, rrs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ class Bounds:
         gap: seconds without a question after which the count begins anew.
         share: which part that is.
         keep_ttl: TTLs are not counted down.
+        prefer_positive: data that have run out are worth more than the news that there are none.
+        only: zones whose names are kept, folded; none: all.
+        no_data, no_denial: zones of whose names data, and absence, are not kept.
     """
 
     most: int = 10_000
@@ -53,6 +56,17 @@ class Bounds:
     stale_ttl: int = 30
     recheck: float = 0.0
     keep_ttl: bool = False
+    prefer_positive: bool = False
+    only: frozenset[bytes] = frozenset()
+    no_data: frozenset[bytes] = frozenset()
+    no_denial: frozenset[bytes] = frozenset()
+
+    def excludes(self, name: bytes, octets: bytes) -> bool:
+        """Say whether an answer about a folded name is none that is kept."""
+        off = self.no_denial if _denies(octets) else self.no_data
+        return bool(
+            (off and names.longest(name, off)) or (self.only and not names.longest(name, self.only))
+        )
 
 
 class Key(NamedTuple):
@@ -140,17 +154,16 @@ class Cache:
 
     def put(self, key: Key, octets: bytes, now: float) -> None:
         """Keep an answer, if it may be kept."""
-        if not self.bounds.most:
+        if not self.bounds.most or self.bounds.excludes(key.name, octets):
             return
         found = lifetime(octets, self.bounds)
         if found is None:
             return
         ttl, places = found
         before = self._kept.get(key)
-        failed = octets[3] & 0xF == rrs.SERVFAIL
-        if failed and before is not None and before.octets[3] & 0xF != rrs.SERVFAIL:
+        if before is not None and self.worth_less(octets, before.octets):
             before.failed = now
-            return  # what has run out is worth more than a failure
+            return
         if before is None and len(self._kept) >= self.bounds.most:
             self._forget(self._kept.popitem(last=False)[1])
             self.evicted += 1
@@ -159,6 +172,12 @@ class Cache:
         self._kept[key] = _Kept(octets, places, ttl, now)
         self.denials += _denies(octets)
         self._kept.move_to_end(key)
+
+    def worth_less(self, octets: bytes, before: bytes) -> bool:
+        """Say whether an answer is worth less than one that has run out: a failure, and more if so set."""
+        if octets[3] & 0xF == rrs.SERVFAIL and before[3] & 0xF != rrs.SERVFAIL:
+            return True
+        return self.bounds.prefer_positive and _denies(octets) and not _denies(before)
 
     def _forget(self, kept: _Kept) -> None:
         self.denials -= _denies(kept.octets)

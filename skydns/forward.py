@@ -203,7 +203,7 @@ class Forwarder:
                     octets = await asyncio.shield(task)
             except TimeoutError:
                 octets = None
-        if hit is not None and (octets is None or octets[3] & 0xF == rrs.SERVFAIL):
+        if hit is not None and (octets is None or self.cache.worth_less(octets, hit.octets)):
             self.cache.stale += 1
             return Found(hit.octets, kept=True, stale=True)
         return Found(octets)

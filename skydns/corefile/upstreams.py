@@ -212,7 +212,7 @@ def cache(plugin: Directive, block: Block, said: Said) -> None:
         bounds = replace(bounds, positive=min(most, 3600), negative=min(most, 1800))
         args = args[1:]
     if args:
-        said.without_effect(plugin.line, "cache: its zones: there is one cache for all names")
+        bounds = replace(bounds, only=_places(args, plugin.line))
     said.bounds = bounds
     for each in plugin.properties:
         match each.name:
@@ -227,16 +227,25 @@ def cache(plugin: Directive, block: Block, said: Said) -> None:
                 said.bounds = replace(said.bounds, failure=failure)
             case "keepttl":
                 said.bounds = replace(said.bounds, keep_ttl=True)
-            case "disable" if each.args in {("success",), ("denial",)}:
+            case "serve_stale_policy" if each.args == ("prefer_positive",):
+                said.bounds = replace(said.bounds, prefer_positive=True)
+            case "disable" if each.args and each.args[0] in {"success", "denial"}:
+                off = _places(each.args[1:], each.line) or frozenset((names.ROOT,))
                 if each.args[0] == "success":
-                    said.bounds = replace(said.bounds, positive=0)
+                    said.bounds = replace(said.bounds, no_data=off)
                 else:
-                    said.bounds = replace(said.bounds, negative=0)
+                    said.bounds = replace(said.bounds, no_denial=off)
             case _:
                 raise refused(plugin, each)
+    if said.bounds.prefer_positive and not said.bounds.stale:
+        raise CorefileError(f"line {plugin.line}: cache: serve_stale_policy needs serve_stale")
     if said.bounds_settled and not forwards:
         said.bounds = before
     said.bounds_settled |= forwards
+
+
+def _places(args: Sequence[str], line: int) -> frozenset[bytes]:
+    return frozenset(zone for text in args for zone in zones(text, line))
 
 
 def _kept(each: Directive, said: Said) -> None:

@@ -237,6 +237,13 @@ async def test_what_has_run_out_first_and_a_pause_after_a_failure():
         asked = len(fake.asked)
         assert (await c.ask()).answer[0].ttl == 30
         assert len(fake.asked) == asked
+    bounds = Bounds(prefer_positive=True)
+    async with fakes(1) as ((fake,), servers), client(servers, bounds=bounds) as c:
+        await c.ask()
+        age(c, 61)
+        fake.way = "NXDOMAIN"
+        assert (await c.ask()).answer[0].ttl == 30
+        assert len(fake.asked) == 2
 
 
 async def test_connections_are_kept_for_the_next_question():

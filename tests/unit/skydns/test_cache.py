@@ -82,3 +82,32 @@ def test_a_failure_does_not_replace_data_and_room_is_made():
 def test_trap_21_letter_case_is_folded_and_ttls_age():
     """The original keyed its cache by letter case, kept all for 60 s and aged nothing."""
     assert Key(names.from_text("W.example.").lower(), 1, 1, False, False) == KEY
+
+
+GONE = reply(authority=[SOA.format(500, 60)], rcode="NXDOMAIN")
+
+
+@pytest.mark.parametrize(("bounds", "kept"), [
+    (Bounds(no_data=frozenset((names.from_text("example."),))), [False, True]),
+    (Bounds(no_denial=frozenset((names.ROOT,))), [True, False]),
+    (Bounds(no_denial=frozenset((names.from_text("other."),))), [True, True]),
+    (Bounds(only=frozenset((names.from_text("w.example."),))), [True, True]),
+    (Bounds(only=frozenset((names.from_text("other."),))), [False, False]),
+], ids=["no data", "no denial", "elsewhere", "only here", "only elsewhere"])  # fmt: skip
+def test_names_whose_answers_are_not_kept(bounds, kept):
+    for octets, wanted in zip((DATA, GONE), kept, strict=True):
+        held = Cache(bounds)
+        held.put(KEY, octets, 1000.0)
+        assert (held.get(KEY, 1001.0) is not None) is wanted
+
+
+@pytest.mark.parametrize("prefers", [True, False])
+def test_data_that_have_run_out_are_worth_more_than_their_absence_when_so_set(prefers):
+    kept = Cache(Bounds(prefer_positive=prefers))
+    kept.put(KEY, DATA, 1000.0)
+    kept.put(KEY, GONE, 1200.0)
+    hit = kept.get(KEY, 1201.0)
+    assert (hit.left < 0) is prefers
+    assert bool(ttls(hit.octets)) is prefers
+    kept.put(KEY, DATA, 1300.0)
+    assert kept.get(KEY, 1301.0).left > 0

@@ -166,7 +166,8 @@ def test_servers_over_https(tmp_path, monkeypatch):
     ('a.test {\n chaos "x\n}', "line 2: a quoted string does not end"),
     ("a.test {\n etcd\n bufsize 500\n}", "bufsize 500 is not within 512 and 4096"),
     ("a.test {\n etcd\n bind no-such\n}", '"no-such" is no address and no interface'),
-    ("a.test {\n etcd\n cache {\n  disable success a.test\n }\n}", 'cache: property "disable"'),
+    ("a.test {\n etcd\n cache {\n  disable all\n }\n}", 'cache: property "disable"'),
+    ("a.test {\n etcd\n cache {\n  serve_stale_policy prefer_positive\n }\n}", "needs serve_stale"),
     ("a.test {\n etcd\n cache {\n  serve_stale 1h sometimes\n }\n}", '"sometimes" is neither immediate'),
     ("a.test {\n etcd\n cache {\n  prefetch 1 1m 95%\n }\n}", '"95%" is not within'),
     ("a.test {\n etcd\n log {\n  class good\n }\n}", '"good" is no class of replies'),
@@ -362,7 +363,16 @@ def test_cache_and_stale():
     )  # fmt: skip
     said = translate((block,))
     found = said.bounds
-    assert (found.positive, found.least, found.least_negative) == (0, 5, 7)
+    assert (found.least, found.least_negative) == (5, 7)
+    assert found.no_data == frozenset((names.ROOT,))
+    assert found.only == frozenset(keys.zones("a.test"))
     assert (found.stale_first, found.stale_ttl, found.recheck) == (True, 10, 30.0)
     assert (found.gap, found.share) == (30.0, 0.2)
-    assert said.idle == ["line 3: cache: its zones: there is one cache for all names"]
+    assert said.idle == []
+    (block,) = parse(
+        "a.test {\n etcd\n cache {\n disable denial b.test c.test\n serve_stale\n"
+        " serve_stale_policy prefer_positive\n }\n}", {}, None,
+    )  # fmt: skip
+    found = translate((block,)).bounds
+    assert found.no_denial == frozenset(keys.zones("b.test,c.test"))
+    assert found.prefer_positive
