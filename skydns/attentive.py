@@ -14,6 +14,7 @@ from skydns.fastpath import BATCH, NO_CLIENTS, Loop, Started, back, packed, show
 from skydns.limit import Limiter
 from skydns.places import QUERY
 from skydns.querylog import QueryLog
+from skydns.tally import Tally
 
 
 class Attentive(Loop):
@@ -34,8 +35,9 @@ class Attentive(Loop):
         taken: Callable[[bytes, Any], bool] = lambda data, sender: False,
         *,
         wildcard: bool = False,
+        tally: Tally | None = None,
     ) -> None:
-        super().__init__(sock, answers, forward, limiter, wildcard=wildcard)
+        super().__init__(sock, answers, forward, limiter, wildcard=wildcard, tally=tally)
         self.log = log
         self._screen = screen
         self._taken = taken
@@ -61,7 +63,7 @@ class Attentive(Loop):
         except BlockingIOError:
             return
         except OSError:
-            self._unsent += 1
+            self.tally.unsent += 1
 
     def _screened(self, data: bytes, peer: Any) -> bytes | None:
         """Return what is sent instead of an answer, b"" for nothing; None: the query may pass."""

@@ -28,6 +28,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from skydns.places import CONTROL, HEAD, PLACES, QUERY, SENDER, Places, by_count
+from skydns.tally import Tally
 
 REPLY: Final = 4096
 OFFSETS: Final = range(0, PLACES * HEAD, HEAD)
@@ -82,13 +83,13 @@ LIBRARY: Final = _found()
 class Batch(Places):
     """The places of one socket, and the calls.
 
-    Attributes:
-        unsent: replies the kernel refused.
+    Args:
+        tally: where replies are counted that the kernel refused.
     """
 
-    def __init__(self, sock: socket.socket, *, wildcard: bool) -> None:
+    def __init__(self, sock: socket.socket, tally: Tally, *, wildcard: bool) -> None:
         super().__init__(sock, wildcard=wildcard)
-        self.unsent = 0
+        self._tally = tally
         self._fd = sock.fileno()
         self._memory = {
             "senders": self.senders, "controls": self.controls, "heads": bytearray(PLACES * HEAD),
@@ -180,9 +181,9 @@ class Batch(Places):
                 begin += sent
                 continue
             if ctypes.get_errno() in {errno.EAGAIN, errno.ENOBUFS}:
-                self.unsent += end - begin  # the queries are repeated
+                self._tally.unsent += end - begin  # the queries are repeated
                 return
-            self.unsent += 1  # this client cannot be reached, the next may
+            self._tally.unsent += 1  # this client cannot be reached, the next may
             begin += 1
 
     def _go_back(self) -> None:

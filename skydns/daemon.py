@@ -189,7 +189,7 @@ async def _sockets(
     limiter = Limiter(rate, config.slip, config.exempt, cookies, clock.monotonic)
     sockets = Sockets(answers, None, Limits().shared(config.workers), limiter=limiter)
     sockets.transfers = Transfers(answers, config.peers, clock.monotonic)
-    sockets.screen = acl.screen(config.acl, answers.count, sockets.decided)
+    sockets.screen = acl.screen(config.acl, answers.count, sockets.tally.decided)
     sockets.rewriter = rewrite.rewriter(config.rewrites)
     return sockets
 
@@ -266,7 +266,7 @@ def _screen(answers: Answers, opened: Iterable[Sockets], given: Config) -> None:
     for each in opened:
         if each.log is not None:
             each.log.use(given.logged)
-        screen = acl.screen(given.acl, answers.count, each.decided)
+        screen = acl.screen(given.acl, answers.count, each.tally.decided)
         each.use(screen, rewrite.rewriter(given.rewrites))
 
 

@@ -23,6 +23,7 @@ from skydns.compiled import ABOVE, HEADER, LABEL, LEAST, STAR, Answers, Ask
 from skydns.limit import Limiter
 from skydns.places import HEAD, PLACES, QUERY
 from skydns.querylog import QueryLog
+from skydns.tally import Tally
 
 BATCH: Final = 256
 """Datagrams taken in one turn at most."""
@@ -51,6 +52,7 @@ class Loop:
         log: gets the replies that are due; None: none are written.
         wildcard: the socket is bound to every address, so that a reply must be told to leave from
             the address the query came to (a host with several would else answer from another).
+        tally: where replies are counted that the kernel refused: full buffer, unreachable client.
 
     Attributes:
         drain: to be called when the socket is readable.
@@ -65,13 +67,14 @@ class Loop:
         log: QueryLog | None = None,
         *,
         wildcard: bool = False,
+        tally: Tally | None = None,
     ) -> None:
+        self.tally = tally or Tally()
         self.sock = sock
         self.answers = answers
         self.forward = forward
         self.limiter = limiter
         self.log = log
-        self._unsent = 0
         self.wildcard = wildcard
         self._missed = False  # the latest batch had names that do not exist
         self._patience = 0  # batches to go until one is looked at as a whole again
@@ -79,15 +82,10 @@ class Loop:
             _ask_for_destination(sock)
         self.drain: Callable[[], None]
         if LIBRARY is not None:
-            self.batch = Batch(sock, wildcard=wildcard)
+            self.batch = Batch(sock, self.tally, wildcard=wildcard)
             self.drain = self._drain_batches
         else:
             self.drain = self._drain_any if wildcard else self._drain
-
-    @property
-    def unsent(self) -> int:
-        """Replies the kernel refused: full buffer, unreachable client."""
-        return self._unsent + (self.batch.unsent if LIBRARY is not None else 0)
 
     def _drain_batches(self) -> None:
         """Answer what is queued, a batch at a time."""
@@ -216,7 +214,7 @@ class Loop:
         except BlockingIOError:
             return
         except OSError:  # an ICMP error for an earlier reply, or no buffer: the query is repeated
-            self._unsent += 1
+            self.tally.unsent += 1
 
     def _drain_any(self) -> None:
         """Answer what is queued on a socket bound to every address: the control data cost a third."""
@@ -231,7 +229,7 @@ class Loop:
         except BlockingIOError:
             return
         except OSError:
-            self._unsent += 1
+            self.tally.unsent += 1
 
     def _answer(self, data: bytes, peer: Any) -> bytes | None:
         """Return the whole reply to one query, None when nothing is to be sent now."""
@@ -266,7 +264,7 @@ class Loop:
                 address, way = peer
                 self.sock.sendmsg((reply,), way, 0, address)
         except OSError:
-            self._unsent += 1
+            self.tally.unsent += 1
 
 
 def parted(octets: bytes, lengths: list[int]) -> list[bytes]:

@@ -59,11 +59,12 @@ class Collected(Collector):
             yield from originals.upstream(forwarder, where)
         if signing is not None:
             yield from originals.signatures(signing, where)
-        if self._server.screen is not None or self._server.decided:
-            yield from originals.listed(self._server.decided, where)
-        if self._server.statuses:
+        if self._server.screen is not None or self._server.tally.decided:
+            yield from originals.listed(self._server.tally.decided, where)
+        if self._server.tally.statuses:
             statuses: dict[tuple[str, ...], int] = {
-                (where, str(status)): number for status, number in self._server.statuses.items()
+                (where, str(status)): number
+                for status, number in self._server.tally.statuses.items()
             }
             yield counter(
                 "coredns_dns_https_responses",
@@ -111,15 +112,17 @@ class Collected(Collector):
             "skydns_records", "Records that answers are made from.", value=records
         )
         yield CounterMetricFamily(
-            "skydns_udp_unsent", "Replies the kernel refused.", value=self._server.unsent
+            "skydns_udp_unsent", "Replies the kernel refused.", value=self._server.tally.unsent
         )
         yield GaugeMetricFamily(
-            "skydns_tcp_connections", "TCP connections open.", value=self._server.connections
+            "skydns_tcp_connections",
+            "TCP connections open.",
+            value=self._server.tally.clients.total(),
         )
         yield CounterMetricFamily(
             "skydns_tcp_refused",
             "Connections closed because of a limit.",
-            value=self._server.tcp_refused,
+            value=self._server.tally.tcp_refused,
         )
         if (limiter := self._server.limiter) is not None:
             limited: dict[tuple[str, ...], int] = {

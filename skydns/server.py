@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
@@ -20,7 +19,7 @@ from typing import Any, Final
 
 from fairlead.errors import ConfigError
 from skydns import doh, message, names, rewriting, rrs, sockets
-from skydns.acl import Decided, Screen
+from skydns.acl import Screen
 from skydns.attentive import Attentive
 from skydns.batch import LIBRARY
 from skydns.compiled import Answers, Ask
@@ -30,8 +29,10 @@ from skydns.limit import Limiter
 from skydns.querylog import QueryLog
 from skydns.rewrite import Change, Rewriter
 from skydns.seen import Seen, bucket, moment
+from skydns.tally import Tally
 from skydns.transfer import Transfers, is_transfer
 
+_BREATH: Final = 0.1  # seconds until connections are accepted again after a failure
 _WAITING: Final = 5000  # clients waiting for the name servers, and connections; 3 KiB each
 
 
@@ -57,10 +58,7 @@ class Server:
     """One address, UDP and TCP.
 
     Attributes:
-        udp_unsent: replies the kernel refused.
-        tcp_refused: connections closed because of a limit.
-        statuses: responses over HTTPS, by status.
-        decided: what an access list did.
+        tally: what is counted, shared with all siblings.
     """
 
     answers: Answers
@@ -71,16 +69,12 @@ class Server:
     limiter: Limiter | None = None
     screen: Screen | None = None
     rewriter: Rewriter | None = None
-    tcp_refused: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
-    decided: Decided = field(default_factory=Counter)
+    tally: Tally = field(default_factory=Tally)
     host: str = ""
     port: int = 0
     _udp: Loop | None = None
     _tcp: asyncio.Server | None = None
-    _encrypted: list[asyncio.Server] = field(default_factory=list)
-    _clients: Counter[str] = field(default_factory=Counter)
-    _unsent_before: int = 0
+    _encrypted: list[asyncio.Task[None]] = field(default_factory=list)
     _retired: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -88,7 +82,7 @@ class Server:
         """Return a server that answers alike, on another address."""
         return Server(
             self.answers, self.forwarder, self.limits, self.transfers, self.log, self.limiter,
-            self.screen, self.rewriter,
+            self.screen, self.rewriter, self.tally,
         )  # fmt: skip
 
     async def listen(self, host: str, port: int) -> None:
@@ -109,8 +103,6 @@ class Server:
         """Begin to answer on a bound UDP socket."""
         wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
         self._retired = False
-        if self._udp is not None:
-            self._unsent_before += self._udp.unsent
         if (
             self.screen is not None
             or self.rewriter is not None
@@ -118,12 +110,12 @@ class Server:
         ):
             self._udp = Attentive(
                 sock, self.answers, self._forward_udp, self.log, self.screen, self.limiter,
-                self._rewrite_udp, wildcard=wildcard,
+                self._rewrite_udp, wildcard=wildcard, tally=self.tally,
             )  # fmt: skip
         else:
             self._udp = Loop(
                 sock, self.answers, self._forward_udp, self.limiter, self.log,
-                wildcard=wildcard,
+                wildcard=wildcard, tally=self.tally,
             )  # fmt: skip
         asyncio.get_running_loop().add_reader(sock, self._udp.drain)
 
@@ -166,12 +158,43 @@ class Server:
         self, sock: socket.socket, context: ssl.SSLContext, *, https: bool
     ) -> None:
         """Answer over TLS, or over HTTPS, on a socket that somebody else has bound."""
-        self._encrypted.append(
-            await asyncio.start_server(
-                self._converse_https if https else self._converse, sock=sock, ssl=context, backlog=sockets.BACKLOG,
-                limit=message.TCP_SIZE + 2, ssl_handshake_timeout=self.limits.idle,
+        sock.setblocking(False)
+        sock.listen(sockets.BACKLOG)
+        self._encrypted.append(asyncio.create_task(self._accept(sock, context, https=https)))
+
+    async def _accept(self, sock: socket.socket, context: ssl.SSLContext, *, https: bool) -> None:
+        """Accept connections until cancelled; a client's count before they have shaken hands."""
+        loop = asyncio.get_running_loop()
+        with sock:
+            while True:
+                try:
+                    connection, peer = await loop.sock_accept(sock)
+                except OSError:  # no descriptor is free, or the client went again
+                    await asyncio.sleep(_BREATH)
+                    continue
+                host = str(peer[0])
+                if self.tally.admit(host, self.limits.connections, self.limits.by_client):
+                    self._start(self._shake_hands(connection, host, context, https=https))
+                else:
+                    connection.close()
+
+    async def _shake_hands(
+        self, connection: socket.socket, host: str, context: ssl.SSLContext, *, https: bool
+    ) -> None:
+        """Serve one connection, once it is encrypted."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(message.TCP_SIZE + 2)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=context, ssl_handshake_timeout=self.limits.idle
             )
-        )  # fmt: skip
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            await self._conversation(reader, writer, host, https=https)
+        except OSError:  # it does not want our certificate, or speaks no TLS
+            connection.close()
+        finally:
+            self.tally.leave(host)
 
     async def respond(self, data: bytes, host: str) -> bytes | None:
         """Return the reply to a query that came over a stream; None: it is none."""
@@ -197,36 +220,31 @@ class Server:
         if self.log is not None and reply is not None:
             self.log.note(data, reply, host, "tcp", 0.0)
 
-    @property
-    def unsent(self) -> int:
-        """Replies the kernel refused to take."""
-        return self._unsent_before + (self._udp.unsent if self._udp else 0)
-
-    @property
-    def connections(self) -> int:
-        """TCP connections open now."""
-        return self._clients.total()
-
     def retire(self) -> None:
         """Answer on these sockets no more, but what is under way; they may be adopted again."""
         self._retired = True
         if self._udp is not None:
             asyncio.get_running_loop().remove_reader(self._udp.sock)
-        for listening in filter(None, (self._tcp, *self._encrypted)):
-            listening.close()
-        self._tcp = None
-        self._encrypted.clear()
+        self._stop_listening()
 
     async def aclose(self) -> None:
         """Close the sockets; what is being forwarded is given up."""
         if self._udp is not None:
             asyncio.get_running_loop().remove_reader(self._udp.sock)
             self._udp.sock.close()
-        for listening in filter(None, (self._tcp, *self._encrypted)):
-            listening.close()
+        self._stop_listening()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _stop_listening(self) -> None:
+        """Accept no more connections."""
+        if self._tcp is not None:
+            self._tcp.close()
+        self._tcp = None
+        for accepting in self._encrypted:
+            accepting.cancel()
+        self._encrypted.clear()
 
     # ── UDP
 
@@ -312,43 +330,41 @@ class Server:
 
     # ── TCP
 
-    async def _converse_https(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Serve one connection of DNS over HTTPS."""
-        await self._converse(reader, writer, https=True)
-
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, https: bool = False
-    ) -> None:
-        """Serve one connection."""
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection without encryption."""
         peer = writer.get_extra_info("peername")
         host = str(peer[0]) if peer else ""
-        if (
-            self.connections >= self.limits.connections
-            or self._clients[host] >= self.limits.by_client
-        ):
-            self.tcp_refused += 1
+        if not self.tally.admit(host, self.limits.connections, self.limits.by_client):
             writer.close()
             return
-        self._clients[host] += 1
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         try:
+            await self._conversation(reader, writer, host)
+        finally:
+            self.tally.leave(host)
+
+    async def _conversation(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        host: str,
+        *,
+        https: bool = False,
+    ) -> None:
+        """Answer a client's messages until it goes."""
+        try:
             if https:
                 await doh.converse(
-                    reader, writer, lambda data: self.respond(data, host), self.statuses
+                    reader, writer, lambda data: self.respond(data, host), self.tally.statuses
                 )
             else:
                 await self._queries(reader, writer, host)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the client went, or was too slow: nobody is left to be told
         finally:
-            self._clients[host] -= 1
-            if not self._clients[host]:
-                del self._clients[host]
             writer.close()
 
     async def _queries(

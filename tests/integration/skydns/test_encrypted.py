@@ -132,6 +132,13 @@ async def test_tls_and_https(tmp_path):
                     assert status in (await run(*base, url + path)).splitlines()[0]
                 out = await run(*base, "-X", "PUT", f"{url}/dns-query")
                 assert "405" in out.splitlines()[0]
+            # who never shakes hands counts too
+            silent = [await asyncio.open_connection("127.0.0.1", tls) for _ in range(105)]
+            await program.until(lambda: "skydns_tcp_refused_total 5.0" in program.page("/metrics"))
+            assert "skydns_tcp_connections 100.0" in program.page("/metrics")
+            for _, writer in silent:
+                writer.close()
+            await program.until(lambda: "skydns_tcp_connections 0.0" in program.page("/metrics"))
             # the next handshake has what the files hold by then, as soon as it can be used
             (tmp_path / "cert.pem").write_text("half")
             first = await served(tls)

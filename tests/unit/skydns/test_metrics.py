@@ -39,8 +39,8 @@ def text():
         took = moment(seconds)
         answers.count(Seen(".", "A", "NOERROR", "udp", False, "recursive", 0, 0, True, took))
     server.forwarder.took["192.0.2.1:53", "NOERROR", moment(0.9)] += 2
-    server.statuses[404] += 1
-    server.decided[Action.BLOCK, "z.test."] += 4
+    server.tally.statuses[404] += 1
+    server.tally.decided[Action.BLOCK, "z.test."] += 4
     answers.signing = Signing((), lambda: 0.0)
     registry = CollectorRegistry()
     plugins = [("dns://:53", "z.test.", "etcd")]
