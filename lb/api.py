@@ -118,7 +118,7 @@ class Api:
         form = await request.post()
         name = str(form.get("severity", "")).lower()
         if name not in LEVELS:
-            raise Refused(400, f'not a valid log level: "{name}"')
+            raise Refused(400, f'not a valid logrus Level: "{name}"')  # the original's words
         name = "warning" if name == "warn" else name
         _set_severity(self._runtime, LEVELS[name])
         return json({"message": f"Severity has been updated to {name}"})
@@ -181,11 +181,16 @@ class Api:
                 self._backend(parent)
                 objects = catalog.servers.get(parent, {})
             case Kind.MIDDLEWARE:
-                self._found(Ref(Kind.FRONTEND, parent))
+                self._wanted(Kind.FRONTEND, parent)
                 objects = catalog.middlewares.get(parent, {})
         return {
             plural.capitalize(): [writing.tree(objects[name], pair) for name in sorted(objects)]
         }
+
+    def _wanted(self, kind: Kind, name: str) -> None:
+        """Refuse what belongs to an object that is not there."""
+        if self._catalog.get(Ref(kind, name)) is None:
+            raise Refused(404, f"Key not found: {kind} '{name}'")
 
     def _found(self, ref: Ref) -> Record:
         record = self._catalog.get(ref)
@@ -196,7 +201,7 @@ class Api:
     def _backend(self, name: str) -> None:
         """Refuse a backend that neither has a key nor servers."""
         if name not in self._catalog.servers:
-            self._found(Ref(Kind.BACKEND, name))
+            self._wanted(Kind.BACKEND, name)
 
     # writing
 
@@ -218,14 +223,15 @@ class Api:
         if isinstance(record, records.Frontend):
             self._backend(record.backend)
         elif kind is Kind.SERVER:
-            self._found(Ref(Kind.BACKEND, parent))
+            self._wanted(Kind.BACKEND, parent)
         elif kind is Kind.MIDDLEWARE:
-            self._found(Ref(Kind.FRONTEND, parent))
+            self._wanted(Kind.FRONTEND, parent)
         await self._writer.put(record, _seconds(body.get("ttl")) if kind in _TTL else 0.0)
         return writing.tree(record, self._sealing.masked)
 
     async def _delete(self, ref: Ref) -> object:
-        self._found(ref)
+        if self._catalog.get(ref) is None:
+            raise Refused(404, "object not found")
         await self._writer.delete(ref)
         if ref.kind is Kind.HOST:
             return {"message": f"Host '{ref.id}' deleted"}

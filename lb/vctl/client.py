@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
+from fairlead.errors import FairleadError
+
 JSON = dict[str, Any]
 _TIMEOUT: Final = 30.0  # seconds
 
 
-class ApiError(Exception):
+class ApiError(FairleadError):
     """The API refused, or cannot be reached."""
 
 
@@ -69,7 +71,8 @@ class Client:
             response = connection.getresponse()
             raw = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise ApiError(f"{parts.geturl()}: {error}") from error
+            why = getattr(error, "strerror", None) or str(error)
+            raise ApiError(f"{parts.geturl()}: {why}") from error
         finally:
             connection.close()
         try:

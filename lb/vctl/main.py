@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from fairlead.errors import FairleadError
 from fairlead.flags import Settings, UsageError, nearest, usage
 from lb.vctl import views
 from lb.vctl.client import ApiError, Client
 from lb.vctl.command import Command
 from lb.vctl.commands import COMMANDS
 
+_HELP: Final = frozenset({"help", "-h", "-help", "--help"})
 DEFAULT_API: Final = "http://localhost:8182"
 
 
-class _WrongLineError(Exception):
+class _WrongLineError(FairleadError):
     """The command line is wrong."""
 
 
@@ -29,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run vctl."""
     words = list(sys.argv[1:] if argv is None else argv)
     out, err = sys.stdout, sys.stderr
+    if words and words[-1] in _HELP and len(words) < 3:  # of all, or of one noun
+        noun = words[0]
+        of = {noun: COMMANDS[noun]} if noun in COMMANDS else COMMANDS
+        if "" not in of.get(noun, {}):
+            out.write(_usage(of) + "\n")
+            return 0
     try:
         api, words = _take(words, "vulcan", DEFAULT_API)
         as_json, words = _take_flag(words, "json")
@@ -96,26 +104,26 @@ def _take_flag(words: list[str], name: str) -> tuple[bool, list[str]]:
 
 
 def _command(words: list[str]) -> tuple[str, str, Command, list[str]]:
-    if not words or words[0] in ("help", "-h", "-help", "--help"):
-        raise _WrongLineError(_usage())
+    if not words:
+        raise _WrongLineError(_usage(COMMANDS))
     noun, *rest = words
     verbs = COMMANDS.get(noun)
     if verbs is None:
         near = nearest(noun, COMMANDS)
         hint = f'; did you mean "{near}"?' if near else ""
-        raise _WrongLineError(f'vctl: no command "{noun}"{hint}\n{_usage()}')
+        raise _WrongLineError(f'vctl: no command "{noun}"{hint}; `vctl help` lists all')
     if "" in verbs:
         return noun, "", verbs[""], rest
     if not rest or rest[0] not in verbs:
         asked = f'no command "{noun} {rest[0]}"' if rest else f"{noun}: a verb is wanted"
-        raise _WrongLineError(f"vctl: {asked}; known: {', '.join(verbs)}")
+        raise _WrongLineError(f"vctl: {asked}\n{_usage({noun: verbs})}")
     return noun, rest[0], verbs[rest[0]], rest[1:]
 
 
-def _usage() -> str:
+def _usage(of: Mapping[str, Mapping[str, Command]]) -> str:
     rows = [
         [f"  vctl {noun} {verb}".rstrip(), command.help]
-        for noun, verbs in COMMANDS.items()
+        for noun, verbs in of.items()
         for verb, command in verbs.items()
     ]
     return (

@@ -38,8 +38,8 @@ def _rm(client: Client, values: Values) -> JSON:
 def _commands(name: str, found: types.Type) -> dict[str, Command]:
     flags = (*found.flags, _FRONTEND, TTL, _PRIORITY, _ID)
     return {
-        "upsert": Command(f"Write a {name}.", tell(_upsert(name, found), said(f"{name} upserted")), flags),
-        "rm": Command(f"Remove a {name}.", tell(_rm, said(f"{name} deleted")), (_ID, _FRONTEND, FORGIVE)),
+        "upsert": Command(f"Write a middleware {name}.", tell(_upsert(name, found), said(f"{name} upserted")), flags),
+        "rm": Command(f"Remove a middleware {name}.", tell(_rm, said(f"{name} deleted")), (_ID, _FRONTEND, FORGIVE)),
     }  # fmt: skip
 
 

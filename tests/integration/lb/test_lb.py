@@ -333,7 +333,7 @@ async def test_vctl_changes_what_the_next_request_sees(world: World) -> None:
     assert (await vctl("backend", "rm", "-id", "b1"))[0] == 1  # in use
     assert (await vctl("frontend", "upsert", "-id", "f1", "-b", "zap", "-route", "Path(`/`)")) == (
         1,
-        "ERROR: Key not found\n",
+        "ERROR: Key not found: backend 'zap'\n",
     )
     assert (
         "route should be a valid"
@@ -353,7 +353,7 @@ API = (
     ("GET", "/v2/status", None, 200, '{"Status":"ok"}'),
     ("GET", "/v1/backends", None, 200, '{"Backends":[]}'),
     ("GET", "/v2/backends/x", None, 404, '{"message":"Key not found"}'),
-    ("GET", "/v2/backends/x/servers", None, 404, '{"message":"Key not found"}'),
+    ("GET", "/v2/backends/x/servers", None, 404, "Key not found: backend 'x'"),
     ("PATCH", "/v2/backends", None, 404, '{"message":"Object not found"}'),
     ("GET", "/zap", None, 404, '{"message":"Object not found"}'),
     ("POST", "/v2/backends", "{", 400, "malformed JSON"),
@@ -363,8 +363,8 @@ API = (
     ("POST", "/v2/backends", '{"backend":{"id":"b<","type":"http"}}', 200, '{"Id":"b\\u003c","Type":"http"'),
     ("POST", "/v2/frontends", '{"Frontend":{"Id":"f","Type":"http","BackendId":"zap","Route":"Path(`/`)"}}', 404, "Key not found"),
     ("PUT", "/v2/log/severity", "severity=DEBUG", 200, '{"message":"Severity has been updated to debug"}'),
-    ("PUT", "/v2/log/severity", "severity=loud", 400, "not a valid log level"),
-    ("DELETE", "/v2/frontends/x", None, 404, '{"message":"Key not found"}'),
+    ("PUT", "/v2/log/severity", "severity=loud", 400, "not a valid logrus Level"),
+    ("DELETE", "/v2/frontends/x", None, 404, '{"message":"object not found"}'),
 )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def test_verdict_has_colour_on_a_terminal_only() -> None:
     [
         (["fronted", "ls"], 'did you mean "frontend"?'),
         (["frontend"], "a verb is wanted"),
-        (["frontend", "lst"], "known: ls, show, upsert, rm"),
+        (["frontend", "lst"], "vctl frontend upsert "),
         (["frontend", "ls", "-zap"], "zap"),
         (["frontend", "ls", "zap"], 'unexpected "zap"'),
         (["--vulcan"], "needs an argument"),
