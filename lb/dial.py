@@ -12,8 +12,8 @@ from lb.http2.servers import Mux
 from lb.upstream import Upstream
 
 if TYPE_CHECKING:
+    from lb.liveserver import LiveServer
     from lb.plane import Plane
-    from lb.pool import LiveServer
 
 
 async def connect(plane: Plane, server: LiveServer, client: asyncio.BaseTransport) -> Upstream:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from fairlead.errors import RemoteProtocolError
 from lb.body import Body
+from lb.liveserver import LiveServer
 from lb.outward import Outward
-from lb.pool import LiveServer
 from lb.upgrade import BULK, LARGE, Flow
 
 if TYPE_CHECKING:

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lb import predicate
-from lb.attempts import Tally
 from lb.balance import RoundRobin
 from lb.ledger import Counts
+from lb.liveserver import LiveServer
 from lb.middleware import Chain
 from lb.policy import ListenerPolicy
-from lb.pool import MOST_PLACES, LivePool, LiveServer
+from lb.pool import MOST_PLACES, LivePool
 from lb.predicate import Predicate
 from lb.route.match import Check, check
 from lb.route.parse import parse
 from lb.state import Frontend, Listener
+from lb.tallies import Tally
 
 
 @dataclass(frozen=True, slots=True)

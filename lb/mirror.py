@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lb.dial import connect
+from lb.liveserver import LiveServer
 from lb.policy import Mirror
-from lb.pool import LivePool, LiveServer
+from lb.pool import LivePool
 
 if TYPE_CHECKING:
     from lb.http1 import Response

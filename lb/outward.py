@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 from lb import http1
 from lb.http1 import Fields, Request, Response
 from lb.live import LiveFrontend
+from lb.liveserver import LiveServer
 from lb.middleware import Answer
 from lb.passage import Collected, Passage
-from lb.pool import LivePool, LiveServer
+from lb.pool import LivePool
 from lb.state import Frontend
 
 if TYPE_CHECKING:

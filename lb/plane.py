@@ -23,19 +23,20 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from fairlead.clock import SYSTEM, Clock
-from lb import attempts
-from lb.attempts import Runs, Tallies, Tally
+from lb import tallies
 from lb.balance import RoundRobin
 from lb.ledger import Counts
 from lb.live import Limits, LiveFrontend, LiveListener, pools_of
+from lb.liveserver import LiveServer
 from lb.middleware import Chain
 from lb.middleware.build import Links
 from lb.mirror import Mirrors
-from lb.pool import LivePool, LiveServer, Verdict
+from lb.pool import LivePool, Verdict
 from lb.route.match import Index
 from lb.route.order import Order, by_text
 from lb.route.parse import parse
 from lb.state import Frontend, Listener, Pool
+from lb.tallies import Runs, Tallies, Tally
 
 _ROUTED: Final = 8192  # answers of the index that are remembered
 _ROUTED_KEY: Final = 256  # bytes of method, host and path at most
@@ -250,19 +251,19 @@ class Plane:
         Returns:
             How many.
         """
-        tallies = self.tallies.take()
-        if not tallies:
+        ended = self.tallies.take()
+        if not ended:
             return 0
-        for tally in tallies:
+        for tally in ended:
             codes = tally.frontend.codes
             for status, count in tally.counts.items():
                 codes[status] = codes.get(status, 0) + count
-        runs = attempts.runs(tallies)
+        runs = tallies.runs(ended)
         for pool, of_pool in runs.items():
             self.heard.setdefault(pool, []).extend(of_pool)
         if self.on_attempts is not None:
-            self.on_attempts(tallies, runs)
-        return sum(len(tally.codes) for tally in tallies)
+            self.on_attempts(ended, runs)
+        return sum(len(tally.codes) for tally in ended)
 
     def settle(self) -> None:
         """Judge servers by the attempts that have ended since the last time."""

@@ -11,23 +11,20 @@
 
 `refresh` runs when one of these changed, never for a request. A pool whose turns depend on nothing
 in the request is `plain`: its pick is one index step (`robin`).
-
-What is known about a server (health, ejection, meter) belongs to its address and outlives changes
-of the configuration.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lb.balance import Ring, RoundRobin, better_of_two, least_active
+from lb.liveserver import LiveServer
 from lb.policy import BACKEND, BackendPolicy
-from lb.rebalance import FAILURES, Meter, Outlier, Rebalancer
-from lb.state import Pool, Server
+from lb.rebalance import FAILURES, Rebalancer
+from lb.state import Pool
 
 if TYPE_CHECKING:
     from lb.ledger import Counts
@@ -36,71 +33,6 @@ _STEPS: Final = 10  # of a slow start: each is a new round of turns
 
 Verdict = tuple[str, int, bool, float, int, float]
 """Host and port; healthy; monotonic seconds until which it is left out; factor; slow start's begin."""
-
-
-class LiveServer:
-    """A server and its idle connections, the last used at the end."""
-
-    __slots__ = (
-        "active",
-        "entered",
-        "factor",
-        "gone",
-        "healthy",
-        "host",
-        "idle",
-        "key",
-        "meter",
-        "mux",
-        "mux_coming",
-        "order",
-        "outlier",
-        "pool",
-        "requests",
-        "spec",
-        "token",
-        "up_since",
-        "weight",
-    )
-
-    def __init__(self, spec: Server, pool: LivePool) -> None:
-        self.spec = spec
-        self.pool = pool
-        self.host = spec.authority.encode()
-        self.key = f"{spec.host}:{spec.port}".encode()
-        self.token = blake2b(self.key, digest_size=8).hexdigest().encode()
-        self.idle: list[Any] = []
-        self.mux: Any = None  # its HTTP/2 connection
-        self.mux_coming: Any = None  # a future while that is being made
-        self.active = 0
-        self.entered = 0  # requests that hold a place, from the pick on; where places are limited
-        self.requests = 0
-        self.gone = False  # the pool has it no more: its connections are not kept
-        self.healthy = True
-        self.outlier = Outlier()
-        self.order: list[int] | None = None  # statuses not judged yet, where their order matters
-        self.meter = Meter()
-        self.factor = 1
-        self.up_since = 0.0  # when its slow start began; 0 for none
-        self.weight = spec.weight  # in force
-
-    def inherit(self, before: LiveServer) -> None:
-        """Go on from what was known about the same address."""
-        self.healthy = before.healthy
-        self.outlier = before.outlier
-        self.meter = before.meter
-        self.factor = before.factor
-        self.up_since = before.up_since
-        self.requests = before.requests
-
-    def retire(self) -> None:
-        """Close what is idle; what is in flight finishes and is not kept."""
-        self.gone = True
-        idle, self.idle = self.idle, []
-        for connection in idle:
-            connection.close()
-        if self.mux is not None:
-            self.mux.retire()
 
 
 Run = tuple[LiveServer, int, int]

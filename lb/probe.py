@@ -19,9 +19,10 @@ import re
 from contextlib import suppress
 from typing import Final, Never
 
+from lb.liveserver import LiveServer
 from lb.plane import Plane
 from lb.policy import HealthCheck
-from lb.pool import LivePool, LiveServer
+from lb.pool import LivePool
 
 _LEAST: Final = 0.02  # seconds between two looks at who is due
 _HEAD: Final = 65536

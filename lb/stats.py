@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final
 
-from lb.attempts import Tally
 from lb.state import ALIAS
+from lb.tallies import Tally
 from lb.window import QUANTILES, Figures, buckets
 
 JSON = dict[str, Any]

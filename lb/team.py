@@ -26,7 +26,6 @@ from typing import Any
 from fairlead.reconcile import Scope
 from fairlead.workers.parent import Workers
 from fairlead.workers.worker import Worker
-from lb.attempts import Runs, Tally
 from lb.certificates import Certificates
 from lb.keys import Kind, Ref
 from lb.ledger import Ledger
@@ -36,6 +35,7 @@ from lb.plane import Address, Plane
 from lb.pool import LivePool, Run, Verdict
 from lb.state import Traffic
 from lb.stats import Stats
+from lb.tallies import Runs, Tally
 from lb.window import buckets
 
 

@@ -25,8 +25,8 @@ from lb.http1 import CHUNKED, UNTIL_CLOSE, Chunks, Response, chunk, find_respons
 from lb.upgrade import BULK, LARGE, Flow
 
 if TYPE_CHECKING:
+    from lb.liveserver import LiveServer
     from lb.plane import Plane
-    from lb.pool import LiveServer
     from lb.transaction import Transaction
 
 IDLE, HEAD, LENGTH, CHUNKS, CLOSE, TUNNEL, CLOSED = range(7)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attempts that have ended: by frontend and server, in order where that matters."""
 
-from lb.attempts import Tallies, runs
 from lb.live import LiveFrontend
 from lb.policy import BackendPolicy, Outliers
 from lb.pool import LivePool
 from lb.state import Frontend, Pool, Server
+from lb.tallies import Tallies, runs
 from lb.window import buckets, microseconds
 
 

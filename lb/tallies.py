@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lb.pool import LivePool, LiveServer, Run
+from lb.liveserver import LiveServer
+from lb.pool import LivePool, Run
 
 if TYPE_CHECKING:
     from lb.live import LiveFrontend
