@@ -13,8 +13,8 @@ Servers: `skydns` is the program on a real etcd, one process; `workers` the same
 ready replies; `nsd` and `knot` (one worker each) and `coredns` (etcd plugin and `cache`, on the same
 etcd, GOMAXPROCS=1; found by $FAIRLEAD_PEERS or PATH) where they are installed. Up to 10,000 names
 CoreDNS's cache has room for all, above it is as it comes (9984 replies).
-Cases: `hit` existing names; `nx` names that do not exist, a different one each time, their random labels
-of one length, as in a flood; `stray` the same of all lengths from 4 to 15; `case` hits with mixed-case
+Cases: `hit` existing names; `nx` names that do not exist, a different one each time, as long as those
+that do; `stray` the same of all lengths from 4 to 15; `case` hits with mixed-case
 names (0x20).
 
 Scale, on 100,000 records: seconds from the start of the process to ready; KiB of memory a record
@@ -140,7 +140,8 @@ def queries(case: str, names: int, folder: Path) -> Path:
     for at in range(max(names, 50_000 if case in {"nx", "stray"} else names)):
         name = f"n{at}"
         if case == "nx":
-            name = f"x{random.randrange(1 << 40):010x}"
+            digits = len(str(at % names))
+            name = f"x{random.randrange(16**digits):0{digits}x}"
         elif case == "stray":
             name = "x" + "".join(random.choices("0123456789abcdef", k=random.randint(3, 14)))
         text = f"{name}.{ZONE}"
@@ -316,7 +317,7 @@ def ratio(found: Rates, one: tuple[str, str], other: tuple[str, str]) -> float:
 
 MEANING = {
     "hit": "names that exist, asked as they are written",
-    "nx": "names that do not exist, each another one, their labels of one length",
+    "nx": "names that do not exist, each another one, as long as those that do",
     "stray": "names that do not exist, their labels of 4 to 15 octets",
     "case": "names that exist, in mixed case (0x20)",
 }

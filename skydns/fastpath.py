@@ -77,6 +77,7 @@ class Loop:
         self.log = log
         self.wildcard = wildcard
         self._missed = False  # the latest batch had names that do not exist
+        self._mixed = 0  # batches that were not looked at after the latest one that was mixed
         self._patience = 0  # batches to go until one is looked at as a whole again
         if wildcard:
             _ask_for_destination(sock)
@@ -116,10 +117,20 @@ class Loop:
         if self._patience:
             self._patience -= 1
             return None
-        replies = flood.replies(self.answers.near, heads, sizes)
+        replies = flood.replies(
+            self.answers.near, heads, sizes, lambda place: self._one(place, sizes[place])
+        )
         if replies is None:
-            self._patience = flood.PATIENCE
+            self._mixed = min(2 * self._mixed or 1, flood.PATIENCE)
+            self._patience = self._mixed
+        else:
+            self._mixed = 0
         return replies
+
+    def _one(self, place: int, size: int) -> bytes:
+        """Return the reply to one query of a batch, without the id; b"" when none is sent now."""
+        ready = self.answers.quick(self.batch.whole(place, size))
+        return self._slow_batch(place, size) if ready is None else ready[2:]
 
     def _replies(self, heads: bytes, sizes: tuple[int, ...]) -> Joined:
         """Return the replies to a batch, without ids; none, of length 0, where none is sent now.
