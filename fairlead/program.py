@@ -83,7 +83,7 @@ def load(settings: Settings, argv: Sequence[str], environ: Mapping[str, str]) ->
         ConfigErrors: the environment or the file is; all faults.
     """
     if not settings.config_file:
-        return settings.parse(argv, environ)
+        return _all_read(settings.parse(argv, environ))
     values, faults = settings.read(argv, environ)
     path = values.text(settings.config_file)
     keys: tuple[configfile.FileKey, ...] = ()
@@ -98,4 +98,15 @@ def load(settings: Settings, argv: Sequence[str], environ: Mapping[str, str]) ->
         except ConfigErrors as error:
             raise ConfigErrors((*faults, *error.errors)) from error
     found = settings.parse(argv, environ, keys)
-    return replace(found, warnings=(*warnings, *found.warnings))
+    return _all_read(replace(found, warnings=(*warnings, *found.warnings)))
+
+
+def _all_read(values: Values) -> Values:
+    """Warn of words that Go's syntax leaves unread: after `-ip-masq true` no flag counts."""
+    if not values.args:
+        return values
+    warning = (
+        f'command line: "{values.args[0]}" ends the flags; it and what follows is not read '
+        "(a boolean's value takes a =: -flag=true)"
+    )
+    return replace(values, warnings=(*values.warnings, warning))

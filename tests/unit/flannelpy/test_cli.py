@@ -5,6 +5,7 @@ import pytest
 
 from fairlead.errors import ConfigErrors
 from fairlead.flags import UsageError
+from fairlead.program import load
 from flannelpy.cli import main
 from flannelpy.config import configure
 from flannelpy.settings import SETTINGS
@@ -82,6 +83,12 @@ def test_firewall_flags_make_a_policy():
 def test_historic_flags_are_taken_with_a_warning(flag):
     values = SETTINGS.parse([flag], {})
     assert "has no effect" in values.warnings[0]
+
+
+def test_a_word_that_ends_the_flags_is_told():
+    (warning,) = load(SETTINGS, ["-ip-masq", "true", "-iface=eth0"], {}).warnings
+    assert warning.startswith('command line: "true" ends the flags; it and what follows')
+    assert load(SETTINGS, ["-ip-masq=true", "-iface=eth0"], {}).warnings == ()
 
 
 def test_trap_t12_ca_counts_without_a_client_certificate():
