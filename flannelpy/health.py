@@ -22,7 +22,8 @@ async def listen(config: Config, runtime: Runtime) -> None:
         return admin.Answer(200, b"flanneld is running")
 
     async def readyz() -> admin.Answer:
-        if runtime.health.conditions["serving"].holds:
+        has = runtime.health.conditions
+        if has["serving"].holds and has["subnet-file"].holds:
             return admin.Answer(200, b"flanneld is ready")
         return admin.Answer(503, b"flanneld is not ready yet")
 

@@ -18,6 +18,7 @@ from flannelpy.parts import Maker, Part
 from flannelpy.rtnetlink import RawAddress, RawNeighbour, RawRoute
 from flannelpy.state import IPAddress, Ipip, Link, Tunnel, Vxlan, Wireguard
 
+_CAP_NET_ADMIN = 12
 _GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400  # link, neigh, IPv4/6 address and route
 
 
@@ -206,9 +207,23 @@ class Kernel(Netlink):
             yield
 
 
+def may_administer() -> bool:
+    """Say whether this process has CAP_NET_ADMIN (proc(5), "CapEff")."""
+    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+    return True
+
+
 @asynccontextmanager
 async def connect() -> AsyncIterator[Kernel]:
-    """Open the sockets to this network namespace's kernel."""
+    """Open the sockets to this network namespace's kernel.
+
+    Raises:
+        KernelError: this process may not change networks: said before anything is done.
+    """
+    if not may_administer():
+        raise KernelError(errno.EPERM, "CAP_NET_ADMIN is missing; run as root or with that alone")
     with netlink.opened(netlink.ROUTE) as requests:
         requests.bind((0, 0))
         kernel = Kernel(requests)

@@ -62,6 +62,7 @@ class Node:
     ) -> None:
         self._config = config
         self._log = runtime.log
+        self._health = runtime.health
         self._kernel = kernel
         self._rulesets = rules
         self._sources = sources
@@ -201,12 +202,23 @@ class Node:
         return await apply.carry_out(self._kernel, actions)
 
     def _passed(self, loop: str, done: Pass[object]) -> None:
+        self._judge_file(done)
         if done.scope is None:  # netlink tells of drift at once; this is the net below it
             if self._config.resync:
                 self.loop.resync = max(self._config.resync, _SHARE * done.seconds)
         elif self._look_at_all or any(map(plan.makes_link, done.plan)):
             self.loop.dirty.mark_all()  # a new device is empty
         self._look_at_all = False
+
+    def _judge_file(self, done: Pass[object]) -> None:
+        """State whether the subnet file is as it should be: without it no container starts."""
+        key = Key(Kind.FILE, self._config.subnet_file)
+        for error in done.failures:
+            if isinstance(error.action, Put) and error.action.wanted.key == key:
+                self._health.set("subnet-file", False, error.reason, required=True)
+                return
+        if done.scope is None or key in done.scope:
+            self._health.set("subnet-file", True, required=True)
 
     async def own_part(self) -> None:
         """Make device, addresses and subnet file.
@@ -228,15 +240,18 @@ class Node:
                 break  # as the original: tried again, but no reason to keep the overlay down
             await self.loop.clock.sleep(self.loop.backoff.next())
         self.loop.backoff.reset()
-        self._log.info("Wrote subnet file to " + self._config.subnet_file, mtu=self.backend.mtu)
+        if self._health.conditions["subnet-file"].holds:
+            self._log.info("Wrote subnet file to " + self._config.subnet_file, mtu=self.backend.mtu)
 
     def _grave(self, error: ActionError) -> bool:
         """Say whether there is no overlay without this; of the rules only when they masquerade."""
         action = error.action
         if not isinstance(action, Put | Remake | Delete):
             return True
-        rules = plan.thing_of(action).key.kind in (Kind.RULES, Kind.ELEMENT)
-        return not rules or self._config.ip_masq
+        kind = plan.thing_of(action).key.kind
+        if kind in (Kind.RULES, Kind.ELEMENT):
+            return self._config.ip_masq
+        return kind not in (Kind.FILE, Kind.CHECKSUM)
 
 
 def _told(key: bytes, lease: Lease | None) -> str:

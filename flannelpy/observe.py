@@ -204,10 +204,8 @@ def _files(paths: Iterable[str]) -> list[Object]:
     for path in paths:
         try:
             found.append(File(path, Path(path).read_text("utf-8", "replace")))
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ActionError(f"read {path}", error.strerror or str(error)) from error
+        except OSError:
+            continue  # not there; if it is only that it cannot be read, its putting says why
     return found
 
 

@@ -91,6 +91,20 @@ async def test_the_hosts_own_routes_decide_who_is_a_neighbour():
         )
 
 
+async def test_a_subnet_file_that_cannot_be_written_keeps_no_peer_waiting(tmp_path):
+    folder = tmp_path / "file"
+    folder.write_text("in the way")
+    async with parts(f"-subnet-file={folder}/subnet.env") as it:
+        node = it.assemble()
+        await node.own_part()
+        assert not it.runtime.health.ready
+        assert "subnet.env" in it.runtime.health.conditions["subnet-file"].why
+        assert not it.logged("Wrote subnet file")
+        folder.unlink()
+        await node.loop.once(node.overlay.own_keys)
+        assert it.runtime.health.conditions["subnet-file"].holds
+
+
 def route_key(node):
     (key,) = [key for key in node.overlay.within(None) if key.kind == Kind.ROUTE]
     return key
