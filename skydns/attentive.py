@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop that looks at every query: for access lists, rules that rewrite, a log without `recvmmsg`."""
+"""The loop that looks at every query: for access lists, rules that rewrite, an order by client, a log without `recvmmsg`."""
 
 from __future__ import annotations
 
@@ -56,6 +56,9 @@ class Attentive(Loop):
                 reply = self._screened(data, peer)
                 if reply is None:
                     reply = self._answer(data, sender)
+                    policy = self.answers.policy
+                    if reply and policy.by_client:
+                        reply = policy.order.for_client(reply, packed(peer[0]))
                 if reply and (reply := self._limited(data, reply, peer)):
                     self.send(reply, sender)
                     if self.log is not None:

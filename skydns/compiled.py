@@ -409,13 +409,12 @@ class Answers:
         records = name_end + 4
         complete = int.from_bytes(octets[4:6], "big") == body.answers
         payload: Payload = octets
-        if body.turn is not None and self.policy.rotate and complete:
+        order = self.policy.order
+        if body.turn is not None and self.policy.rotate and complete and not order.client:
             start, step = body.turn
             payload = Turning(octets, records + start, step, body.turns)
-            if self.policy.order:
-                payload = self.policy.order.payload(
-                    query.name, octets, records + start, step, body.turns
-                )
+            if order:
+                payload = order.payload(query.name, octets, records + start, step, body.turns)
         elif body.serial and octets[6:8] == b"\0\x01":
             payload = Negative(octets, records + body.serial, self._serial(entry.zone))
         self.ready[key] = (payload, cell, name_end - 1)

@@ -267,6 +267,7 @@ def configure(given: Values) -> Config:
             values.text("order") == "random",
             take("prefer", lambda many: tuple(map(network, many)), ()),
             take("weights", lambda path: order.read_weights(path) if path else {}, {}),
+            values.text("order") == "client",
         ),
         fallthrough=frozenset(said.fallthrough),
         version=values.text("version-bind"),

@@ -388,6 +388,28 @@ def _turning(
     return (starts[first], length), count
 
 
+def turning(reply: bytes) -> tuple[int, int, int] | None:
+    """Return where the addresses at the end of a reply's answer stand: start, length of each, count.
+
+    None when there are not several, or not of one owner.
+    """
+    at, answers = question_end(reply), int.from_bytes(reply[6:8], "big")
+    places: list[tuple[int, int, int, bytes]] = []
+    for _ in range(answers if at else 0):
+        found = record(reply, at)
+        if found is None:
+            return None
+        kind, start = found[1], at
+        at = found[5]
+        places.append((kind, start, at - start, reply[start : found[4] - 10]))
+    count = 0
+    for each in reversed(places):
+        if each[0] not in {rrs.A, rrs.AAAA} or each[2:] != places[-1][2:]:
+            break
+        count += 1
+    return (places[-count][1], places[-1][2], count) if count > 1 else None
+
+
 class _Writer:
     """Octets of records, names compressed against all that stands before them."""
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skydns import names, rrs
+from skydns import message, names, rrs
 from skydns.addresses import Network
 from skydns.rrs import RR
 
@@ -28,6 +29,7 @@ class Order:
 
     Attributes:
         chance: shuffle, instead of taking turns.
+        client: the first address depends on who asks, and stays the same for one client.
         preferred: networks whose addresses come first.
         weights: names whose first address is drawn by weight.
     """
@@ -35,6 +37,7 @@ class Order:
     chance: bool = False
     preferred: tuple[Network, ...] = ()
     weights: Weights = field(default_factory=dict)
+    client: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.chance or self.preferred or self.weights)
@@ -60,6 +63,23 @@ class Order:
         address = ipaddress.ip_address(packed)
         return any(address in network for network in self.preferred)
 
+    def for_client(self, reply: bytes, client: bytes) -> bytes:
+        """Return a whole reply with that address first that is this client's.
+
+        Args:
+            client: its address, packed.
+        """
+        found = message.turning(reply)
+        if found is None:
+            return reply
+        start, step, count = found
+        end = start + step * count
+        records = [reply[at : at + step] for at in range(start, end, step)]
+        first = [each for each in records if self.preferred and self._prefers(_address(each))]
+        rest = [each for each in records if each not in first]
+        turns = zlib.crc32(client)
+        return b"".join((reply[:start], *_turned_by(first, turns), *_turned_by(rest, turns), reply[end:]))  # fmt: skip
+
     def payload(
         self, name: bytes, reply: bytes, start: int, step: int, count: int
     ) -> Callable[[], bytes]:
@@ -73,10 +93,9 @@ class Order:
         end = start + step * count
         head, tail = reply[:start], reply[end:]
         records = [reply[at : at + step] for at in range(start, end, step)]
-        size = 16 if int.from_bytes(records[0][-18:-16], "big") == 16 else 4
         if (given := self.weights.get(name)) is not None:
-            return _weighted(head, records, tail, [given.get(each[-size:], 1) for each in records])
-        first = [each for each in records if self._prefers(each[-size:])] if self.preferred else []
+            return _weighted(head, records, tail, [given.get(_address(each), 1) for each in records])  # fmt: skip
+        first = [each for each in records if self.preferred and self._prefers(_address(each))]
         rest = [each for each in records if each not in first]
         one, other = (_shuffled, _shuffled) if self.chance else (_turned(), _turned())
         return lambda: b"".join((head, *one(first), *other(rest), tail))
@@ -102,10 +121,19 @@ def _turned() -> Callable[[list[bytes]], list[bytes]]:
     def turned(records: list[bytes]) -> list[bytes]:
         nonlocal turns
         turns += 1
-        at = turns % len(records) if records else 0
-        return records[at:] + records[:at]
+        return _turned_by(records, turns)
 
     return turned
+
+
+def _turned_by(records: list[bytes], turns: int) -> list[bytes]:
+    at = turns % len(records) if records else 0
+    return records[at:] + records[:at]
+
+
+def _address(record: bytes) -> bytes:
+    """Return the address in an A or AAAA record's octets."""
+    return record[-16:] if record[-18:-16] == b"\0\x10" else record[-4:]
 
 
 def _weigh(present: dict[bytes, int] | None, address: bytes, weight: int) -> None:

@@ -124,3 +124,8 @@ class Policy:
     authors: tuple[str, ...] = ()
     order: Order = field(default_factory=Order)
     bufsize: int = 1232
+
+    @property
+    def by_client(self) -> bool:
+        """Whether the order of addresses depends on who asks."""
+        return self.rotate and self.order.client

@@ -76,6 +76,7 @@ class Server:
     _tcp: asyncio.Server | None = None
     _encrypted: list[asyncio.Task[None]] = field(default_factory=list)
     _retired: bool = False
+    _by_client: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def sibling(self) -> Server:
@@ -103,9 +104,11 @@ class Server:
         """Begin to answer on a bound UDP socket."""
         wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
         self._retired = False
+        self._by_client = self.answers.policy.by_client
         if (
             self.screen is not None
             or self.rewriter is not None
+            or self._by_client
             or (self.log is not None and LIBRARY is None)
         ):
             self._udp = Attentive(
@@ -133,7 +136,8 @@ class Server:
 
     def use(self, screen: Screen | None, rewriter: Rewriter | None) -> None:
         """Let through what an access list allows, and apply these rules, from now on."""
-        if screen is self.screen and rewriter is self.rewriter:
+        by_client = self.answers.policy.by_client
+        if screen is self.screen and rewriter is self.rewriter and by_client is self._by_client:
             return
         self.screen, self.rewriter = screen, rewriter
         if self._udp is not None and not self._retired:
@@ -318,7 +322,10 @@ class Server:
         return self._baked(data, reply, host)
 
     def _baked(self, data: bytes, reply: bytes, host: str) -> bytes:
-        """Return a reply with the cookie that the query asks for."""
+        """Return a reply in this client's order, with the cookie that the query asks for."""
+        policy = self.answers.policy
+        if policy.by_client:
+            reply = policy.order.for_client(reply, packed(host))
         if self.limiter is None:
             return reply
         return self.limiter.cookies.completed(data, reply, packed(host))

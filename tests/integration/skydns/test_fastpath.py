@@ -3,6 +3,7 @@
 
 import itertools
 import socket
+from dataclasses import replace
 
 import dns.edns
 import dns.flags
@@ -12,9 +13,11 @@ import pytest
 
 from fairlead.etcd.types import KeyValue, Revision
 from skydns import batch, fastpath, keys, records
+from skydns.attentive import Attentive
 from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
+from skydns.order import Order
 from skydns.policy import Policy
 from skydns.querylog import QueryLog
 from skydns.state import Served
@@ -98,6 +101,47 @@ def test_hits_in_order_each_with_its_id(stage):
         assert [int.from_bytes(reply[:2], "big") for reply in found] == list(range(1000, 1200))
         assert [addresses(reply) for reply in found] == [[f"10.0.0.{at}"] for at in range(200)]
     assert len(stage.answers.ready) == 200
+
+
+def test_a_flood_of_missing_names_each_with_its_id_and_question(stage, monkeypatch):
+    whole = []
+    real = fastpath.flood.replies
+    monkeypatch.setattr(fastpath.flood, "replies", lambda *batch: whole.append(real(*batch)) or whole[-1])  # fmt: skip
+    stage.exchange(query("aaaa.z.test"), query("bbbb.z.test"))
+    names = [f"x{at:03}.z.test" for at in range(200)]
+    names[150] = "n1.z.test"  # one exists, and makes its batch an ordinary one
+    names[151] = "other.z.test"
+    found = stage.exchange(*(query(name, number=1000 + at) for at, name in enumerate(names)))
+    found = [dns.message.from_wire(reply) for reply in found]
+    assert [reply.id for reply in found] == list(range(1000, 1200))
+    assert [reply.question[0].name.to_text() for reply in found] == [f"{name}." for name in names]
+    rcodes = [reply.rcode() for reply in found]
+    assert rcodes == [0 if name == "n1.z.test" else 3 for name in names]
+    assert any(whole) is (stage.loop.drain == stage.loop._drain_batches)
+
+
+def test_an_order_by_client(monkeypatch):
+    made = Stage("127.0.0.1", "127.0.0.1", monkeypatch, "plain")
+    for at in range(8):
+        kv = KeyValue(b"/skydns/test/z/p/x%d" % at, b'{"host":"10.0.1.%d"}' % at, Revision(1), Revision(1), 1)  # fmt: skip
+        made.answers.served.index.put(records.decode(b"/skydns", kv))
+    made.answers.policy = replace(made.answers.policy, rotate=True, order=Order(client=True))
+    loop = made.loop = Attentive(made.sock, made.answers, lambda *asked: None, None, None)
+    seen = set()
+    for last in range(1, 9):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind((f"127.0.0.{last}", 0))
+            client.connect(made.sock.getsockname())
+            replies = []
+            for _ in range(2):
+                client.send(query("p.z.test"))
+                loop.drain()
+                replies.append(addresses(client.recv(4096)))
+        assert replies[0] == replies[1]
+        seen.add(tuple(replies[0]))
+    assert len(seen) > 2
+    made.sock.close()
+    made.client.close()
 
 
 def test_letter_case_comes_back(stage):

@@ -44,6 +44,30 @@ def test_preferred_networks_come_first_and_take_turns():
     assert Counter(rows) == {"10.0.1.1": 5, "10.0.1.3": 5}
 
 
+def in_order(answers, client, name="p.z.test", rtype="A"):
+    data = dns.message.make_query(name, rtype, use_edns=0).to_wire()
+    reply = answers.policy.order.for_client(answers.reply(data), client)
+    return [rr.to_text() for rrset in dns.message.from_wire(reply).answer for rr in rrset]
+
+
+def test_each_client_has_its_own_first_address_and_keeps_it():
+    made = answers(client=True)
+    rows = [in_order(made, bytes((10, 0, 0, at))) for at in range(100)]
+    assert rows == [in_order(made, bytes((10, 0, 0, at))) for at in range(100)]
+    assert {len(set(row)) for row in rows} == {4}
+    assert min(Counter(row[0] for row in rows).values()) > 10
+    assert made.ready  # kept all the same, in one order for all
+    made = answers(client=True, preferred=(ipaddress.ip_network("10.0.1.0/24"),))
+    for at in range(20):
+        assert set(in_order(made, bytes((at,)))[:2]) == {"10.0.1.1", "10.0.1.3"}
+
+
+@pytest.mark.parametrize(("name", "rtype"), [("p.z.test", "SRV"), ("x1.p.z.test", "A"), ("no.z.test", "A")])  # fmt: skip
+def test_nothing_else_changes_by_client(name, rtype):
+    made = answers(client=True)
+    assert len({tuple(in_order(made, bytes((at,)), name, rtype)) for at in range(20)}) == 1
+
+
 def test_by_chance():
     assert set(first(answers(chance=True), 200)) == {"10.0.1.1", "10.0.0.2", "10.0.1.3", "10.0.0.4"}
 
