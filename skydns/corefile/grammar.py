@@ -228,6 +228,8 @@ def _place(text: str, line: int) -> tuple[str, str, int]:
     if scheme not in {"dns", "tls", "https"}:
         raise CorefileError(f'line {line}: "{text}": scheme {scheme} is not supported')
     zone, colon, port = rest.rpartition(":")
-    if not colon or not (port.isdecimal() or not port):
+    if not colon or "/" in port:  # a network of IPv6 has colons too
         zone, port = rest, ""
+    elif port and not (port.isdecimal() and 0 < int(port) < 65536):
+        raise CorefileError(f'line {line}: "{text}": port {port} is not within 1 and 65535')
     return scheme, zone or ".", int(port or 0)

@@ -9,6 +9,7 @@ from fairlead.errors import ConfigErrors, RecordError
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.flags import UsageError
 from skydns import addresses, config, keys, names, stored
+from skydns.cli import main
 from skydns.policy import Policy
 from skydns.settings import SETTINGS
 
@@ -156,3 +157,8 @@ def test_checking_the_configuration_loads_no_event_loop():
     code = "import sys, skydns.cli; print(*{'asyncio', 'ssl', 're2', 'dns'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
+
+
+def test_words_that_hide_flags_are_named(capsys):
+    assert main(["-check-config", "-verbose", "false", "-addr", "nonsense"]) == 0
+    assert "words without effect: false -addr nonsense (booleans are" in capsys.readouterr().err

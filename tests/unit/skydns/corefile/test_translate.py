@@ -120,6 +120,11 @@ def test_every_property_of_etcd(tmp_path):
     assert found.peers.told(zone) == (Server("192.0.2.53", 53), Server("198.51.100.1", 5353))
 
 
+def test_a_zone_of_ipv6_has_colons_and_no_port(tmp_path):
+    found = configured(tmp_path, "2001:db8::/32:1053 a.test:1053 {\n etcd\n bind ::1\n}")
+    assert found.policy.zones == frozenset(keys.zones("2001:db8::/32,a.test"))
+
+
 def test_servers_over_https(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "skydns.corefile.upstreams._looked_up", {"dns.example": ["192.0.2.7"]}.__getitem__
@@ -150,6 +155,8 @@ def test_servers_over_https(tmp_path, monkeypatch):
     ("a.test {\n etcd {\n  endpoint\n }\n}", "line 3: endpoint takes at least one"),
     ("a.test {\n etcd {\n  min-lease-ttl 1y\n }\n}", 'line 3: "1y"'),
     ("a.test {\n etcd\n", "line 1: the { of"),
+    ("a.test:x {\n etcd\n}", 'line 1: "a.test:x": port x is not within'),
+    ("2001:db8::/32:70000 {\n etcd\n}", "port 70000 is not within"),
     ("a.test {\n etcd\n}\na.test {\n etcd\n}", 'line 4: "a.test" is there twice'),
     ("a.test:53 {\n etcd\n}\nb.test:54 {\n etcd\n}", "several ports"),
     ("a.test {\n forward . 192.0.2.1\n}", "no block has the plugin etcd"),
