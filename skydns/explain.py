@@ -58,7 +58,9 @@ def explain(
     reply = answer(question, Served(index), policy, 0.0)
     bad = _broken(question.name, rejected, prefix)
     if isinstance(reply, Forward):
-        return Explanation("not ours: asked of the name servers, or REFUSED", "", (), (), bad)
+        zones = ", ".join(sorted(map(names.to_text, policy.zones)))
+        said = f"not in our zones ({zones}; --domain): asked of the name servers, or REFUSED"
+        return Explanation(said, "", (), (), bad)
     parts = _parts(question, reply, index, policy)
     return Explanation(
         rrs.RCODES.get(reply.rcode, str(reply.rcode)),

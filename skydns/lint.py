@@ -41,7 +41,11 @@ def _look(service: Service, index: Index, zones: tuple[bytes, ...]) -> Iterable[
     labels = list(names.labels(name))
     node = index.node(name)
     if not any(names.below(name, zone) for zone in zones) and not name.endswith(b"\x04arpa\0"):
-        yield "warning", "lies in none of the zones: nobody is answered from it"
+        shown = ", ".join(map(names.to_text, zones))
+        yield (
+            "warning",
+            f"lies in none of the zones ({shown}; --domain): nobody is answered from it",
+        )
     if name != service.name:
         yield "warning", "has upper-case letters: the originals never find it (trap 26)"
     if node is not None and node.children:
