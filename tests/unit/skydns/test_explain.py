@@ -81,7 +81,7 @@ def test_made_by_an_alias_and_by_an_address():
     assert parts["pool/x1"].made == ("pool.skydns.test. 300 A 10.0.0.1",)
     assert made.status == "NOERROR"
     made, _ = told("example.org. A")
-    assert made.status.startswith("not ours")
+    assert made.status.startswith("not in our zones (skydns.test.; --domain)")
 
 
 @pytest.mark.parametrize(("path", "record", "text"), [
