@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lb.policy import SERVER
+from lb.policy import SERVER, FrontendPolicy, Patience
 from lb.state import Frontend, Middleware, Pool, Server
 
 from .conftest import Rig, named, pool_of
@@ -333,3 +333,20 @@ async def test_4_5_trace_of_a_request(rig: Rig) -> None:
     }
     assert (told["response"]["code"], told["response"]["body_bytes"]) == (200, 1)
     assert 0 < told["response"]["roundtrip"] < 10_000
+
+
+async def test_12_trap_a_long_response_is_cut_only_when_it_stands_still(rig: Rig) -> None:
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        for _ in range(5):  # 1.5 s in all; the write timeout is 0.6
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.3)
+        await reader.read()
+
+    patience = Patience(write=0.6)
+    spec = front(policy=FrontendPolicy(patience=patience))
+    await rig.apply([spec], [pool_of(await rig.server(slowly))])
+    answer = await rig.get()  # the last of the six never comes
+    assert answer.endswith(b"\r\n\r\nxxxxx")
