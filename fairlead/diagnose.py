@@ -111,10 +111,10 @@ def routes(runtime: Runtime) -> Iterator[tuple[tuple[str, str], admin.Route]]:
         why = "; ".join(f"{c.name}: {c.why or 'no'}" for c in runtime.health.missing())
         return admin.text(503, f"not ready: {why}")
 
-    def exposition() -> admin.Answer:
+    async def exposition() -> admin.Answer:
         from fairlead.metrics import CONTENT_TYPE
 
-        return admin.Answer(200, runtime.metrics.exposition(), CONTENT_TYPE)
+        return admin.Answer(200, await runtime.metrics.exposition(), CONTENT_TYPE)
 
     async def debug() -> admin.Answer:
         return admin.as_json(await state(runtime))

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -18,6 +21,7 @@ from lb.window import QUANTILES
 Family = CounterMetricFamily | GaugeMetricFamily
 Row = tuple[tuple[str, ...], float]
 """Labels and a value."""
+_AT_ONCE: Final = 100  # rows of a piece
 
 
 def figures(plane: Plane, *, phases: bool = False) -> Figures:
@@ -70,19 +74,19 @@ class Counts(Collector):
         self._orders = orders
 
     def collect(self) -> Iterator[Family]:
-        """Give the families."""
+        """Give the families; the data plane goes on between two pieces, so nothing of it is held."""
         seen = self._look()
         yield from self._of_frontends(seen)
         yield from self._of_servers(seen)
         open_ = [((), seen.gauges.get(("clients",), 0))]
-        yield _gauge("lb_client_connections", "Client connections open.", open_)
+        yield from _gauge("lb_client_connections", "Client connections open.", open_)
         for what, name, words in (
             ("unrouted", "lb_unrouted_requests", "Requests that no route matched."),
             ("malformed", "lb_malformed_requests", "Requests refused as malformed."),
         ):
-            yield _counter(name, words, [((), seen.counts.get((what,), 0))])
+            yield from _counter(name, words, [((), seen.counts.get((what,), 0))])
         copies = _rows(seen.counts, "mirrored")
-        yield _counter(
+        yield from _counter(
             "lb_mirrored_requests", "Copies of requests to another backend.", copies, "result"
         )
         yield from self._of_certificates()
@@ -91,15 +95,15 @@ class Counts(Collector):
         known = self._plane.frontends
         answered = (row for row in _rows(seen.counts, "requests") if row[0][0] in known)
         words = "Requests answered, by frontend and status."
-        yield _counter("lb_requests", words, answered, "frontend", "code")
+        yield from _counter("lb_requests", words, answered, "frontend", "code")
         now = self._stats.now()
         latencies = (
             ((name, f"{quantile / 100:g}"), value / 1e6)
-            for name, figures in self._stats.frontends.items()
+            for name, figures in tuple(self._stats.frontends.items())
             for quantile, value in zip(QUANTILES, figures.quantiles(now), strict=True)
         )
         words = "Time of the last minute's round trips at a quantile."
-        yield _gauge("lb_frontend_latency_seconds", words, latencies, "frontend", "quantile")
+        yield from _gauge("lb_frontend_latency_seconds", words, latencies, "frontend", "quantile")
 
     def _of_servers(self, seen: Figures) -> Iterator[Family]:
         labels = "backend", "server"
@@ -113,27 +117,27 @@ class Counts(Collector):
             return [(place, of.get((what, *place), 0)) for place, *_ in standing]
 
         words = "Requests sent to a server, tries counted."
-        yield _counter("lb_server_requests", words, rows(seen.counts, "sent"), *labels)
+        yield from _counter("lb_server_requests", words, rows(seen.counts, "sent"), *labels)
         words = "Requests under way."
-        yield _gauge("lb_server_active_requests", words, rows(seen.gauges, "active"), *labels)
+        yield from _gauge("lb_server_active_requests", words, rows(seen.gauges, "active"), *labels)
         words = "Connections kept."
-        yield _gauge("lb_server_idle_connections", words, rows(seen.gauges, "idle"), *labels)
+        yield from _gauge("lb_server_idle_connections", words, rows(seen.gauges, "idle"), *labels)
         up: list[Row] = [(place, usable) for place, _, usable in standing]
         words = "Whether a server gets requests: healthy, not left out, not draining."
-        yield _gauge("lb_server_up", words, up, *labels)
+        yield from _gauge("lb_server_up", words, up, *labels)
         weights: list[Row] = [(place, one.weight) for place, one, _ in standing]
         words = "A server's weight now, as the rebalancer and slow start have it."
-        yield _gauge("lb_server_weight", words, weights, *labels)
+        yield from _gauge("lb_server_weight", words, weights, *labels)
 
     def _of_certificates(self) -> Iterator[Family]:
         ends: list[Row] = [
             ((host,), until) for host, (_, until) in self._certificates.facts().items()
         ]
         words = "When the certificate of a host ends, Unix time."
-        yield _gauge("lb_certificate_expiry_timestamp_seconds", words, ends, "host")
+        yield from _gauge("lb_certificate_expiry_timestamp_seconds", words, ends, "host")
         orders: list[Row] = [((result,), count) for result, count in self._orders.items()]
         words = "Orders of certificates by this process."
-        yield _counter("lb_acme_orders", words, orders, "result")
+        yield from _counter("lb_acme_orders", words, orders, "result")
 
 
 def _rows(of: Mapping[tuple[str, ...], float], what: str) -> list[Row]:
@@ -141,15 +145,23 @@ def _rows(of: Mapping[tuple[str, ...], float], what: str) -> list[Row]:
     return [(key[1:], value) for key, value in of.items() if key[0] == what]
 
 
-def _counter(name: str, words: str, rows: Iterable[Row], *labels: str) -> Family:
-    return _filled(CounterMetricFamily(name, words, labels=labels), rows)
+def _counter(name: str, words: str, rows: Iterable[Row], *labels: str) -> Iterator[Family]:
+    return _pieces(partial(CounterMetricFamily, name, words, labels=labels), rows)
 
 
-def _gauge(name: str, words: str, rows: Iterable[Row], *labels: str) -> Family:
-    return _filled(GaugeMetricFamily(name, words, labels=labels), rows)
+def _gauge(name: str, words: str, rows: Iterable[Row], *labels: str) -> Iterator[Family]:
+    return _pieces(partial(GaugeMetricFamily, name, words, labels=labels), rows)
 
 
-def _filled(family: Family, rows: Iterable[Row]) -> Family:
-    for labels, value in rows:
-        family.add_metric(labels, float(value))
-    return family
+def _pieces(make: Callable[[], Family], rows: Iterable[Row]) -> Iterator[Family]:
+    """Give a family, in pieces where it has many rows (`fairlead.metrics`)."""
+    left = iter(rows)
+    some = [*islice(left, _AT_ONCE)]
+    while True:
+        family = make()
+        for labels, value in some:
+            family.add_metric(labels, float(value))
+        yield family
+        some = [*islice(left, _AT_ONCE)]
+        if not some:
+            return

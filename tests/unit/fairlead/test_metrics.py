@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import asyncio
+from collections.abc import Iterator
+
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from fairlead.errors import ActionError
 from fairlead.etcd.types import Revision
@@ -89,3 +95,41 @@ def test_what_etcd_does_is_told_once() -> None:
         'level=warning msg="no state file yet: nothing to serve from" mirror=fresh path=/g',
     ]
     assert 'msg="etcd lost; the last state keeps serving" mirror=m' in "".join(lines)
+
+
+class Many(Collector):
+    """One family of many rows, given in two pieces."""
+
+    def collect(self) -> Iterator[Metric]:
+        for begin in (0, 250):
+            family = GaugeMetricFamily("many", "Many.", labels=["n"])
+            for n in range(begin, begin + 250):
+                family.add_metric([str(n)], n)
+            yield family
+
+
+def test_the_text_is_written_in_pieces_with_the_comments_once() -> None:
+    metrics = Metrics("p", list)
+    metrics.registry.register(Many())
+    turns = 0
+
+    async def scrape() -> bytes:
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        busy = asyncio.create_task(others())
+        text = await metrics.exposition()
+        busy.cancel()
+        return text
+
+    text = asyncio.run(scrape()).decode()
+    assert turns > 5
+    assert text.count("# HELP many ") == text.count("# TYPE many ") == 1
+    rows = [line for line in text.splitlines() if line.startswith("many{")]
+    assert rows == [f'many{{n="{n}"}} {n}.0' for n in range(500)]
+    whole = generate_latest(metrics.registry).decode().splitlines()
+    others = [line for line in whole if "many" not in line and not line.startswith("process_")]
+    assert set(others) <= set(text.splitlines())
