@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.doctor import clock, synchronised
-from flannelpy.nouns import daemons, firewalld, probe
+from flannelpy.nouns import daemons, dropping, firewalld, probe
 from flannelpy.nouns.finding import Finding
 
 _PROC = Path("/proc/sys/net")
@@ -77,6 +77,7 @@ def _daemon(row: Mapping[str, Any]) -> Iterator[Finding]:
     for dev in (row["interface"], *row["devices"]):
         yield from rp_filter(dev)
     yield from firewalld.examine(row)
+    yield from dropping.examine(row)
     if row["drift"]:
         yield Finding("warning", "drift", f"{len(row['drift'])} actions due: {row['drift'][0]}")
 
