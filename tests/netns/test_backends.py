@@ -48,12 +48,11 @@ async def full_size(box, other):
 @pytest.mark.parametrize(
     ("backend", "mtu"),
     [
-        ({"Type": "udp"}, 1472),
         ({"Type": "udp", "Port": 8300}, 1472),
         ({"Type": "wireguard"}, 1420),
         ({"Type": "wireguard", "PSK": PSK, "ListenPort": 51900, "Mode": "auto"}, 1420),
     ],
-    ids=["udp", "udp-port", "wireguard", "wireguard-psk-auto"],
+    ids=["udp-port", "wireguard", "wireguard-psk-auto"],
 )
 async def test_two_hosts_ping_with_full_size_packets_and_forget_one_another(backend, mtu):
     if backend["Type"] == "wireguard":

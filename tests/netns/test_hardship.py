@@ -100,7 +100,7 @@ async def test_five_hosts_carry_tcp_udp_and_packets_of_full_size():
         )
 
 
-AWAY = [12, pytest.param(120, marks=pytest.mark.long)]  # seconds
+AWAY = [6, pytest.param(120, marks=pytest.mark.long)]  # seconds
 
 
 @pytest.mark.timeout(300)
