@@ -38,13 +38,6 @@ def main(program: Program[C], argv: Sequence[str] | None = None) -> int:
     status = program.early(values) if program.early is not None else None
     if status is not None:
         return status
-    if (
-        values.args
-    ):  # as in Go all flags after the first word are words: `-verbose false` hides them
-        ignored = (
-            f"words without effect: {' '.join(values.args)} (booleans are -name or -name=false)"
-        )
-        values.warnings += (ignored,)
     if program.setting(values, "print-config"):
         sys.stdout.write(print_config(values))
         return 0

@@ -106,7 +106,7 @@ def _all_read(values: Values) -> Values:
     if not values.args:
         return values
     warning = (
-        f'command line: "{values.args[0]}" ends the flags; it and what follows is not read '
-        "(a boolean's value takes a =: -flag=true)"
+        f"command line: words without effect: {' '.join(values.args)} "
+        "(the first that is no flag ends the flags; a boolean's value takes a =: -flag=false)"
     )
     return replace(values, warnings=(*values.warnings, warning))

@@ -161,4 +161,4 @@ def test_checking_the_configuration_loads_no_event_loop():
 
 def test_words_that_hide_flags_are_named(capsys):
     assert main(["-check-config", "-verbose", "false", "-addr", "nonsense"]) == 0
-    assert "words without effect: false -addr nonsense (booleans are" in capsys.readouterr().err
+    assert "words without effect: false -addr nonsense (the first" in capsys.readouterr().err
