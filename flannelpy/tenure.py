@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from fairlead.etcd.types import NO_LEASE, KeyValue, Revision
 from fairlead.runtime import Runtime
 from flannelpy import identity, keys
-from flannelpy.allocate import Exhausted, Reuse, choose
+from flannelpy.allocate import Choice, Exhausted, Reuse, choose
 from flannelpy.backends import Backend, Host
 from flannelpy.config import Config
 from flannelpy.keeper import Keeper
@@ -54,12 +54,7 @@ class Tenure:
         wish = identity.wish(backend, previous, self._memory.recall())
         standing = self._sources.leases.values()
         if self._runtime.planning:
-            choice = choose(host.config, standing, wish, min)
-            if isinstance(choice, Exhausted):
-                raise StartError(str(choice))
-            subnets = choice.lease.subnets if isinstance(choice, Reuse) else choice.subnets
-            key = keys.lease(self._config.prefix, subnets)
-            return Held(key, subnets, b"", NO_LEASE, Revision(0), float("inf"))
+            return self._supposed(choose(host.config, standing, wish, min))
         if not self._sources.live:
             held = provisional(host.config, standing, wish)
             if held is not None:
@@ -70,6 +65,22 @@ class Tenure:
         held = await self._leases.acquire(host.config, backend.attributes(), wish)
         self.known = True
         return held
+
+    def _supposed(self, choice: Choice) -> Held:
+        """Return the lease that a plan goes by; nothing is written."""
+        if isinstance(choice, Exhausted):
+            raise StartError(str(choice))
+        if isinstance(choice, Reuse):
+            subnets = choice.lease.subnets
+        else:
+            subnets = choice.subnets
+            self._runtime.log.info(
+                "no lease yet: the plan takes one of those that a start would choose from",
+                subnet=str(subnets),
+                why=choice.reason,
+            )
+        key = keys.lease(self._config.prefix, subnets)
+        return Held(key, subnets, b"", NO_LEASE, Revision(0), float("inf"))
 
     async def keep(self, node: Node) -> int:
         """Keep the lease and regain a lost one; return when -on-revoke says to end."""

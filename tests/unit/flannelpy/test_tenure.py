@@ -92,4 +92,5 @@ async def test_with_plan_nothing_is_written():
     async with parts("-plan") as it:
         held = await it.tenure.first(HOST)
         assert str(held.subnets.v4) == "10.5.1.0/24"
+        assert it.logged("the plan takes one of those that a start would choose from")
         assert await it.leases() == []
