@@ -21,7 +21,7 @@ OURS = f"{sys.executable} -m flannelpy -etcd-endpoints {ENDPOINT} -iptables-forw
 THEIRS = f"{go()} -etcd-endpoints {ENDPOINT} -iptables-forward-rules=false -iface=vec0"
 SCRIPT = """
 start() {{ {flanneld} >>/run/log 2>&1 & daemon=$!; }}
-wait_for() {{ for i in $(seq 100); do eval "$1" && return; sleep .1; done; echo "never: $1"; cat /run/log; ip addr; ip route; }}
+wait_for() {{ for i in $(seq 200); do eval "$1" && return; sleep .1; done; echo "never: $1"; cat /run/log; ip addr; ip route; }}
 start
 wait_for '[ -s /run/flannel/subnet.env ]'
 cat /run/flannel/subnet.env
