@@ -117,6 +117,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
     runtime.metrics.registry.register(counts)
     if not runtime.planning:
         runtime.tasks.start("sweep", plane.run())
+        runtime.tasks.start("judge", judge.run())
         runtime.tasks.start("probe", Prober(plane).run())
         runtime.tasks.start("ocsp", follower.certificates.run())
         if config.statsd:

@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Final, Never
 
 from fairlead.log import stamp
 from fairlead.runtime import Runtime
 from lb import problems
 from lb.catalog import Catalog
 from lb.certificates import Certificates
+from lb.keys import Ref
 from lb.plane import Plane
 from lb.secret import Box
 from lb.stats import Stats
+
+_WHILE: Final = 0.25  # seconds of changes that are looked at together
 
 
 class Judge:
     """Keeps the condition `objects`: what is served otherwise than its keys say.
 
-    To look at all objects costs 10 ms at 10,000 frontends, so it is done once for the changes of
-    a while, not for each.
+    All objects are looked at once for the changes of a while, not for each, and with pauses, in
+    which requests are served.
     """
 
     def __init__(self, runtime: Runtime, catalog: Catalog, box: Box | None, stats: Stats) -> None:
@@ -27,17 +32,26 @@ class Judge:
         self._runtime = runtime
         self._catalog = catalog
         self._box = box
-        self._due: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
 
     def soon(self) -> None:
         """Look within a quarter of a second."""
-        if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(0.25, self._look)
+        self._changed.set()
 
-    def _look(self) -> None:
-        self._due = None
-        self._stats.forget(self._catalog.frontends, self._catalog.servers)
-        found = problems.problems(self._catalog, self._box)
+    async def run(self) -> Never:
+        """Look for ever, when something has changed."""
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(_WHILE)
+            self._changed.clear()
+            self._stats.forget(self._catalog.frontends, self._catalog.servers)
+            steps = []
+            for step in problems.steps(self._catalog, self._box):
+                steps.append(step)
+                await asyncio.sleep(0)
+            self._tell(problems.joined(steps))
+
+    def _tell(self, found: Mapping[Ref, str]) -> None:
         some = "; ".join(f"{ref}: {why}" for ref, why in sorted(found.items())[:5])
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         self._runtime.health.set("objects", not found, some + more)

@@ -17,9 +17,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
-from itertools import islice
 from typing import Any, Final, Protocol
 
 from fairlead.clock import SYSTEM, Clock
@@ -31,6 +30,7 @@ from lb.liveserver import LiveServer
 from lb.middleware import Chain
 from lb.middleware.build import Links
 from lb.mirror import Mirrors
+from lb.pieces import pieces
 from lb.pool import LivePool, Verdict
 from lb.route.match import Index
 from lb.route.order import Order, by_text
@@ -227,13 +227,13 @@ class Plane:
     def _overdue(self) -> Iterator[None]:
         """Close what is overdue, trim what is idle; some at a time."""
         for listener in (*self.listeners.values(), *self.retired):
-            for clients in _some(listener.clients):
+            for clients in pieces(listener.clients, _AT_ONCE):
                 for client in clients:
                     client.check(self.now)
                 yield
             if listener.closing and not listener.clients:
                 self.retired.discard(listener)
-        for pools in _some(self.pools.values()):
+        for pools in pieces(self.pools.values(), _AT_ONCE):
             for pool in pools:
                 for server in pool.servers.values():
                     self._trim(server, pool)
@@ -307,10 +307,3 @@ class Plane:
     def clients(self) -> int:
         """Return how many client connections are open."""
         return sum(len(live.clients) for live in (*self.listeners.values(), *self.retired))
-
-
-def _some(of: Collection[Any]) -> Iterator[tuple[Any, ...]]:
-    """Give what a collection holds now, so many at once as may be looked at between two requests."""
-    left = iter(tuple(of))
-    while some := tuple(islice(left, _AT_ONCE)):
-        yield some

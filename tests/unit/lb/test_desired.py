@@ -101,6 +101,27 @@ def test_problems_name_what_is_not_served_as_written() -> None:
     assert "no backend key" in found['backend "b10"']
 
 
+def test_the_catalog_may_change_while_it_is_looked_at() -> None:
+    decoded: Records[Stored] = Records(lambda kv: reading.decode(kv, ROOTS))
+    catalog = Catalog(ROOTS, decoded.good, decoded.rejected)
+
+    def put(number: int, value: bytes | None) -> None:
+        key = f"/vulcand/frontends/f{number}/frontend".encode()
+        entry = kv(key.decode(), value.decode()) if value is not None else None
+        catalog.update(decoded.apply([(key, entry)]), [key])
+
+    for number in range(400):
+        put(number, b'{"Type":"http","BackendId":"none","Route":"Path(`/%d`)"}' % number)
+    found = []
+    for number, step in enumerate(problems.steps(catalog, None)):
+        found.append(step)
+        put(number, None)
+        put(1000 + number, b'{"Type":"http","BackendId":"none","Route":"Path(`/`)"}')
+    assert len(found) > 8
+    assert max(map(len, found)) <= 128
+    assert len(problems.joined(found)) >= 400 - len(found)
+
+
 @settings(deadline=None)
 @given(st.permutations(list(KEYS)))
 def test_any_order_of_keys_gives_the_same(order: list[str]) -> None:
