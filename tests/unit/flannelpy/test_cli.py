@@ -87,7 +87,7 @@ def test_historic_flags_are_taken_with_a_warning(flag):
 
 def test_a_word_that_ends_the_flags_is_told():
     (warning,) = load(SETTINGS, ["-ip-masq", "true", "-iface=eth0"], {}).warnings
-    assert warning.startswith('command line: words without effect: true')
+    assert warning.startswith("command line: words without effect: true")
     assert load(SETTINGS, ["-ip-masq=true", "-iface=eth0"], {}).warnings == ()
 
 
