@@ -8,6 +8,7 @@ then asks, or sends a request, finds what it wrote.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from lb.catalog import Catalog
 from lb.config import Access
 from lb.explain import Verdict
 from lb.keys import Kind, Ref
+from lb.pieces import pieces
 from lb.records import Record
 from lb.route.match import Query
 from lb.sealing import Sealing
@@ -47,6 +49,7 @@ _NAMES: Final = {
     "servers": (Kind.SERVER, "Server"),
     "middlewares": (Kind.MIDDLEWARE, "Middleware"),
 }
+_AT_ONCE: Final = 128  # objects of a list written before others have their turn: 0.5 ms
 _TTL: Final = (Kind.SERVER, Kind.FRONTEND, Kind.MIDDLEWARE)
 
 
@@ -90,7 +93,8 @@ class Api:
 
     def _object(self, app: web.Application, path: str, plural: str) -> None:
         async def listed(request: web.Request) -> object:
-            return self._list(plural, request.match_info.get("parent", ""), self._shown(request))
+            parent = request.match_info.get("parent", "")
+            return await self._list(plural, parent, self._shown(request))
 
         async def shown(request: web.Request) -> object:
             return writing.tree(self._found(_ref(plural, request)), self._shown(request))
@@ -164,7 +168,7 @@ class Api:
             "Shadowed": [{"Id": one.id, "Route": one.route} for one in verdict.shadowed],
         }
 
-    def _list(self, plural: str, parent: str, pair: Callable[[Pair], object]) -> object:
+    async def _list(self, plural: str, parent: str, pair: Callable[[Pair], object]) -> object:
         kind, _ = _NAMES[plural]
         objects: Mapping[str, Record]
         catalog = self._catalog
@@ -183,9 +187,13 @@ class Api:
             case Kind.MIDDLEWARE:
                 self._wanted(Kind.FRONTEND, parent)
                 objects = catalog.middlewares.get(parent, {})
-        return {
-            plural.capitalize(): [writing.tree(objects[name], pair) for name in sorted(objects)]
-        }
+        trees: list[object] = []
+        for names in pieces(
+            sorted(objects), _AT_ONCE
+        ):  # 10,000 at once: 40 ms for requests to wait
+            trees += [writing.tree(objects[name], pair) for name in names if name in objects]
+            await asyncio.sleep(0)
+        return {plural.capitalize(): trees}
 
     def _wanted(self, kind: Kind, name: str) -> None:
         """Refuse what belongs to an object that is not there."""
