@@ -335,7 +335,12 @@ class Answers:
 
     def _finish(self, body: Body, query: Query, udp: bool) -> bytes:
         limit = min(query.size, self.policy.bufsize) if udp else message.TCP_SIZE
-        return message.finish(body, query, limit, recursion=self._recursion, nsid=self.policy.nsid)
+        nsid = self.policy.nsid
+        reply = message.finish(body, query, limit, recursion=self._recursion, nsid=nsid)
+        # a query with options may have a cookie, which who knows the client's address looks at
+        if self.policy.minimal_tc and query.plain and reply[2] & message.TC >> 8:
+            return message.emptied(reply)
+        return reply
 
     @property
     def _recursion(self) -> bool:

@@ -262,6 +262,7 @@ def configure(given: Values) -> Config:
         depth=values.number("depth") if values.number("depth") >= 0 else None,
         minimal=said.minimal,
         bufsize=said.bufsize,
+        minimal_tc=values.flag("minimal-tc"),
         authors=said.authors,
         order=Order(
             values.text("order") == "random",

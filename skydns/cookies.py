@@ -26,9 +26,11 @@ class Cookies:
     Args:
         secret: 16 octets, the same for all servers that answer on one address.
         wall: seconds since 1970.
+        minimal: a cut reply to who has no good cookie loses its records.
     """
 
-    def __init__(self, secret: bytes, wall: Callable[[], float]) -> None:
+    def __init__(self, secret: bytes, wall: Callable[[], float], *, minimal: bool = False) -> None:
+        self.minimal = minimal
         self._secret = secret
         self._wall = wall
 
@@ -57,9 +59,9 @@ class Cookies:
 
     def completed(self, query: bytes, reply: bytes, address: bytes) -> bytes:
         """Return a whole reply with the cookie that its query asks for, if it does."""
-        if _OPTION not in query:
-            return reply
-        cookie = message.cookie(query)
+        cookie = message.cookie(query) if _OPTION in query else b""
+        if self.minimal and reply[2] & message.TC >> 8 and not self.good(cookie, address):
+            reply = message.emptied(reply)
         return message.with_option(reply, self.option(cookie, address)) if cookie else reply
 
     def _age(self, stamp: int) -> int:

@@ -185,7 +185,7 @@ async def _sockets(
         secret = parent.secret if parent else config.cookie_secret or secrets.token_bytes(16)
     clock, answers = runtime.clock, core.answers
     rate = -(-config.rate // config.workers)
-    cookies = Cookies(secret, clock.wall)
+    cookies = Cookies(secret, clock.wall, minimal=config.policy.minimal_tc)
     limiter = Limiter(rate, config.slip, config.exempt, cookies, clock.monotonic)
     sockets = Sockets(answers, None, Limits().shared(config.workers), limiter=limiter)
     sockets.transfers = Transfers(answers, config.peers, clock.monotonic)

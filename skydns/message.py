@@ -388,6 +388,22 @@ def _turning(
     return (starts[first], length), count
 
 
+def emptied(reply: bytes) -> bytes:
+    """Return a reply with its header, question and OPT alone: what a cut one is good for."""
+    at = question_end(reply)
+    counts = _FIELDS.unpack_from(reply)[3:]
+    if not at or not any(counts):
+        return reply
+    head, kind, start = reply[:at], 0, at
+    for _ in range(sum(counts)):
+        found = record(reply, at)
+        if found is None:
+            return reply
+        kind, start, at = found[1], at, found[5]
+    tail = reply[start:] if kind == rrs.OPT else b""
+    return b"".join((head[:6], b"\0\0\0\0", b"\0\1" if tail else b"\0\0", head[HEADER:], tail))
+
+
 def turning(reply: bytes) -> tuple[int, int, int] | None:
     """Return where the addresses at the end of a reply's answer stand: start, length of each, count.
 

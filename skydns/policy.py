@@ -99,6 +99,7 @@ class Policy:
         mname: MNAME of every SOA; b"": `ns.dns.` and the zone.
         authors: the texts for `authors.bind`; none: refused.
         bufsize: octets of a reply by UDP at most.
+        minimal_tc: a cut reply by UDP has no records, unless its client has a good cookie.
     """
 
     zones: frozenset[bytes]
@@ -124,6 +125,7 @@ class Policy:
     authors: tuple[str, ...] = ()
     order: Order = field(default_factory=Order)
     bufsize: int = 1232
+    minimal_tc: bool = False
 
     @property
     def by_client(self) -> bool:

@@ -106,6 +106,8 @@ SETTINGS: Final = Settings(
             help="Each how many-th reply above -rrl is sent cut, so that real clients ask by TCP; 0: none."),
         Setting("rrl-exempt", Kind.COMMA, _PRIVATE, ours=True, env="",
             help="Networks that -rrl does not limit, comma separated CIDRs."),
+        Setting("minimal-tc", Kind.BOOL, False, ours=True, env="",
+            help="Send a reply by UDP that does not fit without records, but to clients with a good cookie."),
         Setting("cookie-secret", env="SKYDNS_COOKIE_SECRET", ours=True, secret=True, check=_checked(_secret),
             help="32 hex digits that DNS cookies are made with, the same on all servers of one address; empty: made up at start."),
         Setting("mname", ours=True, env="", check=_checked(names.from_text),

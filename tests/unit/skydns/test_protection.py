@@ -8,9 +8,13 @@ import dns.flags
 import dns.message
 import pytest
 
-from skydns import message
+from fairlead.etcd.types import KeyValue, Revision
+from skydns import keys, message, records
+from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
+from skydns.policy import Policy
+from skydns.state import Served
 
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")
 CLIENT = bytes.fromhex("2464c4abcf10c957")
@@ -155,3 +159,34 @@ def test_a_cut_reply_has_the_question_and_nothing_more():
     assert found.question[0].name.to_text() == "a.z.test."
     assert found.edns == 0
     assert len(message.truncated(query())) <= len(query())
+
+
+def test_minimal_cut_replies_go_to_who_has_no_good_cookie():
+    """§10.2: empty sections for clients who may not be who they say."""
+    policy = Policy(frozenset(keys.zones("z.test")), minimal_tc=True, nsid=b"ns-a")
+    answers = Answers(Served(), policy, lambda: 0.0)
+    answers.loaded = True
+    for at in range(120):
+        key = KeyValue(b"/skydns/test/z/p/x%d" % at, b'{"host":"10.0.0.%d"}' % at, Revision(1), Revision(1), 1)  # fmt: skip
+        answers.served.index.put(records.decode(b"/skydns", key))
+    cookies = Cookies(SECRET, lambda: 1559731985, minimal=True)
+    good = CLIENT + cookies.server(CLIENT, HOME, 1559731985)
+
+    def asked(data, udp=True):
+        return dns.message.from_wire(cookies.completed(data, answers.reply(data, udp=udp), HOME))
+
+    plain = dns.message.make_query("p.z.test", "A", id=7).to_wire()
+    for data in (plain, query(name="p.z.test"), query(CLIENT, "p.z.test"), query(good[:-1] + b"\0", "p.z.test")):  # fmt: skip
+        found = asked(data)
+        assert found.flags & dns.flags.TC
+        assert found.flags & dns.flags.AA
+        assert not found.answer
+        assert found.question
+        assert found.edns == dns.message.from_wire(data).edns
+        if (ready := answers.quick(data)) is not None:
+            assert not dns.message.from_wire(ready[:2] + ready[2:]).answer
+    found = asked(query(good, "p.z.test"))
+    assert found.flags & dns.flags.TC
+    assert len(found.answer[0]) > 50
+    assert len(asked(plain, udp=False).answer[0]) == 120
+    assert not asked(dns.message.make_query("x1.p.z.test", "A").to_wire()).flags & dns.flags.TC
