@@ -220,26 +220,31 @@ def failure(query: Query, rcode: int, *, recursion: bool, trouble: int | None = 
 
 def cookie(data: bytes) -> bytes:
     """Return the cookie in a query's OPT, b"" when there is none that is well-formed."""
+    held = option(data, COOKIE) or b""
+    return held if len(held) == 8 or 16 <= len(held) <= 40 else b""
+
+
+def option(data: bytes, wanted: int) -> bytes | None:
+    """Return an option's data in a query's OPT, None when it is not there."""
     counts = [int.from_bytes(data[at : at + 2], "big") for at in (4, 6, 8, 10)]
     at = HEADER if not counts[0] else question_end(data)
     if not at or counts[0] > 1 or not 0 < sum(counts[1:]) <= 4:
-        return b""
+        return None
     for _ in range(sum(counts[1:])):
         found = record(data, at)
         if found is None:
-            return b""
+            return None
         _, kind, _, _, start, at = found
         if kind == rrs.OPT:
-            held = _option(data, start, at, COOKIE) or b""
-            return held if len(held) == 8 or 16 <= len(held) <= 40 else b""
-    return b""
+            return _option(data, start, at, wanted)
+    return None
 
 
-def with_option(reply: bytes, option: bytes) -> bytes:
+def with_option(reply: bytes, added: bytes) -> bytes:
     """Return a reply of ours with one more option in its OPT, which stands last."""
     counts = [int.from_bytes(reply[at : at + 2], "big") for at in (4, 6, 8, 10)]
     at = question_end(reply) if counts[0] else HEADER
-    if not at or not counts[3] or len(reply) + len(option) > TCP_SIZE:
+    if not at or not counts[3] or len(reply) + len(added) > TCP_SIZE:
         return reply
     kind, start = 0, at
     for _ in range(sum(counts[1:])):
@@ -249,8 +254,8 @@ def with_option(reply: bytes, option: bytes) -> bytes:
         _, kind, _, _, start, at = found
     if kind != rrs.OPT or at != len(reply):
         return reply
-    size = len(reply) - start + len(option)
-    return reply[: start - 2] + size.to_bytes(2, "big") + reply[start:] + option
+    size = len(reply) - start + len(added)
+    return reply[: start - 2] + size.to_bytes(2, "big") + reply[start:] + added
 
 
 def refusal(data: bytes, rcode: int, option: bytes = b"") -> bytes:

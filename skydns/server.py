@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from fairlead.errors import ConfigError
-from skydns import doh, message, names, rewriting, rrs, sockets
+from skydns import doh, message, names, rewriting, rrs, sockets, streamed
 from skydns.acl import Screen
 from skydns.attentive import Attentive
 from skydns.batch import LIBRARY
@@ -365,7 +365,7 @@ class Server:
         try:
             if https:
                 await doh.converse(
-                    reader, writer, lambda data: self.respond(data, host), self.tally.statuses
+                    reader, writer, partial(self._respond_https, host=host), self.tally.statuses
                 )
             else:
                 await self._queries(reader, writer, host)
@@ -373,6 +373,17 @@ class Server:
             pass  # the client went, or was too slow: nobody is left to be told
         finally:
             writer.close()
+
+    async def _respond_https(self, data: bytes, *, host: str) -> bytes | None:
+        """Return the reply to a query over HTTPS; None: it is none."""
+        reply = await self.respond(data, host)
+        return reply and streamed.completed(data, reply, idle=None, encrypted=True)
+
+    async def _reply(self, writer: asyncio.StreamWriter, data: bytes, reply: bytes) -> None:
+        """Send the reply to a query over TCP or TLS."""
+        encrypted = writer.get_extra_info("ssl_object") is not None
+        reply = streamed.completed(data, reply, idle=self.limits.idle, encrypted=encrypted)
+        await _write(writer, reply, self.limits.write)
 
     async def _queries(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
@@ -409,14 +420,14 @@ class Server:
                     return  # not a query: whoever sends that is no DNS client
                 else:
                     self._note(data, made, host)
-                    await _write(writer, self._baked(data, made, host), limits.write)
+                    await self._reply(writer, data, self._baked(data, made, host))
 
     async def _answer_later(
         self, data: bytes, writer: asyncio.StreamWriter, host: str, room: asyncio.Semaphore
     ) -> None:
         try:
             if reply := await self.respond(data, host):
-                await _write(writer, reply, self.limits.write)
+                await self._reply(writer, data, reply)
         except (OSError, TimeoutError):
             writer.close()
         finally:
@@ -431,7 +442,7 @@ class Server:
         room: asyncio.Semaphore,
     ) -> None:
         try:
-            await _write(writer, await self._asked(ask, data, host, udp=False), self.limits.write)
+            await self._reply(writer, data, await self._asked(ask, data, host, udp=False))
         except (OSError, TimeoutError):
             writer.close()
         finally:

@@ -5,6 +5,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -132,6 +133,11 @@ async def test_tls_and_https(tmp_path):
                     assert status in (await run(*base, url + path)).splitlines()[0]
                 out = await run(*base, "-X", "PUT", f"{url}/dns-query")
                 assert "405" in out.splitlines()[0]
+            for way, where in (("+tls", tls), ("+https", https)):  # RFC 8467: blocks of 468 octets
+                out = await run(
+                    "kdig", "@127.0.0.1", "-p", str(where), way, f"+tls-ca={cert}", "+padding", name
+                )
+                assert int(re.search(r"Received (\d+) B", out)[1]) % 468 == 0, out
             # who never shakes hands counts too
             silent = [await asyncio.open_connection("127.0.0.1", tls) for _ in range(105)]
             await program.until(lambda: "skydns_tcp_refused_total 5.0" in program.page("/metrics"))
