@@ -91,6 +91,7 @@ BETTER_THAN_SKYDNS = {
     ("mail", ("AAAA", "TXT")): "§5.2, likewise",
     ("web", ("SRV",)): "§4.3: weights are computed after equal targets have become one",
     ("g", TYPES): "§3.2: v2 lists a directory in any order, and groups depend on it (trap 16)",
+    ("any.g", TYPES): "§3.2, likewise",
     ("_tcp", ("A", "SRV")): "etcd v2 hides keys that begin with an underscore, v3 does not",
     ("missing", ("NS",)): "§5.6: a missing name is NXDOMAIN for NS too",
     ("*.missing", ("NS",)): "§5.6, likewise",
