@@ -124,7 +124,7 @@ def _fate(program: Program[Any], logger: log.Log, errors: Iterable[BaseException
                 logger.error("a task ended by itself; so does the daemon", task=error.name)
                 status = program.failure_exit
             case FairleadError():
-                logger.error("fatal", reason=f"{type(error).__name__}: {error}")
+                logger.error("fatal", reason=error, kind=type(error).__name__)
                 status = program.failure_exit
             case _:
                 logger.fault("fatal", error)
