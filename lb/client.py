@@ -56,6 +56,7 @@ class Client(asyncio.Protocol):
         address: the client's, as text.
         buffer: bytes that came and are not read yet.
         fresh: no request was read yet.
+        full: the transport holds so many bytes that the client has to read first.
         fd: the descriptor of its plain socket; -1 under TLS or HTTP/2, or when it is gone.
         held: it is made to wait.
         since: when it last did what its state waits for (monotonic seconds).
@@ -64,7 +65,6 @@ class Client(asyncio.Protocol):
 
     __slots__ = (
         "_busy",
-        "_full",
         "_queued",
         "_scanned",
         "_transaction",
@@ -72,6 +72,7 @@ class Client(asyncio.Protocol):
         "buffer",
         "fd",
         "fresh",
+        "full",
         "held",
         "listener",
         "memory",
@@ -100,7 +101,7 @@ class Client(asyncio.Protocol):
         self._busy = False
         self._scanned = 0
         self._queued = False  # the transport holds bytes that the socket did not take
-        self._full = False  # it holds so many that the client has to read first
+        self.full = False
         self._transaction = Transaction(self)
 
     # asyncio's calls
@@ -153,12 +154,12 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads slowly: so do we from the server."""
-        self._full = True
+        self.full = True
         self._transaction.pause()
 
     def resume_writing(self) -> None:
         """Go on."""
-        self._full = False
+        self.full = False
         if not self._transaction.resume() and self.state == HEAD and not self._busy:
             self._advance()
 
@@ -173,7 +174,7 @@ class Client(asyncio.Protocol):
             and last.version == self.plane.version
         ):
             pool = last.frontend.pool
-            if pool.plain and not self._full:
+            if pool.plain and not self.full:
                 server = pool.robin.pick()
                 if server is not None:
                     if server.idle:
@@ -196,7 +197,7 @@ class Client(asyncio.Protocol):
 
         The usual case of a keep-alive connection, without what reads pieces and pipelines.
         """
-        if self.buffer or self._full or self._busy:
+        if self.buffer or self.full or self._busy:
             return False
         try:
             request = self.memory.reader.whole(data, self.plane.limits.head_bytes)
@@ -232,7 +233,7 @@ class Client(asyncio.Protocol):
         """Serve what `buffer` holds, one request after the other, without recursion."""
         self._busy = True
         try:
-            while self.state == HEAD and self.buffer and not self._full and self._head():
+            while self.state == HEAD and self.buffer and not self.full and self._head():
                 pass
         finally:
             self._busy = False

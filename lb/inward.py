@@ -152,6 +152,8 @@ class Inward(Outward):
         """The response was sent: the next request, or the end."""
         if self._flow is not None:
             self._stop_flow()
+        if self._client.full:  # `pause` was for this client: the connection's next one may read
+            self._read_on()
         self._upstream = None
         super().finished()
 
@@ -162,10 +164,13 @@ class Inward(Outward):
 
     def resume(self) -> bool:
         """The client reads again; false when no server is at work for it."""
-        if self._upstream is None:
-            return False
-        self._upstream.transport.resume_reading()
-        return True
+        self._read_on()
+        return self._upstream is not None
+
+    def _read_on(self) -> None:
+        upstream = self._upstream
+        if upstream is not None and not upstream.transport.is_closing():
+            upstream.transport.resume_reading()
 
     # the end
 
