@@ -101,6 +101,7 @@ class Mirror:
         self._started = asyncio.Event()
         self._heard = asyncio.Event()  # started, or etcd could not be reached
         self._dirty = asyncio.Event()
+        self._unwritten: set[bytes] = set()  # keys that the file has otherwise
         self._file_stale: float | None = None
         self._subscribers: list[Callable[[Changes], None]] = []
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -220,6 +221,8 @@ class Mirror:
 
     def _deliver(self, batch: Changes) -> None:
         self._dirty.set()
+        if self._snapshot is not None:
+            self._unwritten.update(change.key for change in batch.changes)
         for callback in self._subscribers:
             callback(batch)
 
@@ -268,6 +271,7 @@ class Mirror:
         self._deliver(self._everything())
         self._start()
         self._dirty.clear()  # the file holds just this
+        self._unwritten.clear()
 
     async def _keep(self, snapshot: Snapshot) -> None:
         """Write the file when something changed; touch it now and then when nothing did."""
@@ -283,14 +287,23 @@ class Mirror:
             self._dirty.clear()
             if not self.live:
                 continue
-            kvs = list(self._data.values())
             try:
-                await snapshot.save(self.name, self.ranges, kvs, self.revision)
+                await self._write(snapshot)
             except StateFileError as error:
                 self._observer.state_file(self.name, str(snapshot.path), str(error))
                 self._dirty.set()
                 await self._clock.sleep(10 * WRITE_EVERY)
             await self._clock.sleep(WRITE_EVERY)
+
+    async def _write(self, snapshot: Snapshot) -> None:
+        """Bring the file to what is held now."""
+        keys, self._unwritten = self._unwritten, set()
+        if snapshot.takes(len(keys)):
+            put = [self._data[key] for key in keys if key in self._data]
+            gone = [key for key in keys if key not in self._data]
+            if await snapshot.add(put, gone, self.revision):
+                return
+        await snapshot.save(self.name, self.ranges, list(self._data.values()), self.revision)
 
     def _touch(self, snapshot: Snapshot) -> None:
         try:

@@ -13,6 +13,7 @@ from fairlead.backoff import Backoff
 from fairlead.etcd.errors import Compacted, Denied, Unavailable
 from fairlead.etcd.mirror import Changes, Checks, Mirror, Snapshot
 from fairlead.etcd.observer import Observer
+from fairlead.etcd.snapshot import FEWEST
 from fairlead.etcd.types import Event, KeyRange, KeyValue, Put, Revision
 from fairlead.testing.clock import ManualClock
 from fairlead.testing.etcd import FakeEtcd, fake_etcd
@@ -444,6 +445,25 @@ async def test_nothing_changed_is_nothing_written(tmp_path: Path) -> None:
         loaded = file.load("p", (P,))
         assert loaded is not None
         assert loaded.kvs[0].value == b"1"
+
+
+async def test_a_file_of_many_keys_is_added_to_and_then_holds_what_the_mirror_does(
+    tmp_path: Path,
+) -> None:
+    file = Snapshot(tmp_path / "p.state")
+    async with rig(*(f"/p/{n:04}" for n in range(FEWEST)), snapshot=file) as r:
+        await until(file.path.exists)
+        first, size = inode(file.path), file.path.stat().st_size
+        await r.store.put(b"/p/0007", b"new")
+        await r.store.delete(KeyRange(b"/p/0008"))
+        await r.clock.advance(1)
+        await until(lambda: file.path.stat().st_size > size)
+        await r.clock.advance(1)
+        assert inode(file.path) == first
+        loaded = Snapshot(file.path).load("p", (P,))
+        assert loaded is not None
+        assert {kv.key: kv for kv in loaded.kvs} == dict(r.mirror.data) == await r.fresh()
+        assert loaded.revision == r.mirror.revision
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 """The last-known-good file: replaced whole, private, refused in words when damaged."""
 
 import asyncio
+import hashlib
 import os
 import stat
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.etcd.snapshot import Snapshot, StateFileError
+from fairlead.etcd.snapshot import FEWEST, Snapshot, StateFileError
 from fairlead.etcd.types import KeyRange, KeyValue, LeaseID, Revision
 
 RANGES = (KeyRange.prefix(b"/skydns/"),)
@@ -83,6 +84,102 @@ def test_a_file_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateFileError, match="cannot be written"):
         Snapshot(tmp_path / "file" / "x.state").save_now("names", RANGES, KVS, Revision(9))
+
+
+MANY = tuple(
+    KeyValue(b"/skydns/%06d" % n, b"v%d" % n, Revision(n + 1), Revision(n + 1), 1)
+    for n in range(FEWEST)
+)
+NEW = KeyValue(b"/skydns/new", b"1", Revision(2000), Revision(2000), 1, LeaseID(5))
+OTHER = KeyValue(MANY[3].key, b"other", Revision(4), Revision(2001), 2)
+
+
+async def added(path: Path) -> Snapshot:
+    """A file to which two changes were added, one after the other."""
+    file = Snapshot(path / "names.state")
+    await file.save("names", RANGES, MANY, Revision(1999))
+    inode = file.path.stat().st_ino
+    assert file.takes(2)
+    assert await file.add([NEW], [MANY[0].key], Revision(2000))
+    assert await file.add([OTHER], [MANY[1].key, b"/skydns/never"], Revision(2001))
+    assert file.path.stat().st_ino == inode
+    return file
+
+
+def held(file: Snapshot) -> tuple[set[KeyValue], int]:
+    loaded = file.load("names", RANGES)
+    assert loaded is not None
+    return set(loaded.kvs), loaded.revision
+
+
+BEFORE = (set(MANY), 1999)
+FIRST = ({*MANY[1:], NEW}, 2000)
+BOTH = ({*MANY[2:], NEW, OTHER} - {MANY[3]}, 2001)
+
+
+async def test_changes_are_added_to_a_file_of_many_keys(tmp_path: Path) -> None:
+    assert held(await added(tmp_path)) == BOTH
+
+
+async def test_what_was_being_added_when_the_machine_stopped_does_not_count(tmp_path: Path) -> None:
+    file = await added(tmp_path)
+    body = file.path.read_bytes()
+    both = len(body)
+    sizes = []
+    for size in range(both - 1, both - 400, -1):
+        file.path.write_bytes(body[:size])
+        found = held(file)
+        assert found in (BEFORE, FIRST)
+        sizes.append(found == FIRST)
+        if found == BEFORE:
+            break
+    assert any(sizes)
+    file.path.write_bytes(body[:-1] + b"\0")
+    assert held(file) == FIRST
+    file.path.write_bytes(body + bytes(5000))  # a file system's zeros
+    assert held(file) == BOTH
+
+
+async def test_damage_before_the_end_is_refused(tmp_path: Path) -> None:
+    file = await added(tmp_path)
+    body = bytearray(file.path.read_bytes())
+    body[body.rindex(b"/skydns/new")] ^= 1  # of the first addition
+    file.path.write_bytes(body)
+    with pytest.raises(StateFileError, match="the checksum of a change does not match"):
+        file.load("names", RANGES)
+
+
+async def test_when_a_file_is_written_anew(tmp_path: Path) -> None:
+    file = Snapshot(tmp_path / "names.state")
+    assert not file.takes(1)  # whose it is, is not known
+    await file.save("names", RANGES, KVS, Revision(9))
+    assert not file.takes(1)  # few keys
+    file = await added(tmp_path)
+    assert not file.takes(FEWEST // 3)  # many changes
+    size = file.path.stat().st_size
+    while file.takes(1):
+        assert await file.add([NEW], [], Revision(2002))
+    assert 1.4 * size < file.path.stat().st_size < 1.6 * size
+
+
+async def test_a_file_that_another_wrote_meanwhile_is_not_added_to(tmp_path: Path) -> None:
+    file = await added(tmp_path)
+    Snapshot(file.path).save_now("names", RANGES, MANY, Revision(3000))
+    assert not await file.add([NEW], [], Revision(2002))
+    assert held(file) == (set(MANY), 3000)
+    assert not file.takes(1)
+    await file.save("names", RANGES, MANY, Revision(3001))
+    file.path.unlink()
+    assert not await file.add([NEW], [], Revision(3002))
+
+
+def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:
+    file = saved(tmp_path)
+    body = file.path.read_bytes()[:-32].replace(b"state 2", b"state 1", 1)
+    file.path.write_bytes(body + hashlib.sha256(body).digest())
+    loaded = file.load("names", RANGES)
+    assert loaded is not None
+    assert loaded.kvs == KVS
 
 
 @pytest.mark.slow
