@@ -43,7 +43,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fairlead.etcd.store import Store
+    from fairlead.testing.etcd import Cluster
 
 ZONE = "skydns.test"
 
@@ -419,8 +422,19 @@ def ranks(seconds: list[float]) -> str:
     return " / ".join(f"{1000 * ordered[int(share * (len(ordered) - 1))]:.1f}" for share in (0.5, 0.99, 1))  # fmt: skip
 
 
-async def scale(client: Store, names: int, etcd: str, folder: Path, puts: int) -> None:
+def apart(servers: Iterable[int], load: Iterable[int]) -> None:
+    """Give the servers one core, and what asks them the other, as if it were another host."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        for pids, some in ((servers, cores[:1]), (load, cores[1:])):
+            for pid in pids:
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    os.sched_setaffinity(int(task), some)
+
+
+async def scale(client: Store, names: int, cluster: Cluster, folder: Path, puts: int) -> None:
     """Print start, memory and delay for many records."""
+    etcd = cluster.endpoints[0]
     port = free_port()
     empty = start_empty(etcd, folder)
     base = memory(empty.pid)
@@ -441,6 +455,7 @@ async def scale(client: Store, names: int, etcd: str, folder: Path, puts: int) -
             "dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(file), "-l", "600", "-Q", "20000",
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
+        apart((process.pid, cluster.nodes[0].pid), (load.pid, os.getpid()))
         gc.collect()
         gc.freeze()  # what filled the store: to look through it again takes this process 20 ms
         try:
@@ -483,7 +498,7 @@ async def run(args: argparse.Namespace) -> None:
                     await asyncio.to_thread(compare, args, names, etcd, folder)
                 if not args.no_scale:
                     await fill(client, 100_000)
-                    await scale(client, 100_000, etcd, folder, args.puts)
+                    await scale(client, 100_000, cluster, folder, args.puts)
 
 
 def main() -> None:

@@ -102,6 +102,7 @@ class Mirror:
         self._heard = asyncio.Event()  # started, or etcd could not be reached
         self._dirty = asyncio.Event()
         self._unwritten: set[bytes] = set()  # keys that the file has otherwise
+        self._anew = False  # too many to note them
         self._file_stale: float | None = None
         self._subscribers: list[Callable[[Changes], None]] = []
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -222,7 +223,10 @@ class Mirror:
     def _deliver(self, batch: Changes) -> None:
         self._dirty.set()
         if self._snapshot is not None:
-            self._unwritten.update(change.key for change in batch.changes)
+            if len(batch.changes) * 4 > len(self._data):
+                self._anew = True
+            else:
+                self._unwritten.update(change.key for change in batch.changes)
         for callback in self._subscribers:
             callback(batch)
 
@@ -272,6 +276,7 @@ class Mirror:
         self._start()
         self._dirty.clear()  # the file holds just this
         self._unwritten.clear()
+        self._anew = False
 
     async def _keep(self, snapshot: Snapshot) -> None:
         """Write the file when something changed; touch it now and then when nothing did."""
@@ -298,7 +303,8 @@ class Mirror:
     async def _write(self, snapshot: Snapshot) -> None:
         """Bring the file to what is held now."""
         keys, self._unwritten = self._unwritten, set()
-        if snapshot.takes(len(keys)):
+        anew, self._anew = self._anew, False
+        if not anew and snapshot.takes(len(keys)):
             put = [self._data[key] for key in keys if key in self._data]
             gone = [key for key in keys if key not in self._data]
             if await snapshot.add(put, gone, self.revision):

@@ -63,6 +63,20 @@ class Rig:
     async def fresh(self) -> dict[bytes, KeyValue]:
         return {kv.key: kv async for page in self.store.pages(P) for kv in page.kvs}
 
+    async def written(self, file: Snapshot) -> None:
+        """Wait until the file holds what etcd does, at the mirror's revision."""
+        want = await self.fresh()
+        async with asyncio.timeout(5):
+            while True:
+                loaded = Snapshot(file.path).load("p", (P,))
+                assert loaded is not None
+                if {kv.key: kv for kv in loaded.kvs} == want:
+                    break
+                await self.clock.advance(1)
+                await asyncio.sleep(0.005)
+        assert dict(self.mirror.data) == want
+        assert loaded.revision == self.mirror.revision
+
 
 @asynccontextmanager
 async def rig(
@@ -458,12 +472,13 @@ async def test_a_file_of_many_keys_is_added_to_and_then_holds_what_the_mirror_do
         await r.store.delete(KeyRange(b"/p/0008"))
         await r.clock.advance(1)
         await until(lambda: file.path.stat().st_size > size)
-        await r.clock.advance(1)
         assert inode(file.path) == first
-        loaded = Snapshot(file.path).load("p", (P,))
-        assert loaded is not None
-        assert {kv.key: kv for kv in loaded.kvs} == dict(r.mirror.data) == await r.fresh()
-        assert loaded.revision == r.mirror.revision
+        await r.written(file)
+        ops = tuple(Put(b"/p/%04d" % n, b"all") for n in range(FEWEST))
+        for begin in range(0, FEWEST, 100):
+            await r.store.txn(success=ops[begin : begin + 100])
+        await r.written(file)
+        assert inode(file.path) != first  # more than a quarter: anew
 
 
 @pytest.mark.slow
