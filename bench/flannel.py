@@ -20,6 +20,7 @@
 
 # ruff: noqa: ASYNC110, ASYNC240  (a bench polls, and reads /proc)
 
+import argparse
 import asyncio
 import json
 import os
@@ -576,11 +577,19 @@ def main(argv: list[str]) -> int:
     if argv[:1] == ["--writer"]:
         asyncio.run(writer(int(argv[1])))
         return 0
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bench", nargs="*", metavar="BENCH", help=f"of: {', '.join(ALL)}")
+    names = parser.parse_args(argv).bench
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        parser.error(f"no such bench: {', '.join(unknown)}; there are {', '.join(ALL)}")
     reason = hosts.unavailable()
     if reason is not None:
         print(f"skipped: {reason}")
         return 0
-    good = [ALL[name]() for name in argv or ALL]
+    good = [ALL[name]() for name in names or ALL]
     return 0 if all(good) else 1
 
 
