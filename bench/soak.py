@@ -45,10 +45,11 @@ MALFORMED = (b"", b"{", b"[]", b'{"host":7}', b"\xff\xfe", b'"x"')
 
 
 class Model:
-    """What the keys say: which of each kind stand, with what."""
+    """What the keys say: which of each kind stand, with what; all sites are served by `origin`."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, origin: str) -> None:
         self.rng = rng
+        self.origin = origin
         self.names: dict[int, str] = {}  # number → address
         self.leases: dict[int, str] = {}  # third octet → public address
         self.sites: dict[int, str] = {}  # number → path prefix the server is asked with
@@ -107,8 +108,6 @@ class Model:
         await _set(store, f"{base}/{name}/servers/srv", json.dumps({"URL": self.origin}))
         await _set(store, f"/vulcand/frontends/{name}/frontend", front)
         self.sites[number] = name
-
-    origin = ""
 
 
 def _note(kind: dict[int, str], number: int, value: str | None) -> None:
@@ -310,8 +309,7 @@ async def soak(seconds: float, seed: int) -> int:
         estate = await start(stack, home)
         options = Options(endpoints=estate.cluster.endpoints)
         store = await stack.enter_async_context(connect(options))
-        model = Model(random.Random(seed))
-        model.origin = await serve_origin(stack)
+        model = Model(random.Random(seed), await serve_origin(stack))
         await _set(store, "/vulcand/backends/always/backend", '{"Type":"http"}')
         server = json.dumps({"URL": model.origin})
         await _set(store, "/vulcand/backends/always/servers/srv", server)

@@ -65,6 +65,7 @@ class Runtime:
         routes: of the admin sockets, (method, path) → route; a daemon may add its own.
         planning: `-plan` was given: do nothing, open nothing; `ready` prints and ends.
         max_removals: promise 8's share, for the daemon's `Guard`.
+        refused: configurations that a reload did not take over, for their faults.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Runtime:
         self.telemetry = Telemetry(self.log, self.metrics, self.health)
         self.tasks: Tasks
         self.store: Store
+        self.refused = 0
         self._drains: list[Callable[[], Awaitable[None]]] = []
-        self.refused = 0  # configurations that were not taken over
         self._reloads: list[Callable[[Any], Awaitable[None] | None]] = []
         self._ready = False
         self._in_sync = False

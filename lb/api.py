@@ -188,22 +188,20 @@ class Api:
                 self._wanted(Kind.FRONTEND, parent)
                 objects = catalog.middlewares.get(parent, {})
         trees: list[object] = []
-        for names in pieces(
-            sorted(objects), _AT_ONCE
-        ):  # 10,000 at once: 40 ms for requests to wait
+        # 10,000 at once: 40 ms for requests to wait
+        for names in pieces(sorted(objects), _AT_ONCE):
             trees += [writing.tree(objects[name], pair) for name in names if name in objects]
             await asyncio.sleep(0)
         return {plural.capitalize(): trees}
 
     def _wanted(self, kind: Kind, name: str) -> None:
         """Refuse what belongs to an object that is not there."""
-        if self._catalog.get(Ref(kind, name)) is None:
-            raise Refused(404, f"Key not found: {kind} '{name}'")
+        self._found(Ref(kind, name), f"Key not found: {kind} '{name}'")
 
-    def _found(self, ref: Ref) -> Record:
+    def _found(self, ref: Ref, refusal: str = "Key not found") -> Record:
         record = self._catalog.get(ref)
         if record is None:
-            raise Refused(404, "Key not found")
+            raise Refused(404, refusal)
         return record
 
     def _backend(self, name: str) -> None:
@@ -238,8 +236,7 @@ class Api:
         return writing.tree(record, self._sealing.masked)
 
     async def _delete(self, ref: Ref) -> object:
-        if self._catalog.get(ref) is None:
-            raise Refused(404, "object not found")
+        self._found(ref, "object not found")
         await self._writer.delete(ref)
         if ref.kind is Kind.HOST:
             return {"message": f"Host '{ref.id}' deleted"}

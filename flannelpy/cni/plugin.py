@@ -71,28 +71,34 @@ class Attachment:
 
     def delete(self) -> None:
         """Take the interface away; nothing saved means nothing to do."""
-        for saved in (self._saved, self._saved_by_original):
-            if saved.exists():
-                made = _read(saved)
-                if made is None:
-                    sys.stderr.write(f'flannel: "{saved}" is damaged; nothing to delegate\n')
-                else:
-                    call(made["type"], _text(made), self._environ)
-                saved.unlink(missing_ok=True)
-                return
+        saved = self._there()
+        if saved is None:
+            return
+        made = _read(saved)
+        if made is None:
+            sys.stderr.write(f'flannel: "{saved}" is damaged; nothing to delegate\n')
+        else:
+            call(made["type"], _text(made), self._environ)
+        saved.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Have the delegate look whether the interface is as ADD left it."""
-        for saved in (self._saved, self._saved_by_original):
-            if saved.exists():
-                made = _read(saved)
-                if made is None:
-                    raise CniError(DELEGATE_FAILED, f'"{saved}" is damaged')
-                if "prevResult" in self._config:
-                    made["prevResult"] = self._config["prevResult"]
-                call(made["type"], _text(made), self._environ)
-                return
-        raise CniError(DELEGATE_FAILED, f'"{self._saved}" is gone: the container was never added')
+        saved = self._there()
+        if saved is None:
+            raise CniError(
+                DELEGATE_FAILED, f'"{self._saved}" is gone: the container was never added'
+            )
+        made = _read(saved)
+        if made is None:
+            raise CniError(DELEGATE_FAILED, f'"{saved}" is damaged')
+        if "prevResult" in self._config:
+            made["prevResult"] = self._config["prevResult"]
+        call(made["type"], _text(made), self._environ)
+
+    def _there(self) -> Path | None:
+        """Return the file that ADD left, ours or the original's."""
+        places = (self._saved, self._saved_by_original)
+        return next((saved for saved in places if saved.exists()), None)
 
     def _save(self, made: str) -> None:
         """Keep the delegate's configuration for DEL: it must not follow later changes."""
