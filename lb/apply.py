@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from lb import server
+from lb.acme import entries
 from lb.certificates import Certificates
 from lb.plan import (
     Action,
@@ -40,10 +41,18 @@ async def carry_out(plane: Plane, certificates: Certificates, action: Action) ->
             certificates.put(host, action)
         case DropHost(id=name):
             certificates.drop(name)
-        case PutChallenge(token=token, answer=answer):
-            plane.put_challenge(token, answer.encode())
-        case DropChallenge(token=token):
-            plane.put_challenge(token, None)
+        case PutChallenge(name=name, answer=answer):
+            subject, way = entries.challenged(name)
+            if way == entries.ALPN:
+                certificates.proofs.put(subject, answer)
+            else:
+                plane.put_challenge(subject, answer.encode())
+        case DropChallenge(name=name):
+            subject, way = entries.challenged(name)
+            if way == entries.ALPN:
+                certificates.proofs.drop(subject)
+            else:
+                plane.put_challenge(subject, None)
         case Listen():
             await _listen(plane, action)
         case Close(id=name):

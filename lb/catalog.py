@@ -49,7 +49,7 @@ class Catalog:
         self.hosts: dict[str, Host] = {}
         self.issued: dict[str, Issued] = {}  # by host; so the next
         self.failures: dict[str, Failure] = {}
-        self.challenges: dict[str, Challenge] = {}  # by token
+        self.challenges: dict[str, Challenge] = {}  # by the entry's name
         self.accounts: dict[str, AccountEntry] = {}  # by name
         self.listeners: dict[str, Listener] = {}
         self.backends: dict[str, Backend] = {}
@@ -186,7 +186,7 @@ class Catalog:
             case Failure():
                 self.failures[ref.id.removesuffix(entries.FAILED)] = record
             case Challenge():
-                self.challenges[ref.id.removesuffix(entries.CHALLENGE)] = record
+                self.challenges[ref.id] = record
             case AccountEntry():
                 self.accounts[ref.id] = record
 
@@ -218,7 +218,7 @@ class Catalog:
             case Kind.ACME:
                 self.issued.pop(ref.id, None)
                 self.failures.pop(ref.id.removesuffix(entries.FAILED), None)
-                self.challenges.pop(ref.id.removesuffix(entries.CHALLENGE), None)
+                self.challenges.pop(ref.id, None)
                 self.accounts.pop(ref.id, None)
 
 

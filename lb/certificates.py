@@ -15,19 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, Never
 
 import aiohttp
-from cryptography import x509
 
 from fairlead.clock import SYSTEM, Clock
 from fairlead.errors import ActionError
-from lb import ocsp, tls
+from lb import ocsp, pairs, tls
+from lb.acme.proofs import Proofs
 from lb.ocsp import OcspError, Question, Staple
 from lb.secret import KeyPair
 from lb.state import Host, Listener, Ocsp, Pool
@@ -44,33 +42,12 @@ class _Live:
     def __init__(self, spec: Host, pair: KeyPair) -> None:
         self.spec = spec
         self.pair = pair
-        self.names, self.until = named(pair)
+        self.names, self.until = pairs.named(pair)
         self.question: Question | None = None
         self.staple: Staple | None = None
         self.due = 0.0  # Unix seconds of the next fetch
         self.why = ""
         self.contexts: dict[str, tuple[ssl.SSLContext, object]] = {}
-
-
-def named(pair: KeyPair) -> tuple[tuple[str, ...], float]:
-    """Return the names in a pair's certificate, and its end in Unix seconds; raises ValueError."""
-    try:
-        leaf = x509.load_pem_x509_certificate(pair.cert)
-    except ValueError as error:
-        raise ValueError("it holds no certificate in PEM") from error
-    return _names(leaf), leaf.not_valid_after_utc.timestamp()
-
-
-def _names(leaf: x509.Certificate) -> tuple[str, ...]:
-    """Return the names in a certificate, lower-cased; raises ValueError."""
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = [*names.get_values_for_type(x509.DNSName)]
-        found += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
-    except x509.ExtensionNotFound:
-        common = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        found = [str(one.value) for one in common]
-    return tuple(name.lower() for name in found)
 
 
 class Certificates:
@@ -87,6 +64,7 @@ class Certificates:
         self._filed = True
         self._wake = asyncio.Event()
         self._taken: dict[str, tuple[bytes, Staple | None]] = {}
+        self.proofs = Proofs()
         self.on_staple: Callable[[str, bytes, Staple | None], None] | None = None
 
     # ------------------------------------------------------------------ hosts
@@ -104,7 +82,7 @@ class Certificates:
         """
         try:
             live = _Live(spec, spec.pair)
-            _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), spec.pair)
+            pairs.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), spec.pair)
         except (ValueError, ssl.SSLError, OSError) as error:
             raise ActionError(
                 action, f'host "{spec.id}": the key pair does not load: {error}'
@@ -167,12 +145,16 @@ class Certificates:
         def choose(
             connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext
         ) -> int | None:
+            proof = self.proofs.pick(connection, name)
+            if proof is not None:
+                connection.context = proof
+                return None
             live = self._pick(name)
             if live is None:
                 return int(ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
             if spelt not in live.contexts:
                 context = self._context(settings)
-                _loaded(context, live.pair)
+                pairs.load(context, live.pair)
                 kept: object = None
                 if live.question is not None and ocsp.able():
                     kept = ocsp.staple(context, lambda: live.staple.der if live.staple else b"")
@@ -181,6 +163,7 @@ class Certificates:
             return None
 
         base.sni_callback = choose
+        self.proofs.watch(base)
         return base
 
     def _context(self, settings: Mapping[str, Any]) -> ssl.SSLContext:
@@ -280,7 +263,7 @@ def _client(spelt: str, http2: bool) -> ssl.SSLContext:
     settings = json.loads(spelt)
     context = tls.client(settings)
     if settings.get("ClientCert"):
-        _loaded(
+        pairs.load(
             context,
             KeyPair(
                 settings["ClientCert"]["Key"].encode(), settings["ClientCert"]["Cert"].encode()
@@ -288,25 +271,3 @@ def _client(spelt: str, http2: bool) -> ssl.SSLContext:
         )
     context.set_alpn_protocols(["h2"] if http2 else ["http/1.1"])
     return context
-
-
-def _loaded(context: ssl.SSLContext, pair: KeyPair) -> None:
-    """Load a key pair, which ssl takes from files only: one in memory, seen by nobody else."""
-    fd = os.memfd_create("pair", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(pair.cert.rstrip() + b"\n" + pair.key)
-        path = Path(f"/proc/self/fd/{fd}")
-        context.load_cert_chain(path, password=lambda: "")
-    finally:
-        os.close(fd)
-
-
-def fault(pair: KeyPair) -> str:
-    """Return why a pair does not load, "" when it does; for who writes one."""
-    try:
-        named(pair)
-        _loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
-    except (ValueError, ssl.SSLError, OSError) as error:
-        return f"the key pair does not load: {error}"
-    return ""

@@ -27,7 +27,7 @@ from lb.live import LiveListener
 from lb.memory import Memory
 from lb.outward import NO_REQUEST
 from lb.plane import Plane
-from lb.tls import iana_name
+from lb.tls import ACME, iana_name
 from lb.transaction import Transaction
 from lb.upstream import plain_fd
 
@@ -114,13 +114,15 @@ class Client(asyncio.Protocol):
             self.transport.abort()
             return
         tls = transport.get_extra_info("ssl_object")
-        if (
-            tls is not None
-            and tls.selected_alpn_protocol() == "h2"
-            and not isinstance(transport, Stream)
-        ):
-            self._as_http2(self.transport)
-            return
+        if tls is not None and not isinstance(transport, Stream):
+            spoken = tls.selected_alpn_protocol()
+            if spoken == "h2":
+                self._as_http2(self.transport)
+                return
+            if spoken == ACME:  # the handshake was all there is to it (RFC 8737 §3)
+                self.listener.clients.add(self)
+                self.close()
+                return
         self.fd = plain_fd(self.transport)
         if transport.get_extra_info("sslcontext") is not None:
             self.tls = tls_facts(transport)

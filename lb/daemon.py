@@ -46,6 +46,7 @@ from lb import (
 )
 from lb.acme import issuer as issuing
 from lb.acme.issuer import Issuer
+from lb.acme.ways import ways
 from lb.api import Api
 from lb.apiwriter import Writer
 from lb.catalog import Catalog
@@ -100,7 +101,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
     issuer = Issuer(
         issuing.Links(
             runtime.store, mirrors, catalog, box, followed, runtime.clock, runtime.log,
-            config.acme_ca,
+            partial(_ways, catalog, config.listen), config.acme_ca,
         )
     )  # fmt: skip
 
@@ -251,6 +252,18 @@ async def _all_caught_up(loop: Loop[Traffic, Action], workers: Workers) -> None:
 
 def _verdict(plane: Plane, order: str, asked: Query) -> explain.Verdict:
     return explain.explain((live.spec for live in plane.frontends.values()), asked, order)
+
+
+def _ways(catalog: Catalog, built_in: str | None) -> tuple[str, ...]:
+    """Return the ACME challenges to try, by the listeners that every node has."""
+    listeners = [
+        (one.protocol == "https", split_address(one.address)[1] if one.network == "tcp" else 0)
+        for one in catalog.listeners.values()
+        if not one.tls.get("ClientAuth", {}).get("Required")  # no validator has a certificate
+    ]
+    if built_in is not None:
+        listeners.append((False, split_address(built_in)[1]))
+    return ways(listeners)
 
 
 def _write_pid(path: str) -> None:

@@ -95,8 +95,8 @@ def traffic(catalog: Catalog, defaults: Defaults, scope: Scope = None) -> Traffi
             if isinstance(pair := pair_of(record, catalog, defaults.box), KeyPair)
         },
         {
-            token: challenge.answer
-            for token, challenge in catalog.challenges.items()
+            name: challenge.answer
+            for name, challenge in catalog.challenges.items()
             if scope is None or challenge.ref in scope
         },
     )

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from fairlead.reconcile import Scope
-from lb.acme.entries import CHALLENGE
+from lb.acme import entries
 from lb.certificates import Certificates
 from lb.keys import Kind, Ref
 from lb.plane import Plane
@@ -25,11 +25,18 @@ async def traffic(plane: Plane, certificates: Certificates, scope: Scope = None)
         {n: live.spec for n, live in pools.items() if live.spec is not None},
         _within(certificates.hosts, Kind.HOST, scope),
         {
-            token: answer.decode()
-            for token, answer in plane.challenges.items()
-            if scope is None or Ref(Kind.ACME, token + CHALLENGE) in scope
+            name: answer
+            for name, answer in _challenges(plane, certificates)
+            if scope is None or entries.entry(name) in scope
         },
     )
+
+
+def _challenges(plane: Plane, certificates: Certificates) -> Iterator[tuple[str, str]]:
+    for token, answer in plane.challenges.items():
+        yield entries.challenge(entries.HTTP, token), answer.decode()
+    for host, authorization in certificates.proofs.answers.items():
+        yield entries.challenge(entries.ALPN, host), authorization
 
 
 def _within(live: Mapping[str, Live], kind: Kind, scope: Scope) -> dict[str, Live]:

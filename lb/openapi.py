@@ -49,7 +49,13 @@ _HOST: Final = _maybe(
     Default=_FLAG,
     KeyPair=_KEY_PAIR,
     OCSP=_maybe(Enabled=_FLAG, Period=_SPAN, Responders=_TEXTS, SkipSignatureCheck=_FLAG),
-    AutoCert=_maybe(Email=_TEXT, DirectoryURL=_TEXT, RenewBefore=_NANOSECONDS, Key=_TEXT),
+    AutoCert=_maybe(
+        Email=_TEXT,
+        DirectoryURL=_TEXT,
+        RenewBefore=_NANOSECONDS,
+        Key=_TEXT,
+        ExternalAccount=_maybe(KeyID=_TEXT, MACKey=_TEXT),
+    ),
 )
 _LISTENER: Final = _maybe(
     TLS=_TLS,

@@ -65,23 +65,23 @@ class DropHost:
 
 @dataclass(frozen=True, slots=True)
 class PutChallenge:
-    """Answer an ACME server that asks for a token (RFC 8555 §8.3)."""
+    """Answer an ACME server that looks whether a name is ours (RFC 8555 §8.3, RFC 8737)."""
 
-    token: str
+    name: str
     answer: str
 
     def __str__(self) -> str:
-        return f"answer ACME challenge {self.token}"
+        return f"answer ACME challenge {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class DropChallenge:
-    """Nobody asks for a token any more."""
+    """Nobody looks for it any more."""
 
-    token: str
+    name: str
 
     def __str__(self) -> str:
-        return f"forget ACME challenge {self.token}"
+        return f"forget ACME challenge {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,9 @@ def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
         if actual.listeners.get(name) != listener
     ]
     challenges = [
-        PutChallenge(token, answer)
-        for token, answer in sorted(desired.challenges.items())
-        if actual.challenges.get(token) != answer
+        PutChallenge(name, answer)
+        for name, answer in sorted(desired.challenges.items())
+        if actual.challenges.get(name) != answer
     ]
     return (
         *pools,
@@ -159,7 +159,7 @@ def traffic(desired: Traffic, actual: Traffic) -> tuple[Action, ...]:
         ),
         *(Close(name) for name in sorted(actual.listeners.keys() - desired.listeners.keys())),
         *(DropHost(name) for name in sorted(actual.hosts.keys() - desired.hosts.keys())),
-        *(DropChallenge(t) for t in sorted(actual.challenges.keys() - desired.challenges.keys())),
+        *(DropChallenge(n) for n in sorted(actual.challenges.keys() - desired.challenges.keys())),
         *(DropPool(name) for name in sorted(actual.pools.keys() - desired.pools.keys())),
     )
 

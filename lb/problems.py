@@ -192,7 +192,7 @@ def _pairs(catalog: Catalog, now: float) -> Iterator[Problem]:
 
 def _certificate(pair: KeyPair, host: str, now: float) -> str:
     """Return what is wrong with a certificate, "" for nothing."""
-    from lb.certificates import fault, named  # cryptography is slow to load
+    from lb.pairs import fault, named  # cryptography is slow to load
 
     why = fault(pair)
     if why:

@@ -123,8 +123,12 @@ def _auto(ref: Ref, given: Fields) -> AutoCert:
     if before < 0:
         raise Invalid("Settings.AutoCert.RenewBefore: must not be negative")
     if not re.fullmatch(r"([a-z0-9_-]+\.)+[a-z0-9-]*[a-z][a-z0-9-]*", ref.id, re.IGNORECASE):
-        raise Invalid(f"Settings.AutoCert: no certificate is to be had for '{ref.id}' by http-01")
-    return AutoCert(email, directory, before, _account_key(given.text("Key")))
+        raise Invalid(f"Settings.AutoCert: '{ref.id}' is no full name without a wildcard")
+    external = given.object("ExternalAccount")
+    key_id, mac = external.text("KeyID"), _mac_key(external.text("MACKey"))
+    if bool(key_id) != (mac is not None):
+        raise Invalid("Settings.AutoCert.ExternalAccount: KeyID and MACKey go together")
+    return AutoCert(email, directory, before, _account_key(given.text("Key")), key_id, mac)
 
 
 def _account_key(text: str) -> Pair | None:
@@ -137,6 +141,19 @@ def _account_key(text: str) -> Pair | None:
         AccountKey(text.encode())
     except (ValueError, TypeError) as error:
         raise Invalid(f"Settings.AutoCert.Key: {error}") from error
+    return secret.KeyPair(text.encode(), b"")
+
+
+def _mac_key(text: str) -> Pair | None:
+    """Return the MAC key of an account elsewhere, base64url or sealed; None for ""."""
+    try:
+        pair = secret.read(text)
+    except Invalid:  # as the authority gave it
+        pair = None
+    if not text or isinstance(pair, secret.Sealed):
+        return pair
+    if not re.fullmatch(r"[A-Za-z0-9_-]{22,}=*", text):  # 128 bits at least
+        raise Invalid("Settings.AutoCert.ExternalAccount.MACKey: base64url is wanted")
     return secret.KeyPair(text.encode(), b"")
 
 

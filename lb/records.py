@@ -32,12 +32,16 @@ class AutoCert:
         directory: URL of the ACME server's directory.
         renew_before: seconds before a certificate's end; 0 for the default.
         key: the account's private key, its certificate empty; None: one is made.
+        external_id: key id of the account elsewhere that it is bound to; "" for none.
+        external_key: that account's MAC key, as `key` is kept.
     """
 
     email: str = ""
     directory: str = LETS_ENCRYPT
     renew_before: float = 0.0
     key: Pair | None = None
+    external_id: str = ""
+    external_key: Pair | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lb import records
-from lb.certificates import fault
 from lb.fields import Invalid
+from lb.pairs import fault
 from lb.records import Record
 from lb.secret import Box, Pair, Sealed, opened
 
@@ -36,8 +36,12 @@ class Sealing:
         """
         if isinstance(record, records.Host):
             auto = record.auto
-            if auto is not None and auto.key is not None:
-                auto = replace(auto, key=self._seal(auto.key))
+            if auto is not None:
+                auto = replace(
+                    auto,
+                    key=auto.key and self._seal(auto.key),
+                    external_key=auto.external_key and self._seal(auto.external_key),
+                )
             return replace(record, pair=self._checked(record.pair), auto=auto)
         if isinstance(record, records.Backend):
             return replace(record, client=self._checked(record.client))

@@ -152,7 +152,7 @@ class Traffic:
     """The whole, or what of it lies within a scope.
 
     Attributes:
-        challenges: ACME's tokens and what is answered to who asks for them.
+        challenges: key authorizations by the names of their entries (`lb.acme.entries`).
     """
 
     listeners: Mapping[str, Listener] = field(default_factory=dict)

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from lb.fields import Fields, Invalid
 
+ACME: Final = "acme-tls/1"
+"""The protocol, by ALPN, of who looks whether a name is ours (RFC 8737)."""
 VERSIONS: Final = {
     "VersionTLS10": ssl.TLSVersion.TLSv1,
     "VersionTLS11": ssl.TLSVersion.TLSv1_1,

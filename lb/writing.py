@@ -32,14 +32,18 @@ def _listener_settings(record: Listener) -> JSON:
 
 
 def _auto(auto: AutoCert, pair: Callable[[Pair], object]) -> JSON:
-    key = "" if auto.key is None else pair(auto.key)
-    if isinstance(key, dict):  # in the clear, or masked: the PEM alone
-        key = base64.b64decode(key["Key"]).decode()
+    def shown(key: Pair | None) -> object:
+        found = "" if key is None else pair(key)
+        # a dict: in the clear, or masked; of a pair that is a key and nothing else
+        return base64.b64decode(found["Key"]).decode() if isinstance(found, dict) else found
+
+    external = {"KeyID": auto.external_id, "MACKey": shown(auto.external_key)}
     return {
         "Email": auto.email,
         "RenewBefore": round(auto.renew_before * 1e9),
         "DirectoryURL": auto.directory,
-        "Key": key,
+        "Key": shown(auto.key),
+        **({"ExternalAccount": external} if auto.external_id else {}),
     }
 
 

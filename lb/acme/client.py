@@ -3,7 +3,7 @@
 
 ::
 
-    directory ─► newAccount ─► newOrder ─► authorizations ─► http-01 each ─► finalize(CSR) ─► certificate
+    directory ─► newAccount ─► newOrder ─► authorizations ─► a challenge each ─► finalize(CSR) ─► certificate
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -37,12 +37,34 @@ class AcmeError(FairleadError):
 
     Attributes:
         retry_after: seconds the server wants to be left alone; 0 where it does not say.
+        tries: how many orders failed.
     """
 
-    def __init__(self, why: str, kind: str = "", retry_after: float = 0.0) -> None:
+    def __init__(self, why: str, kind: str = "", retry_after: float = 0.0, tries: int = 1) -> None:
         super().__init__(why)
         self.kind = kind
         self.retry_after = retry_after
+        self.tries = tries
+
+
+class _Failed(AcmeError):
+    """An order or authorization that the server calls invalid."""
+
+
+class Unproven(AcmeError):
+    """A name was not shown to be ours by this challenge; by another it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """An account at the certification authority, to which ACME's is bound (RFC 8555 §7.3.4).
+
+    Attributes:
+        secret: the MAC key.
+    """
+
+    key_id: str
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +86,14 @@ class _Answer:
 class Client:
     """One account at one server."""
 
-    def __init__(self, session: aiohttp.ClientSession, directory: str, key: AccountKey) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        directory: str,
+        key: AccountKey,
+        external: External | None = None,
+    ) -> None:
+        self._external = external
         self._session = session
         self._directory_url = directory
         self._directory: JSON = {}
@@ -73,15 +102,17 @@ class Client:
         self._nonces: list[str] = []
 
     async def certificate(
-        self, name: str, private_key: bytes, email: str, publish: Publish
+        self, name: str, private_key: bytes, email: str, way: str, publish: Publish
     ) -> bytes:
         """Return the chain for a name, PEM.
 
         Args:
             private_key: the certificate's, PEM.
             email: whom the server may write to; "" for nobody.
+            way: the challenge by which the name is shown to be ours.
 
         Raises:
+            Unproven: another way may do.
             AcmeError: with the server's own words.
         """
         try:
@@ -90,7 +121,7 @@ class Client:
             answer = await self._call(self._at("newOrder"), asked)
             order, url = answer.json(), answer.location
             for authorization in order["authorizations"]:
-                await self._authorize(authorization, publish)
+                await self._authorize(authorization, way, publish)
             if order.get("status") != "ready":
                 order = await self._settled(url, "pending")
             csr = {"csr": b64(_request(name, private_key))}
@@ -110,19 +141,28 @@ class Client:
         asked: JSON = {"termsOfServiceAgreed": True}
         if email:
             asked["contact"] = [f"mailto:{email}"]
+        if self._external is not None:
+            asked["externalAccountBinding"] = self._key.bound(
+                self._external.key_id, self._external.secret, self._at("newAccount")
+            )
+        elif _meta(self._directory).get("externalAccountRequired"):
+            raise AcmeError("the server wants an ExternalAccount, and the host's AutoCert has none")
         self._account = (await self._call(self._at("newAccount"), asked)).location
 
-    async def _authorize(self, url: str, publish: Publish) -> None:
+    async def _authorize(self, url: str, way: str, publish: Publish) -> None:
         found = (await self._call(url, None)).json()
         if found["status"] == "valid":
             return
-        offered = [one for one in found["challenges"] if one["type"] == "http-01"]
+        offered = [one for one in found["challenges"] if one["type"] == way]
         if not offered:
-            raise AcmeError("the server offers no http-01 for this name")
+            raise Unproven(f"the server offers no {way} for this name")
         token = str(offered[0]["token"])
         await publish(token, f"{token}.{self._key.thumbprint}")
         await self._call(offered[0]["url"], {})
-        await self._settled(url, "pending")
+        try:
+            await self._settled(url, "pending")
+        except _Failed as error:
+            raise Unproven(f"{way}: {error}") from error
 
     async def _settled(self, url: str, *waiting: str) -> JSON:
         """Return an order or authorization once it is in none of these states."""
@@ -130,7 +170,7 @@ class Client:
             answer = await self._call(url, None)
             found = answer.json()
             if found["status"] == "invalid":
-                raise AcmeError(_why(found))
+                raise _Failed(_why(found))
             if found["status"] not in waiting:
                 return found
             await asyncio.sleep(min(answer.retry_after or _POLL, _LONGEST_WAIT))
@@ -186,6 +226,11 @@ def _refusal(status: int, answer: _Answer) -> AcmeError:
     kind = str(problem.get("type", ""))
     why = str(problem.get("detail", "")) or f"status {status}"
     return AcmeError(f"{why} ({kind.rpartition(':')[2] or status})", kind, answer.retry_after)
+
+
+def _meta(directory: JSON) -> JSON:
+    meta = directory.get("meta")
+    return meta if isinstance(meta, dict) else {}
 
 
 def _why(found: JSON) -> str:

@@ -5,6 +5,7 @@
 
     <host>              what was issued: a sealed key pair; or PEM, as the original's cache plug-in wrote it
     <token>+http-01     what to answer at /.well-known/acme-challenge/<token>
+    <host>+tls-alpn-01  what the host's certificate for acme-tls/1 is made of
     <host>+failed       {"Why","Tries","Until"}: the last order failed, and none is made before
     <host>+lock         who makes an order now
     <account>+account   an account's sealed key, by the hash of its server and address
@@ -23,8 +24,12 @@ from lb.fields import Fields, Invalid
 from lb.keys import Kind, Ref
 from lb.secret import KeyPair, Pair, read
 
-CHALLENGE, FAILED, LOCK, ACCOUNT = "+http-01", "+failed", "+lock", "+account"
+HTTP: Final = "http-01"
+ALPN: Final = "tls-alpn-01"
+"""The ways to show that a name is ours, as ACME calls them."""
+FAILED, LOCK, ACCOUNT = "+failed", "+lock", "+account"
 _KEY: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)  # fmt: skip
+_CHALLENGES: Final = (f"+{HTTP}", f"+{ALPN}")
 _SHARE: Final = (
     3  # a certificate is renewed when this part of its life is left, unless it says otherwise
 )
@@ -41,7 +46,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """An answer that shows an ACME server that a name is ours."""
+    """A key authorization that shows an ACME server that a name is ours."""
 
     ref: Ref
     answer: str
@@ -78,9 +83,30 @@ def entry(name: str) -> Ref:
     return Ref(Kind.ACME, name)
 
 
-def account(directory: str, email: str) -> str:
-    """Return the name of an account's entry."""
-    return hashlib.sha256(f"{directory} {email}".encode()).hexdigest()[:16] + ACCOUNT
+def challenge(way: str, subject: str) -> str:
+    """Return the name of a challenge's entry.
+
+    Args:
+        way: `HTTP` or `ALPN`.
+        subject: the token of http-01, the host of tls-alpn-01.
+    """
+    return f"{subject}+{way}"
+
+
+def challenged(name: str) -> tuple[str, str]:
+    """Return what a challenge's entry is about, and the way: the inverse of `challenge`."""
+    subject, _, way = name.rpartition("+")
+    return subject, way
+
+
+def account(directory: str, email: str, external: str = "") -> str:
+    """Return the name of an account's entry.
+
+    Args:
+        external: the key id of the account elsewhere that it is bound to; "" for none.
+    """
+    told = " ".join((directory, email, *((external,) if external else ())))
+    return hashlib.sha256(told.encode()).hexdigest()[:16] + ACCOUNT
 
 
 def decode(ref: Ref, value: bytes) -> Entry | None:
@@ -90,7 +116,7 @@ def decode(ref: Ref, value: bytes) -> Entry | None:
         Invalid: no text, or no key pair.
     """
     name = ref.id
-    if name.endswith(CHALLENGE):
+    if name.endswith(_CHALLENGES):
         return Challenge(ref, _text(value))
     if name.endswith(FAILED):
         return _failure(ref, value)

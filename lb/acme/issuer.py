@@ -21,6 +21,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Never
 
 import aiohttp
@@ -34,7 +35,7 @@ from fairlead.etcd.types import Compare, Delete, KeyRange, LeaseID, Put, Result,
 from fairlead.log import Log
 from lb import keys
 from lb.acme import entries, jws
-from lb.acme.client import AcmeError, Client
+from lb.acme.client import AcmeError, Client, External, Unproven
 from lb.acme.due import Calendar, pause
 from lb.acme.entries import Failure, entry
 from lb.catalog import Catalog
@@ -56,6 +57,7 @@ class Links:
 
     Attributes:
         followed: returns when the data plane serves what the catalog says.
+        ways: the challenges to try, the likeliest first (`lb.acme.ways`).
         ca: file of the CA of an ACME server of one's own; "" for the system's alone.
     """
 
@@ -66,6 +68,7 @@ class Links:
     followed: Callable[[], Awaitable[None]]
     clock: Clock
     log: Log
+    ways: Callable[[], tuple[str, ...]]
     ca: str = ""
 
 
@@ -152,7 +155,7 @@ class Issuer:
         except (AcmeError, TimeoutError) as error:
             self.orders["failed"] += 1
             before = links.catalog.failures.get(host)
-            tries = 1 + (before.tries if before is not None else 0)
+            tries = getattr(error, "tries", 1) + (before.tries if before is not None else 0)
             wait = pause(tries, getattr(error, "retry_after", 0.0))
             why = str(error) or "the order took too long"
             links.log.warning("AutoCert failed", host=host, why=why, again_seconds=round(wait))
@@ -176,10 +179,11 @@ class Issuer:
 
     async def _order(self, host: str, root: str, lease: LeaseID, auto: AutoCert) -> KeyPair:
         links = self._links
-        account = await self._account(root, auto)
+        account, external = await self._account(root, auto), self._external(auto)
 
-        async def publish(token: str, answer: str) -> None:
-            key = keys.build(root, entry(token + entries.CHALLENGE))
+        async def publish(way: str, token: str, answer: str) -> None:
+            subject = host if way == entries.ALPN else token
+            key = keys.build(root, entry(entries.challenge(way, subject)))
             done = await links.store.put(key, answer.encode(), lease=lease, repeatable=True)
             await self._seen(root, done.header.revision)
             await links.clock.sleep(_SPREAD)
@@ -193,14 +197,28 @@ class Issuer:
             connector=aiohttp.TCPConnector(ssl=context),
             headers={"User-Agent": f"fairlead-lb/{__version__}"},
         ) as session:
-            client = Client(session, auto.directory, account)
-            return KeyPair(key, await client.certificate(host, key, auto.email, publish))
+            client = Client(session, auto.directory, account, external)
+            chain = await _by_any(
+                links.ways(),
+                lambda way: client.certificate(host, key, auto.email, way, partial(publish, way)),
+            )
+            return KeyPair(key, chain)
+
+    def _external(self, auto: AutoCert) -> External | None:
+        if auto.external_key is None:
+            return None
+        try:
+            return External(
+                auto.external_id, jws.unb64(opened(auto.external_key, self._links.box).key)
+            )
+        except ValueError as error:
+            raise AcmeError(f"the external account's key: {error}") from error
 
     async def _account(self, root: str, auto: AutoCert) -> jws.AccountKey:
         """Return the account's key: the host's own, the stored one, or a new one that is stored."""
         links = self._links
         assert links.box is not None  # noqa: S101  (due() looked)
-        name = entries.account(auto.directory, auto.email)
+        name = entries.account(auto.directory, auto.email, auto.external_id)
         pair = auto.key
         if pair is None and name not in links.catalog.accounts:
             key = keys.build(root, entry(name))
@@ -234,3 +252,24 @@ class Issuer:
         """Return the root under which a host's key stands."""
         key = self._links.catalog.key(Ref(Kind.HOST, host))
         return next(root for root in self._links.mirrors if key.startswith(f"{root}/".encode()))
+
+
+async def _by_any(ways: tuple[str, ...], order: Callable[[str], Awaitable[bytes]]) -> bytes:
+    """Return a certificate by the first challenge that the server is content with.
+
+    Each is an order of its own: one refused challenge ends an order (RFC 8555 §7.1.6).
+
+    Raises:
+        AcmeError: why not, of each; it counts as so many failures, for servers count them too.
+    """
+    refused: list[Unproven] = []
+    for way in ways:
+        try:
+            return await order(way)
+        except Unproven as error:
+            refused.append(error)
+    raise AcmeError(
+        "; ".join(map(str, refused)),
+        retry_after=max(error.retry_after for error in refused),
+        tries=len(refused),
+    )

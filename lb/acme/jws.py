@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -19,6 +20,11 @@ _COORDINATE: Final = 32  # bytes of P-256's
 def b64(data: bytes) -> str:
     """Return base64url without padding, as JOSE writes it."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def unb64(data: bytes) -> bytes:
+    """Return what base64url holds, padded or not; raises ValueError."""
+    return base64.b64decode(data + b"=" * (-len(data) % 4), b"-_", validate=True)
 
 
 def _number(value: int) -> str:
@@ -65,6 +71,19 @@ class AccountKey:
         body = "" if payload is None else b64(json.dumps(payload).encode())
         signature = b64(self._signature(f"{head}.{body}".encode()))
         return json.dumps({"protected": head, "payload": body, "signature": signature}).encode()
+
+    def bound(self, key_id: str, secret: bytes, url: str) -> dict[str, str]:
+        """Return the binding of this key to an account elsewhere (RFC 8555 §7.3.4).
+
+        Args:
+            key_id: that account's.
+            secret: its MAC key.
+            url: of the server's newAccount.
+        """
+        head = b64(json.dumps({"alg": "HS256", "kid": key_id, "url": url}).encode())
+        body = b64(json.dumps(self.jwk).encode())
+        mac = b64(hmac.digest(secret, f"{head}.{body}".encode(), "sha256"))
+        return {"protected": head, "payload": body, "signature": mac}
 
     def _signature(self, data: bytes) -> bytes:
         if isinstance(self._key, rsa.RSAPrivateKey):

@@ -23,6 +23,14 @@ _KEY: Final = Setting("privateKey", help="Path to its private key, PEM.")
 _FILE: Final = Setting("file", help="File to write to; empty: stdout.", aliases=("f",))
 
 
+def _read(path: str) -> str:
+    """Return the text of a file, or of none."""
+    try:
+        return Path(path).read_text().strip() if path else ""
+    except OSError as error:
+        raise ApiError(f"{error.filename}: {error.strerror}") from error
+
+
 def _pair(values: Values) -> KeyPair | None:
     cert, key = values.text("cert"), values.text("privateKey")
     if not cert and not key:
@@ -50,6 +58,11 @@ def _upsert(client: Client, values: Values) -> JSON:
             "DirectoryURL": values.text("autoCertDirectory"),
             "RenewBefore": round(values.seconds("autoCertRenewBefore") * 1e9),
         }
+        if values.text("autoCertKeyID") or values.text("autoCertMACKeyFile"):
+            settings["AutoCert"]["ExternalAccount"] = {
+                "KeyID": values.text("autoCertKeyID"),
+                "MACKey": _read(values.text("autoCertMACKeyFile")),
+            }
     body = {"Name": values.text("name"), "Settings": settings}
     return client.call("POST", "hosts", body={"Host": body})
 
@@ -117,6 +130,8 @@ HOST: Final = {
                 0.0,
                 "How long before its end a certificate is renewed; 0: 30 days.",
             ),
+            Setting("autoCertKeyID", help="Key id of an account with the authority (EAB)."),
+            Setting("autoCertMACKeyFile", help="File with that account's MAC key, base64url."),
         ),
     ),
     "rm": Command(
