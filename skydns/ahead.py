@@ -87,7 +87,7 @@ class Ahead:
             if made is None or made.rcode == rrs.SERVFAIL:
                 break
             reply = replace(
-                reply.joined(question, made.answer), outside=made.outside,
+                reply.joined(question, {(reply.outside, question.rtype): made.answer}), outside=made.outside,
                 reads=(*reply.reads, *made.reads, target), expires=min(reply.expires, made.expires),
             )  # fmt: skip
         return reply

@@ -16,19 +16,19 @@ reply stale, nothing else does. `expires` is set only where a lease's remaining 
 
 A name that is not ours is a Forward. An alias that leads out of our zones gives a Reply with
 `outside` set: with servers to ask, the caller asks them for that name and appends what they say;
-without, the alias alone is the answer.
+without, the alias alone is the answer. So it is with `absorbed` and `glue` (`Reply.wanted`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from skydns import chaos, keys, names, rrs
 from skydns.lookup import NS, Lookup, grouped, in_stub, zone_of
 from skydns.policy import Policy
-from skydns.records import Service
+from skydns.records import NO_PORT, Service
 from skydns.reply import Forward, Reply
 from skydns.rrs import RR, Question
 from skydns.shown import ANY_ANSWER, character_strings, rrsets, share_of, srv_weight, target_of
@@ -38,6 +38,7 @@ _LOCAL = b"\x05local\x03dns"
 _REVERSE = (names.from_text("in-addr.arpa."), names.from_text("ip6.arpa."))
 _TRANSFERS = (rrs.AXFR, rrs.IXFR)
 _META = (249, rrs.TSIG, 253, 254)  # TKEY, TSIG, MAILB, MAILA: no server's data
+MOST_ASKED = 8  # names outside, for one answer
 
 
 def answer(question: Question, served: Served, policy: Policy, now: float) -> Reply | Forward:
@@ -61,8 +62,11 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
     making = _Making(served, policy, now, zone)
     if not making.zone:
         return making.reverse(question)
+    if question.rtype == rrs.IXFR and question.name == zone:
+        # what is no stream has the SOA alone: "ask by TCP, if this is not yours" (RFC 1995 §2)
+        return Reply(rrs.NOERROR, answer=(making.soa(),), zone=zone, reads=(zone,))
     if question.rtype in _TRANSFERS:
-        return Reply(rrs.REFUSED, authoritative=False, zone=making.zone)
+        return Reply(rrs.REFUSED, authoritative=False, zone=zone)
     reply = making.reply(question)
     if reply.rcode == rrs.NXDOMAIN and making.zone in policy.fallthrough:
         return Forward(reply.reads)
@@ -80,7 +84,8 @@ class _Making:
     lookup: Lookup = field(init=False)
     expires: float = math.inf
     outside: bytes = b""
-    absorbed: bool = False
+    absorbed: dict[bytes, bytes] = field(default_factory=dict)  # name outside → owner of its data
+    glue: dict[bytes, bytes] = field(default_factory=dict)  # folded → as it is shown
     failed: bool = False
 
     def __post_init__(self) -> None:
@@ -157,7 +162,8 @@ class _Making:
             authority = (self.soa(),)
         return Reply(
             rcode, authoritative and rcode != rrs.SERVFAIL, answers, authority, extra,
-            self.zone, tuple(self.lookup.reads), self.expires, self.outside, trouble, absorbed=self.absorbed,
+            self.zone, tuple(self.lookup.reads), self.expires, self.outside, trouble,
+            absorbed=tuple(self.absorbed.items()), glue=() if minimal else tuple(self.glue.values()),
         )  # fmt: skip
 
     # ── A, AAAA, TXT and the aliases before them (§5.1, §5.2, §5.5)
@@ -190,14 +196,12 @@ class _Making:
         if self.policy.profile.flatten and (beside or apex or len(aliases) > 1):
             for target in aliases:
                 found += self._flattened(target, rtype, owner, seen)
-            if found or beside:
+            if found or beside or apex:
+                self._absorb(aliases, owner)
                 return found
-            if apex:
-                self._absorb(aliases)
-                return []
         elif found:
             return found  # one alias among addresses: an alias stands alone (RFC 2181 §10.1)
-        target, ttl = next(iter(aliases.items()))
+        target, ttl = self._one_of(aliases)
         return self._alias(owner, target, ttl, rtype, seen)
 
     def _own(self, service: Service, rtype: int, owner: bytes) -> RR | None:
@@ -250,12 +254,20 @@ class _Making:
         rest = self.data(folded, rtype, target, (*seen, folded))
         return [link, *rest] if rest else []
 
-    def _absorb(self, aliases: Iterable[bytes]) -> None:
-        """Have the first target outside our zones asked for: no alias may stand beside the SOA."""
+    def _one_of(self, aliases: Mapping[bytes, int]) -> tuple[bytes, int]:
+        """Return the alias that stands for several: the lowest key's, or each in turn for a second."""
+        several = list(aliases.items())
+        if len(several) == 1 or not self.policy.rotate:
+            return several[0]
+        self.expires = min(self.expires, math.floor(self.now) + 1.0)
+        return several[int(self.now) % len(several)]
+
+    def _absorb(self, aliases: Iterable[bytes], owner: bytes) -> None:
+        """Have the targets outside our zones asked for: no alias may stand beside other data."""
         if self.policy.chasing:
-            away = (each for each in aliases if not zone_of(each.lower(), self.policy))
-            self.outside = next(away, b"")
-            self.absorbed = bool(self.outside)
+            for target in aliases:
+                if not zone_of(target.lower(), self.policy) and len(self.absorbed) < MOST_ASKED:
+                    self.absorbed[target] = owner
 
     def _flattened(
         self, target: bytes, rtype: int, owner: bytes, seen: tuple[bytes, ...]
@@ -268,9 +280,11 @@ class _Making:
             or len(seen) > self.policy.profile.links
         ):
             return []
-        outside, self.outside = self.outside, b""
+        held, self.outside, self.absorbed = (self.outside, self.absorbed), b"", {}
         rest = self.data(folded, rtype, target, (*seen, folded)) or []
-        self.outside = outside
+        away = [*self.absorbed, *filter(None, (self.outside,))]
+        self.outside, self.absorbed = held
+        self._absorb(away, owner)
         return [rr._replace(owner=owner) for rr in rest if rr.rtype == rtype]
 
     # ── the other types
@@ -280,6 +294,8 @@ class _Making:
         services = self.lookup.find(name, rrs.SRV)
         if services is None:
             return None
+        portless = self.policy.profile.portless
+        services = [each for each in services if portless or each.port != NO_PORT]
         shown: dict[tuple[bytes, int, int], Service] = {}
         for service in services:
             if service.address or service.target:
@@ -293,7 +309,8 @@ class _Making:
             weight = max(
                 srv_weight(share_of(service), totals[priority]), self.policy.profile.least_weight
             )
-            head = b"".join(part.to_bytes(2, "big") for part in (priority, weight, port))
+            numbers = (priority, weight, port & 0xFFFF)
+            head = b"".join(part.to_bytes(2, "big") for part in numbers)
             # the target goes uncompressed: RFC 2782, "Target"
             found.append(RR(owner, rrs.SRV, self.ttl(service), head + target_of(service)))
         self._glue(shown.values(), services, additional)
@@ -317,24 +334,31 @@ class _Making:
     def _glue(
         self, shown: Iterable[Service], services: Iterable[Service], additional: list[RR]
     ) -> None:
-        """Add the addresses of targets: records' own, and those of names in our zones."""
+        """Add the addresses of targets: records' own, and those of names in our zones.
+
+        Names outside are noted, for others to be asked about.
+        """
         for service in services:
             if service.address:
                 rtype = rrs.A if len(service.address) == 4 else rrs.AAAA
                 additional.append(RR(target_of(service), rtype, self.ttl(service), service.address))
         asked: set[bytes] = set()
-        outside, failed = self.outside, self.failed
+        outside, failed, absorbed = self.outside, self.failed, dict(self.absorbed)
         for service in shown:
             target = target_of(service)
             folded = target.lower()
-            if service.address or folded in asked or not zone_of(folded, self.policy):
+            if service.address or folded in asked:
                 continue
             asked.add(folded)
+            if not zone_of(folded, self.policy):
+                if self.policy.chasing and folded != names.ROOT and len(self.glue) < MOST_ASKED:
+                    self.glue[folded] = target
+                continue
             for rtype in (rrs.A, rrs.AAAA):
                 additional += self.data(folded, rtype, target, (folded,)) or ()
             if len(additional) > 512:  # more do not help, and chains are not free
                 break
-        self.outside, self.failed = outside, failed
+        self.outside, self.failed, self.absorbed = outside, failed, absorbed
 
     def cname(self, name: bytes, owner: bytes) -> list[RR] | None:
         """Return the alias that stands at the exact name, or that its A answer would begin with.
@@ -355,12 +379,12 @@ class _Making:
         return [RR(owner, rrs.CNAME, ttl, names=(target,)) for target, ttl in aliases.items()]
 
     def ptr(self, name: bytes, owner: bytes) -> list[RR] | None:
-        """Return the names at the exact key; of a reverse name those directly below it too (§7)."""
+        """Return the names at the exact key; of an address's name those directly below it too (§7)."""
         self.lookup.reads[name] = None
         node = self.served.index.node(name)
         services = list(node.own) if node else []
-        reverse = any(names.below(name, zone) for zone in _REVERSE)
-        for _, child in sorted((node.children or {}).items())[:64] if node and reverse else ():
+        whole = bool(names.address_of(name))  # else what lies below are other addresses
+        for _, child in sorted((node.children or {}).items())[:64] if node and whole else ():
             services += child.own
         found = [
             RR(owner, rrs.PTR, self.ttl(service), names=(service.target,))

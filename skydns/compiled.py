@@ -53,6 +53,9 @@ from skydns.signing import Signing
 from skydns.state import Served
 from skydns.zonefile import Zone
 
+_SOAS: Final = (rrs.SOA, rrs.IXFR)
+"""Types whose answers hold the zone's serial."""
+
 Cell = list[int]
 """A counter as the hot loop likes it: `cell[0] += 1`."""
 
@@ -77,12 +80,11 @@ class Ask(NamedTuple):
     """A query that needs the name servers.
 
     Attributes:
-        reply: what there is already, its chain's head.
+        reply: what there is already; it says what it wants to know (`Reply.wanted`).
         options: EDNS options for the servers.
     """
 
     query: Query
-    name: bytes
     reply: Reply | None
     options: bytes = b""
 
@@ -115,7 +117,7 @@ class Entry:
         self.reads = reply.reads
         self.zone = reply.zone
         self.expires = reply.expires
-        self.reply = reply if reply.outside else None
+        self.reply = reply if reply.waits else None
         self.readies: tuple[bytes, ...] = ()  # tuples: an empty list is 56 octets an entry
         self.nears: tuple[bytes, ...] = ()
 
@@ -285,6 +287,10 @@ class Answers:
 
     def _careful(self, data: bytes, query: Query, udp: bool, begun: float) -> bytes | Ask:
         """Answer a parsed query, which came at `begun`, from what is kept, or make the answer."""
+        if udp and query.rtype == rrs.AXFR:  # needs a stream (RFC 5936 §4.2)
+            reply = message.failure(query, rrs.FORMERR, recursion=self._recursion)
+            self._count(b"", query.rtype, rrs.FORMERR, query.do, "auth", data, reply, udp, begun)
+            return reply
         kind = query.rclass | (query.do + query.co) << 16 if self.signing else query.rclass
         key = (query.name, query.rtype, kind)
         entry = self._kept.get(key) or self._brief.get(key) or self._absent.get(key)
@@ -303,7 +309,7 @@ class Answers:
                 )
             if isinstance(made, Forward):
                 if self.policy.forwarding or made.stub:
-                    return Ask(query, query.name, None)
+                    return Ask(query, None)
                 made = Reply(rrs.REFUSED, authoritative=False, reads=made.reads, trouble=20)
             if not self.loaded and made.zone:
                 # nothing was ever read: neither "no such name" nor "no data" would be true
@@ -314,7 +320,7 @@ class Answers:
                 return reply
             entry = self._keep(key, made, query)
         if entry.reply is not None and self.policy.chasing:
-            return Ask(query, entry.reply.outside, entry.reply)
+            return Ask(query, entry.reply)
         reply = self._finish(entry.body, query, udp)
         if entry.body.serial:
             reply = self._with_serial(reply, entry, query)
@@ -511,8 +517,9 @@ class Answers:
             if cell := self._serials.get(zone):
                 cell[0] = self.served.serial(zone).to_bytes(4, "big")
             for rclass in (rrs.IN, rrs.ANY_CLASS):
-                if soa := self._kept.get((zone, rrs.SOA, rclass)):
-                    self._drop(soa)
+                for rtype in _SOAS:
+                    if soa := self._kept.get((zone, rtype, rclass)):
+                        self._drop(soa)
             for sealed in self._sealed.pop(zone, ()):
                 self._drop(sealed)
         return dropped
@@ -620,7 +627,7 @@ def _reads_itself(entry: Entry) -> bool:
     return (
         entry.reads == (name,)
         and entry.expires == math.inf
-        and rtype != rrs.SOA  # holds the zone's serial
+        and rtype not in _SOAS
         and not kind >> 16  # so may a signature
     )
 

@@ -53,6 +53,7 @@ from skydns.stored import Stored
 from skydns.transfer import Notifier, Transfers
 
 if TYPE_CHECKING:
+    from fairlead.errors import RecordError
     from fairlead.etcd.mirror import Source
     from fairlead.etcd.view import Changes
     from fairlead.runtime import Runtime
@@ -75,7 +76,10 @@ class _Core:
 def _core(config: Config, runtime: Runtime) -> _Core:
     """Make it, and have it follow; what comes first is delivered after the next await."""
     source = runtime.source("skydns", KeyRange.prefix(keys.below(config.prefix)))
-    services: Records[records.Service] = Records(partial(records.decode, config.prefix))
+    noted = partial(_noted, runtime) if runtime.worker is None else records.tell_nobody
+    services: Records[records.Service] = Records(
+        partial(records.decode, config.prefix, noted=noted)
+    )
     settings: Records[Stored] = Records(partial(stored.decode, config.prefix))
     if runtime.worker is None:
         runtime.records("services", services)
@@ -115,6 +119,12 @@ def _core(config: Config, runtime: Runtime) -> _Core:
     return _Core(source, answers, publisher, loop, live, ahead)
 
 
+def _noted(runtime: Runtime, odd: RecordError) -> None:
+    """Log what is odd about a key that is served all the same."""
+    shown = odd.key.decode("utf-8", "backslashreplace")
+    runtime.log.warning("odd record", key=shown, revision=odd.revision, reason=odd.reason)
+
+
 async def serve(config: Config, runtime: Runtime) -> None:
     """Run until cancelled."""
     core = _core(config, runtime)
@@ -147,9 +157,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
         _show(config, runtime, core, sockets, parent)
         if member is None:
             await _loaded(core, runtime)
-            zones = ",".join(sorted(map(names.to_text, core.answers.policy.zones)))
-            address = f"{sockets.host}:{sockets.port}"
-            runtime.log.info("skydns: ready for queries", zones=zones, address=address)
+            _say_ready(config, runtime, core, sockets)
         _start(config, runtime, core, sockets)
         runtime.tasks.start("leases", apply.follow_leases(core.publisher, ask, runtime.clock))
         if parent is not None:
@@ -219,6 +227,16 @@ async def _opened(
 
     runtime.on_reload(lambda given: _screen(core.answers, everywhere(), given))
     return everywhere
+
+
+def _say_ready(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> None:
+    """Write the lines that SkyDNS's users look for (specs/skydns.md §13.3)."""
+    zones = ",".join(sorted(map(names.to_text, core.answers.policy.zones)))
+    host = f"[{sockets.host}]" if ":" in sockets.host else sockets.host
+    for protocol in sockets.protocols if config.workers == 1 else ("udp", "tcp"):
+        place = f"{protocol}://{host}:{sockets.port}"
+        line = f"skydns: ready for queries on {zones} for {place} [rcache {core.live.bounds.most}]"
+        runtime.log.info(line)
 
 
 def _show(

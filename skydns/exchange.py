@@ -35,10 +35,17 @@ class Sent(NamedTuple):
 
 @dataclass(slots=True)
 class Habits:
-    """What is known of a server's ways."""
+    """What is known of a server's ways.
+
+    Attributes:
+        folds: it answers with the name in lower case.
+        plain: it does not know EDNS.
+        strays: messages in its name that answered no question of ours.
+    """
 
     folds: bool = False
     plain: bool = False
+    strays: int = 0
 
 
 def query_octets(sent: Sent, number: int, *, edns: bool = True) -> bytes:
@@ -100,17 +107,21 @@ async def exchange(server: Server, sent: Sent, habits: Habits, streams: Streams,
     stream = way.tcp or server.tls or habits.folds
     octets = query_octets(asked, number, edns=not habits.plain)
     found = b""
+
+    def wanted(data: bytes) -> bool:
+        good = matches(asked, number, data)
+        habits.strays += not good
+        return good
+
     if not stream:
-        found = await by_udp(
-            server, octets, lambda data: matches(asked, number, data), source=way.source
-        )
+        found = await by_udp(server, octets, wanted, source=way.source)
         named = found[4:6] != b"\0\0"
         if named and found[12 : 12 + len(asked.name)] != asked.name:
             habits.folds = stream = True
         stream |= bool(found[2] & 0x02)
     if stream:
         found = await streams.ask(server, octets, way)
-        if not matches(asked, number, found):
+        if not wanted(found):
             raise OSError("answers another question")
     if found[3] & 0xF in {rrs.FORMERR, rrs.NOTIMP} and not habits.plain:
         habits.plain = True

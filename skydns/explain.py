@@ -16,7 +16,7 @@ from skydns import dnssec, keys, names, rrs
 from skydns.answer import answer
 from skydns.lookup import grouped, zone_of
 from skydns.policy import Own, Policy
-from skydns.records import Service
+from skydns.records import NO_PORT, Service
 from skydns.reply import Forward, Reply
 from skydns.rrs import RR, Question
 from skydns.state import Index, Served
@@ -191,7 +191,7 @@ def _made(service: Service, question: Question, reply: Reply) -> tuple[str, ...]
             case rrs.SRV:
                 of_it = (
                     rr.head[6:].lower() == target
-                    and int.from_bytes(rr.head[4:6], "big") == service.port
+                    and int.from_bytes(rr.head[4:6], "big") == service.port & 0xFFFF
                 )
             case rrs.MX | rrs.NS:
                 of_it = rr.names[0].lower() == target and (rr.rtype == rrs.NS or service.mail)
@@ -214,7 +214,7 @@ def _other_type(service: Service, question: Question, policy: Policy) -> str:
             if folded == question.name or (names.below(folded, question.name) and not apex):
                 return "its host leads back to the name itself (§5.2)"
             if not zone_of(folded, policy):
-                return "its host is a name outside our zones beside other records: not resolved into them"
+                return "its host is a name outside our zones beside other records: the name servers are asked for its addresses"
             return "its host is a name that has no data of this type, is one alias too many, or leads to addresses that are there already"
         return "it has no host, only text"
     if question.rtype == rrs.TXT:
@@ -223,6 +223,8 @@ def _other_type(service: Service, question: Question, policy: Policy) -> str:
         return "it is no MX: mail is not true"
     if question.rtype in {rrs.SRV, rrs.MX} and not (service.address or service.target):
         return "it has no host"
+    if question.rtype == rrs.SRV and service.port == NO_PORT:
+        return "its port is -1: it is in no SRV (§5.3)"
     if question.rtype in {rrs.CNAME, rrs.PTR}:
         return f"{rtype} is the exact key's, and its host must be a name (trap 9)"
     return f"no record of ours is a {rtype}"

@@ -23,7 +23,8 @@ import asyncio
 import secrets
 import ssl
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import dnslib
@@ -37,12 +38,13 @@ from skydns.exchange import Habits, Sent, exchange
 from skydns.health import Health
 from skydns.https import ALPN
 from skydns.message import Query
-from skydns.reply import Reply
+from skydns.reply import Reply, Wanted
 from skydns.rrs import RR, Question
 from skydns.seen import moment
 from skydns.streams import Streams, Way
 from skydns.upstream import Probe, Routes, Upstream
 
+GLUE: Final = 1.0  # seconds for addresses that an answer is complete without
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
 LOOKING: Final = 30.0  # seconds after the start in which a loop is looked for
 OTHER: Final = 0  # RFC 8914
@@ -104,6 +106,11 @@ class Forwarder:
         self._looked_for: dict[bytes, Server] = {}
 
     @property
+    def strays(self) -> int:
+        """Messages that answered no question of ours."""
+        return sum(habits.strays for habits in self._habits.values())
+
+    @property
     def upstream(self) -> Upstream:
         """The route of names that no other is for."""
         return self.routes.default
@@ -130,17 +137,13 @@ class Forwarder:
         """Return the whole reply to a query that needs the servers."""
         query = ask.query
         if ask.reply is not None:
-            upstream = self.routes.upstream(ask.name.lower())
-            found = Found(None)
-            if upstream.serves(host):
-                found = await self._resolve(_sent(ask, query, upstream), upstream, host)
-            whole = completed(ask.reply, query, found.octets)
+            whole = completed(ask.reply, query, await self._told(ask, ask.reply, host))
             return Answered(answers.close(query, whole, udp=udp), "auth")
         upstream = self.routes.upstream(query.name)
         system = "stub" if upstream.stub else "recursive"
         if (refusal := self._at_once(query, upstream, answers, host, udp=udp)) is not None:
             return Answered(refusal, system)
-        found = await self._resolve(_sent(ask, query, upstream), upstream, host)
+        found = await self._resolve(_sent(ask, upstream), upstream, host)
         if found.refused:
             return Answered(message.failure(query, rrs.REFUSED, recursion=True), system)
         if found.octets is None:
@@ -150,6 +153,33 @@ class Forwarder:
         trouble = STALE if found.stale else None
         octets = relayed(query, found.octets, limit, trouble=trouble, nsid=answers.policy.nsid)
         return Answered(octets, "cache" if found.kept else system)
+
+    async def _told(self, ask: Ask, reply: Reply, host: str) -> dict[Wanted, bytes]:
+        """Return what is said of the names outside our zones that a reply of ours leads to.
+
+        Glue is a help only: it is waited for a second, and not at all when its servers are down.
+        """
+        wanted = reply.wanted(ask.query.rtype)
+        helpful = frozenset(reply.glue)
+
+        async def one(each: Wanted) -> bytes | None:
+            name, rtype = each
+            upstream = self.routes.upstream(name.lower())
+            help_only = name in helpful
+            if not upstream.serves(host) or (help_only and self.health.all_down(upstream.servers)):
+                return None
+            # a target of ours must be resolved, whatever the client wants
+            sent = _sent(ask, upstream)
+            sent = Sent(name.lower(), rtype, rrs.IN, sent.flags | message.RD, *sent[4:])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GLUE if help_only else None):
+                    return (await self._resolve(sent, upstream, host)).octets
+            return None
+
+        found = await asyncio.gather(*map(one, wanted))
+        return {
+            each: octets for each, octets in zip(wanted, found, strict=True) if octets is not None
+        }
 
     def _at_once(
         self, query: Query, upstream: Upstream, answers: Answers, host: str, *, udp: bool
@@ -389,14 +419,11 @@ class Forwarder:
             self._said("leads back to us, not asked any more", server)
 
 
-def _sent(ask: Ask, query: Query, upstream: Upstream) -> Sent:
+def _sent(ask: Ask, upstream: Upstream) -> Sent:
     """Return the question for the servers: the client's RD and CD, nothing else of it."""
+    query = ask.query
     flags = query.flags & (message.RD | message.CD)
-    if ask.reply is not None:  # a target of ours must be resolved, whatever the client wants
-        flags |= message.RD
-    rclass = rrs.IN if ask.reply else query.rclass
-    name = ask.name.lower()
-    return Sent(name, query.rtype, rclass, flags, query.do, upstream.stub, ask.options)
+    return Sent(query.name, query.rtype, query.rclass, flags, query.do, upstream.stub, ask.options)
 
 
 def relayed(
@@ -421,16 +448,19 @@ def relayed(
     ))  # fmt: skip
 
 
-def completed(reply: Reply, query: Query, found: bytes | None) -> Reply:
-    """Return an alias chain with what the servers say about its end; of any rcode (§5.2)."""
-    if found is None:
-        return reply
+def completed(reply: Reply, query: Query, told: Mapping[Wanted, bytes]) -> Reply:
+    """Return a reply with what the servers say about its names outside; of any rcode (§5.2)."""
+    question = Question(query.name, query.rtype, query.rclass)
+    return reply.joined(question, {each: _records(octets) for each, octets in told.items()})
+
+
+def _records(found: bytes) -> tuple[RR, ...]:
+    """Return the answer in a server's message; none when it cannot be read."""
     try:
         parsed = dnslib.DNSRecord.parse(found)
-        rest = tuple(rr for record in parsed.rr if (rr := _translated(record)) is not None)
+        return tuple(rr for record in parsed.rr if (rr := _translated(record)) is not None)
     except (dnslib.DNSError, ValueError, IndexError):
-        return reply
-    return reply.joined(Question(query.name, query.rtype, query.rclass), rest)
+        return ()
 
 
 def _translated(record: dnslib.RR) -> RR | None:

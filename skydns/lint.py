@@ -22,14 +22,22 @@ class Finding:
 
 
 def lint(
-    services: Iterable[Service], rejected: Iterable[RecordError], zones: Iterable[bytes]
+    services: Iterable[Service],
+    rejected: Iterable[RecordError],
+    zones: Iterable[bytes],
+    odd: Iterable[RecordError] = (),
 ) -> list[Finding]:
-    """Return the findings, by key."""
+    """Return the findings, by key.
+
+    Args:
+        odd: what `records.decode` noted.
+    """
     index = Index()
     every = sorted(services, key=lambda service: service.key)
     for service in every:
         index.put(service)
     found = [Finding(_text(error.key), "error", error.reason) for error in rejected]
+    found += (Finding(_text(error.key), "warning", error.reason) for error in odd)
     ours = tuple(zones)
     for service in every:
         found += (Finding(_text(service.key), *each) for each in _look(service, index, ours))
@@ -46,8 +54,6 @@ def _look(service: Service, index: Index, zones: tuple[bytes, ...]) -> Iterable[
             "warning",
             f"lies in none of the zones ({shown}; --domain): nobody is answered from it",
         )
-    if name != service.name:
-        yield "warning", "has upper-case letters: the originals never find it (trap 26)"
     if node is not None and node.children:
         yield (
             "warning",

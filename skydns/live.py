@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from fairlead.records import Records
 from skydns import addresses, keys, names, stub
 from skydns.addresses import Server, parse_server, resolv_conf, without
+from skydns.cache import Bounds
 from skydns.compiled import Answers
 from skydns.config import Config
 from skydns.dnssec import Key, KeyFileError
@@ -80,6 +81,11 @@ class Live:
         self._runtime.log.info("name servers", servers=shown or "none")
         return self.forwarder
 
+    @property
+    def bounds(self) -> Bounds:
+        """What is kept of others' answers."""
+        return (self.forwarder.routes if self.forwarder else self._given.routes).bounds
+
     def _warn(self) -> None:
         """Log what the Corefile says in vain."""
         for each in self._given.warnings:
@@ -88,6 +94,16 @@ class Live:
     def unreadable(self, path: str, reason: str) -> None:
         """Log that a file cannot be used."""
         self._runtime.log.warning("file not read", path=path, reason=reason)
+
+    def _text(self, path: Path) -> str:
+        """Return a file's text, "" when there is none; one that cannot be read is named."""
+        try:
+            return path.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            self.unreadable(str(path), error.strerror or str(error))
+            return ""
 
     def _said(self, event: str, server: Server) -> None:
         """Log what happens to a name server."""
@@ -99,7 +115,7 @@ class Live:
         upstream, bounds = given.routes.default, given.routes.bounds
         servers = tuple(map(parse_server, stored.nameservers or ())) or upstream.servers
         if not servers and upstream.resolv_conf:
-            servers = resolv_conf(_text(RESOLV_CONF))
+            servers = resolv_conf(self._text(RESOLV_CONF))
         if stored.read_timeout:
             upstream = replace(upstream, timeout=stored.read_timeout / 1e9)
         if stored.ndot:
@@ -161,7 +177,7 @@ class Live:
         if routes != self.forwarder.routes:
             if routes.by_zone != self.forwarder.routes.by_zone:
                 zones = ",".join(sorted(map(names.to_text, routes.by_zone)))
-                self._runtime.log.info("stubzone update", zones=zones)
+                self._runtime.log.info("skydns: stubzone update", zones=zones)
             self.forwarder.use(routes)
         servers = bool(routes.default.servers)
         recursion = self._given.recursion
@@ -222,11 +238,3 @@ _FIXED: Final = {
     "prefix": "path", "etcd": "endpoint, credentials or tls of etcd", "watched": "reload",
 }  # fmt: skip
 """Fields of the configuration that only a restart changes, and what a Corefile calls them."""
-
-
-def _text(path: Path) -> str:
-    """Return a file's text, "" when there is none."""
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

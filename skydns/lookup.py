@@ -94,7 +94,7 @@ class Lookup:
         node = index.node(name)
         if node is None:
             return self._catch_all(name) if profile.catch_all else None
-        if node.own and (profile.own is Own.FIRST or not node.children):
+        if node.own and (profile.own is Own.FIRST or not node.children or self.policy.depth == 0):
             return grouped(node.own)
         below = index.below(name, depth=self.policy.depth)
         return grouped([*node.own, *below] if profile.own is Own.UNION else below)

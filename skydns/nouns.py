@@ -32,19 +32,24 @@ def dns() -> None:
 
 
 async def look(
-    store: Store, prefix: bytes, below: bytes
+    store: Store, prefix: bytes, below: bytes, odd: list[RecordError] | None = None
 ) -> tuple[list[Service], list[RecordError]]:
-    """Return the records of the keys that begin with `below`, and those that cannot be used."""
+    """Return the records of the keys that begin with `below`, and those that cannot be used.
+
+    Args:
+        odd: gets what is odd about keys that are served all the same.
+    """
     from fairlead.errors import RecordError
     from fairlead.etcd.types import KeyRange
     from skydns import records
 
     good: list[Service] = []
     bad: list[RecordError] = []
+    noted = records.tell_nobody if odd is None else odd.append
     async for page in store.pages(KeyRange.prefix(below)):
         for kv in page.kvs:
             try:
-                service = records.decode(prefix, kv)
+                service = records.decode(prefix, kv, noted)
             except RecordError as error:
                 bad.append(error)
             else:
@@ -196,7 +201,9 @@ def lint(prefix: str, domain: str, output: str, **flags: Any) -> None:
     async def work(store: Store) -> int:
         from skydns import lint as linting
 
-        found = linting.lint(*await look(store, clean, keys.below(clean)), _zones(domain))
+        odd: list[RecordError] = []
+        good, bad = await look(store, clean, keys.below(clean), odd)
+        found = linting.lint(good, bad, _zones(domain), odd)
         if output == "json":
             click.echo(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False))
         for each in found if output == "table" else ():

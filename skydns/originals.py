@@ -136,6 +136,7 @@ def upstream(forwarder: Forwarder, server: str) -> Iterable[Any]:
         ("prefetch", "Asked for before they ran out.", cache.prefetched),
         ("served_stale", "Served after they ran out.", cache.stale),
         ("evictions", "Thrown out for want of room.", cache.evicted),
+        ("drops", "Answers to another question, not taken.", forwarder.strays),
     ):
         yield counter(f"coredns_cache_{name}", text, where, {(server, "", ""): value})
     yield counter(

@@ -39,6 +39,7 @@ class Profile:
         flatten: several aliases, or an alias beside addresses, become addresses; else the
             lowest key's alias is the one that counts.
         least_weight: SRV weights below are lifted to it.
+        portless: a record whose port is -1 is in SRV all the same (§5.3).
         refuse_any: ANY is refused; else answered as RFC 8482 says.
         always_ra: RA is set in every answer; else only when forwarding.
         least_lease, most_lease: what a lease counts as at least and at most, in seconds (§4.1).
@@ -53,6 +54,7 @@ class Profile:
     own: Own = Own.CHILDREN
     flatten: bool = True
     least_weight: int = 1
+    portless: bool = False
     refuse_any: bool = False
     always_ra: bool = False
     least_lease: int = 30
@@ -64,7 +66,7 @@ class Profile:
 PROFILES: Final[Mapping[str, Profile]] = {
     "coredns": Profile("coredns"),
     "skydns": Profile(
-        "skydns", ttl=3600, min_ttl=60, apex=Apex.TREE, flatten=False, least_weight=0,
+        "skydns", ttl=3600, min_ttl=60, apex=Apex.TREE, flatten=False, least_weight=0, portless=True,
         refuse_any=True, always_ra=True, least_lease=1, most_lease=records.MOST_TTL, links=8,
     ),
     "strict": Profile(

@@ -5,12 +5,18 @@
 the last of two wins, `null` leaves the default, unknown fields are skipped, types are strict. A
 value it rejects is a RecordError and costs only its own key; in the originals it took every name
 above it along (§2.3).
+
+Before one is rejected its numbers are read once more, with less rigour: `"8080"` and `80.0` are meant
+as whole numbers (§2.1). Who reads is told of that, as of keys in upper case, which the originals
+never find (trap 26).
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Final
 
 import msgspec
@@ -20,6 +26,7 @@ from fairlead.errors import RecordError
 from fairlead.etcd.types import NO_LEASE, KeyValue, LeaseID
 from skydns import keys, names
 
+NO_PORT: Final = -1  # CoreDNS leaves such a record out of SRV (§5.3)
 MOST_TTL: Final = 2**31 - 1  # RFC 2181 §8: resolvers read more as 0
 
 
@@ -43,6 +50,8 @@ _MEMBER: Final = rb"(?:" + _TEXT + rb"|" + _NUMBER + rb'|"mail":(?:true|false))'
 _plain: Final = re.compile(rb"\{" + _MEMBER + rb"(?:," + _MEMBER + rb")*\}").fullmatch
 """Says whether every JSON reader reads a value alike: as nearly all programs write it."""
 _read_plain: Final = msgspec.json.Decoder(_Value).decode
+_NUMBERS: Final = frozenset(("port", "priority", "weight", "ttl", "targetstrip"))
+_number: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE]\+?[0-9]{1,2})?").fullmatch
 _OCTETS: Final = {str(number): number for number in range(256)}  # no leading zeros, no signs
 
 
@@ -80,7 +89,15 @@ class Service(msgspec.Struct, frozen=True, gc=False):
         return names.to_text(self.target) if self.target else ""
 
 
-def decode(prefix: bytes, kv: KeyValue) -> Service | None:
+Noted = Callable[[RecordError], None]
+"""Told what is odd about a key that is served all the same."""
+
+
+def tell_nobody(odd: RecordError) -> None:
+    """Tell nobody."""
+
+
+def decode(prefix: bytes, kv: KeyValue, noted: Noted = tell_nobody) -> Service | None:
     """Return the record of a key, None for the daemon's own configuration.
 
     Raises:
@@ -92,10 +109,10 @@ def decode(prefix: bytes, kv: KeyValue) -> Service | None:
         name = keys.name_of(prefix, kv.key)
     except ValueError as error:
         raise RecordError(kv.key, f"no name maps to this key: {error}", kv.mod_revision) from error
-    if _plain(kv.value):  # a fifth of the time of Go's reading; 100,000 are read at the start
-        value = _read_plain(kv.value)
-    else:
-        value = gojson.decode_record(_Value, kv.key, kv.value, kv.mod_revision)
+    # a fifth of the time of Go's reading; 100,000 are read at the start
+    value = _read_plain(kv.value) if _plain(kv.value) else _carefully(kv, noted)
+    if name != name.lower():
+        noted(RecordError(kv.key, "has upper-case letters: the originals never find it (trap 26)", kv.mod_revision))  # fmt: skip
     address = parse_address(value.host)
     target = b""
     if value.host and not address:
@@ -109,7 +126,7 @@ def decode(prefix: bytes, kv: KeyValue) -> Service | None:
         name=name,
         address=address,
         target=target,
-        port=value.port & 0xFFFF,  # as the originals: wraps (§2)
+        port=value.port if value.port == NO_PORT else value.port & 0xFFFF,  # wraps (§2)
         priority=value.priority,
         weight=value.weight,
         text=value.text.encode(),
@@ -119,6 +136,35 @@ def decode(prefix: bytes, kv: KeyValue) -> Service | None:
         group=value.group,
         lease=kv.lease,
     )
+
+
+def _carefully(kv: KeyValue, noted: Noted) -> _Value:
+    """Read a value strictly; one that is refused with its numbers as they are meant.
+
+    Raises:
+        RecordError: the strict reading's.
+    """
+    try:
+        return gojson.decode_record(_Value, kv.key, kv.value, kv.mod_revision)
+    except RecordError as strict:
+        try:
+            tree = gojson.parse(kv.value)
+            if not isinstance(tree, gojson.Pairs):
+                raise
+            value = gojson.from_tree(_Value, gojson.Pairs((name, _meant(name, each)) for name, each in tree))  # fmt: skip
+        except gojson.DecodeError:
+            raise strict from None
+        noted(RecordError(kv.key, f"{strict.reason}; read as one all the same", kv.mod_revision))
+        return value
+
+
+def _meant(name: str, tree: gojson.Tree) -> gojson.Tree:
+    """Return the whole number that a number's field means, in quotes or with a fraction of 0."""
+    if name.casefold() in _NUMBERS and isinstance(tree, str) and _number(tree):
+        exact = Decimal(tree)
+        if exact == exact.to_integral_value():
+            return gojson.Number(str(int(exact)))
+    return tree
 
 
 def parse_address(host: str) -> bytes:

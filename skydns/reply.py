@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from skydns import rrs
 from skydns.rrs import RR, Question
+from skydns.shown import rrsets
+
+Wanted = tuple[bytes, int]
+"""A name outside our zones, and the type that is asked about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,9 @@ class Reply:
         reads: folded names it depends on.
         expires: on the monotonic clock, when a TTL in it becomes wrong.
         outside: a name outside our zones that the chain ends at.
-        absorbed: what `outside` has becomes the asked name's own: no alias may stand there.
+        absorbed: names outside, and of which of our names what they have becomes the own data: no
+            alias may stand there (§4.3).
+        glue: names outside that SRV or MX records show.
         trouble: an extended error code (RFC 8914) that says why; None: none.
         fixed: its SOA is of a file, so the store's serial does not go into it.
     """
@@ -35,14 +42,37 @@ class Reply:
     outside: bytes = b""
     trouble: int | None = None
     fixed: bool = False
-    absorbed: bool = False
+    absorbed: tuple[tuple[bytes, bytes], ...] = ()
+    glue: tuple[bytes, ...] = ()
 
-    def joined(self, question: Question, more: Iterable[RR]) -> Reply:
-        """Return the reply with what is known of `outside`."""
-        if not self.absorbed:
-            return replace(self, answer=(*self.answer, *more))
-        own = tuple(rr._replace(owner=question.name) for rr in more if rr.rtype == question.rtype)
-        return replace(self, answer=own, authority=() if own else self.authority)
+    @property
+    def waits(self) -> bool:
+        """Whether others may know more of it."""
+        return bool(self.outside or self.absorbed or self.glue)
+
+    def wanted(self, rtype: int) -> tuple[Wanted, ...]:
+        """Return what others are to be asked about a question of this type: the answer's, then glue."""
+        return (
+            *(((self.outside, rtype),) if self.outside else ()),
+            *((target, rtype) for target, _ in self.absorbed),
+            *((target, family) for target in self.glue for family in (rrs.A, rrs.AAAA)),
+        )
+
+    def joined(self, question: Question, told: Mapping[Wanted, Sequence[RR]]) -> Reply:
+        """Return the reply with what others said, as far as they did."""
+        rtype = question.rtype
+        answer = [*self.answer, *told.get((self.outside, rtype), ())]
+        for target, owner in self.absorbed:
+            found = told.get((target, rtype), ())
+            answer += (rr._replace(owner=owner) for rr in found if rr.rtype == rtype)
+        additional = list(self.additional)
+        for target in self.glue:
+            additional += told.get((target, rrs.A), ())  # its aliases too, once
+            additional += (rr for rr in told.get((target, rrs.AAAA), ()) if rr.rtype == rrs.AAAA)
+        return replace(
+            self, answer=rrsets(answer) if self.absorbed else tuple(answer),
+            authority=() if answer else self.authority, additional=rrsets(additional),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

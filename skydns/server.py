@@ -79,6 +79,12 @@ class Server:
     _by_client: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What is answered on."""
+        both = (("udp", self._udp), ("tcp", self._tcp))
+        return tuple(name for name, present in both if present is not None)
+
     def sibling(self) -> Server:
         """Return a server that answers alike, on another address."""
         return Server(

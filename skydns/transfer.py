@@ -20,6 +20,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Final, Never
 
 from skydns import keys, message, names, rrs
@@ -29,6 +30,7 @@ from skydns.compiled import Answers
 from skydns.exchange import by_udp
 from skydns.lookup import zone_of
 from skydns.message import Query
+from skydns.policy import Policy
 from skydns.reply import Reply
 from skydns.rrs import RR, Question
 from skydns.state import Index, Served
@@ -116,7 +118,7 @@ class Transfers:
 
     async def _content(self, zone: bytes, serial: int) -> frozenset[RR]:
         """Return the zone's records but its SOA, as they are now."""
-        policy = self._answers.policy
+        policy = replace(self._answers.policy, rotate=False)  # no other data at each transfer
         now, leases = self._clock(), dict(self._answers.served.leases)
         services = tuple(self._answers.served.index.services.values())
         served = Served(Index(), {zone: serial}, serial, leases)
@@ -131,30 +133,30 @@ class Transfers:
         ours = [name for name in every if zone_of(name, policy) == zone]
         found: set[RR] = set()
         for at, name in enumerate(ours):
-            found.update(self._records(name, zone, served, now))
+            found.update(_records(name, zone, served, policy, now))
             if not at % _AT_ONCE:
                 await asyncio.sleep(0)
         return frozenset(found)
 
-    def _records(self, name: bytes, zone: bytes, served: Served, now: float) -> Iterator[RR]:
-        """Yield what stands at a name."""
-        policy = self._answers.policy
-        asked = name
-        if keys.wildcard_base(name) is not None:
-            above = names.parent(name)
-            if not policy.profile.catch_all or name[:2] != b"\x01*" or keys.wildcard_base(above):
-                return  # here it is a literal (trap 17), elsewhere it would catch all
-            asked = names.from_labels((secrets.token_hex(16).encode(), *names.labels(above)))
-        alias = False
-        types = (rrs.A, *_TYPES, *((rrs.NS,) if name == zone else ()))
-        for rtype in (*types, *((rrs.PTR,) if zone.endswith(b"\x04arpa\0") else ())):
-            made = answer(Question(asked, rtype), served, policy, now)
-            if not isinstance(made, Reply) or alias:
-                continue
-            for rr in made.answer:
-                if rr.owner == asked:
-                    alias |= rr.rtype == rrs.CNAME
-                    yield rr._replace(owner=name)
+
+def _records(name: bytes, zone: bytes, served: Served, policy: Policy, now: float) -> Iterator[RR]:
+    """Yield what stands at a name."""
+    asked = name
+    if keys.wildcard_base(name) is not None:
+        above = names.parent(name)
+        if not policy.profile.catch_all or name[:2] != b"\x01*" or keys.wildcard_base(above):
+            return  # here it is a literal (trap 17), elsewhere it would catch all
+        asked = names.from_labels((secrets.token_hex(16).encode(), *names.labels(above)))
+    alias = False
+    types = (rrs.A, *_TYPES, *((rrs.NS,) if name == zone else ()))
+    for rtype in (*types, *((rrs.PTR,) if zone.endswith(b"\x04arpa\0") else ())):
+        made = answer(Question(asked, rtype), served, policy, now)
+        if not isinstance(made, Reply) or alias:
+            continue
+        for rr in made.answer:
+            if rr.owner == asked:
+                alias |= rr.rtype == rrs.CNAME
+                yield rr._replace(owner=name)
 
 
 class Notifier:

@@ -12,6 +12,8 @@ from fairlead.etcd.types import LeaseID
 from skydns import forward, names
 from skydns.shown import srv_weight
 
+from .conftest import lines
+
 
 def rec(host="", **fields):
     return json.dumps({"host": host} | fields if host else fields)
@@ -44,7 +46,8 @@ def rec(host="", **fields):
     (rec("10.0.0.1"), "n TYPE65280", []),
     (rec("10.0.0.1"), "n NS", []),
     (rec("10.0.0.1"), "n SOA", []),  # trap 25
-    (rec("10.0.0.1"), "n AXFR", "REFUSED"),
+    (rec("10.0.0.1"), "n AXFR", "FORMERR"),  # §10.1: by UDP
+    (rec("10.0.0.1"), "n IXFR", "REFUSED"),
     (rec(r"a\\065b.example".replace("\\\\", "\\")), "n CNAME", ["n CNAME aAb.example."]),
     (rec("bad name!"), "n CNAME", [r"n CNAME bad\032name!."]),
 ])  # fmt: skip
@@ -195,23 +198,96 @@ def test_an_alias_of_the_apex_that_leads_out_is_absorbed(server):
     s = server(stored)  # nobody can be asked
     assert s.answer("skydns.test. A") == []
     s = server(stored, chasing=True)
-    query = dns.message.make_query("skydns.test.", "A")
-    ask = s.send(query.to_wire())
-    assert ask.name == names.from_text("away.example.org")
-    theirs = dns.message.make_response(dns.message.make_query("away.example.org.", "A"))
-    for row in (
-        ("away.example.org.", "CNAME", "x.example.org."),
-        ("x.example.org.", "A", "192.0.2.1"),
-    ):
-        theirs.answer.append(dns.rrset.from_text(row[0], 60, "IN", *row[1:]))
-    whole = forward.completed(ask.reply, ask.query, theirs.to_wire())
-    reply = dns.message.from_wire(s.answers.close(ask.query, whole, udp=True))
-    assert [rrset.to_text() for rrset in reply.answer] == ["skydns.test. 60 IN A 192.0.2.1"]
+    reply = told(s, "skydns.test. A", AWAY)
+    assert lines(reply.answer) == ["skydns.test. 60 IN A 192.0.2.1"]
     assert not reply.authority
-    nothing = forward.completed(ask.reply, ask.query, None)
-    reply = dns.message.from_wire(s.answers.close(ask.query, nothing, udp=True))
+    reply = told(s, "skydns.test. A", {})
     assert not reply.answer
     assert len(reply.authority) == 1
+
+
+AWAY = {
+    "away.example.org. A": ("away.example.org. 60 IN CNAME x.example.org.", "x.example.org. 60 IN A 192.0.2.1"),
+    "away.example.org. AAAA": ("away.example.org. 60 IN CNAME x.example.org.", "x.example.org. 60 IN AAAA 2001:db8::7"),
+    "far.example.org. A": ("far.example.org. 90 IN A 192.0.2.2",),
+}  # fmt: skip
+
+
+def told(s, question, known):
+    """Return what a question is answered when the name servers know so much, and are asked no more."""
+    name, rtype = question.split()
+    name = name if name.endswith(".") else f"{name}.skydns.test."
+    ask = s.send(dns.message.make_query(name, rtype).to_wire())
+    found = {}
+    for target, kind in ask.reply.wanted(ask.query.rtype):
+        theirs = dns.message.make_response(dns.message.make_query(names.to_text(target), kind))
+        for row in known.get(theirs.question[0].to_text().replace(" IN ", " "), ()):
+            owner, ttl, *rest = row.split()
+            theirs.answer.append(dns.rrset.from_text(owner, int(ttl), *rest))
+        if theirs.answer:
+            found[target, kind] = theirs.to_wire()
+    whole = forward.completed(ask.reply, ask.query, found)
+    return dns.message.from_wire(s.answers.close(ask.query, whole, udp=True))
+
+
+def test_4_3_aliases_that_lead_out_become_addresses_beside_others(server):
+    stored = {
+        "n/a": rec("10.0.0.1"),
+        "n/b": rec("away.example.org"),
+        "n/c": rec("t.skydns.test"),
+        "t/a": rec("10.0.0.2"),
+        "t/b": rec("far.example.org"),
+        "two/a": rec("t.skydns.test"),
+        "two/b": rec("n.skydns.test"),
+    }
+    s = server(stored, chasing=True)
+    addresses = [f"n.skydns.test. 60 IN A {each}" for each in ("10.0.0.1", "10.0.0.2", "192.0.2.2", "192.0.2.1")]  # fmt: skip
+    assert sorted(lines(told(s, "n A", AWAY).answer)) == sorted(addresses)
+    assert lines(told(s, "n AAAA", AWAY).answer) == ["n.skydns.test. 60 IN AAAA 2001:db8::7"]
+    nobody = told(s, "n AAAA", {})
+    assert (nobody.answer, len(nobody.authority)) == ([], 1)
+    assert {line.split()[0] for line in lines(told(s, "two A", AWAY).answer)} == {
+        "two.skydns.test."
+    }
+    assert len(lines(told(s, "two A", AWAY).answer)) == 4
+    assert server(stored).answer("n A") == ["n A 10.0.0.1", "n A 10.0.0.2"]  # nobody can be asked
+
+
+def test_4_3_several_aliases_take_turns(server):
+    """One alias an owner: the lowest key's, or with -round-robin each for a second."""
+    stored = {"n/a": rec("away.example.org"), "n/b": rec("far.example.org")}
+    assert server(stored).answer("n A") == ["n CNAME away.example.org."]
+    s = server(stored, rotate=True)
+    seen = []
+    for _ in range(4):
+        seen += s.answer("n A")
+        s.now += 1
+        s.answers.sweep()
+    assert seen == ["n CNAME away.example.org.", "n CNAME far.example.org."] * 2
+
+
+def test_5_3_addresses_of_targets_outside_are_additional(server):
+    stored = {
+        "n/a": rec("away.example.org", port=1, mail=True),
+        "n/b": rec("far.example.org", port=2),
+        "n/c": rec("10.0.0.1", port=3),
+        "n/d": rec("away.example.org", port=4),
+    }
+    s = server(stored, chasing=True)
+    own = "c.n.skydns.test. 300 IN A 10.0.0.1"
+    reply = told(s, "n SRV", AWAY)
+    assert len(lines(reply.answer)) == 4
+    assert lines(reply.additional) == [
+        own,
+        "away.example.org. 60 IN CNAME x.example.org.",  # once, from the A reply
+        "x.example.org. 60 IN A 192.0.2.1",
+        "x.example.org. 60 IN AAAA 2001:db8::7",
+        "far.example.org. 90 IN A 192.0.2.2",
+    ]
+    assert lines(told(s, "n SRV", {}).additional) == [own]
+    assert len(lines(told(s, "n MX", AWAY).additional)) == 3
+    assert server(stored).ask("n SRV")[2] == [own]  # nobody can be asked
+    assert server(stored, chasing=True, minimal=True).ask("n SRV")[2] == []
 
 
 def test_trap_9_cname_of_an_inner_name(server):
@@ -311,6 +387,16 @@ def test_srv_asked_by_its_own_name_and_service_labels(server):
     ]
 
 
+def test_5_3_port_minus_1_is_left_out_but_in_skydns(server):
+    stored = {"n/a": rec("10.0.0.1", port=-1), "n/b": rec("10.0.0.2", port=-2)}
+    assert server(stored).answer("n SRV") == ["n SRV 10 100 65534 b.n.skydns.test."]
+    assert server(stored).answer("n A") == ["n A 10.0.0.1", "n A 10.0.0.2"]
+    assert server(stored, profile="skydns").answer("n SRV") == [
+        "n SRV 10 50 65535 a.n.skydns.test.",
+        "n SRV 10 50 65534 b.n.skydns.test.",
+    ]
+
+
 def test_ports_wrap_and_wide_weights_are_clamped(server):
     assert server({"n": rec("10.0.0.1", port=70000, weight=-5)}).answer("n SRV") == [
         "n SRV 10 100 4464 n.skydns.test."
@@ -399,6 +485,21 @@ def test_soa(server):
     assert "SOA ns1.example.org. hostmaster" in named.ask("skydns.test. SOA")[1][0]
 
 
+def test_10_1_ixfr_by_udp_has_the_present_soa(server):
+    """RFC 1995 §2: who does not have it asks again by TCP."""
+    s = server({"n": rec("10.0.0.1")})
+
+    def serial():
+        return s.message("skydns.test. IXFR").answer[0][0].serial
+
+    assert serial() == 7
+    s.served.serials[names.from_text("skydns.test")] = 8
+    s.put({"m": rec("10.0.0.2")})
+    assert serial() == 8
+    assert s.answer("skydns.test. AXFR") == "FORMERR"
+    assert s.message("skydns.test. AXFR", udp=False).rcode() == 5
+
+
 def test_trap_18_hostmaster(server, name):
     assert "hostmaster.skydns.test. 7" in server().ask("skydns.test. SOA")[1][0]
     assert (
@@ -481,6 +582,7 @@ def test_ptr(server):
         "3.0.0.10.in-addr.arpa. PTR two.example.org.",
     ]
     assert s.answer("4.0.0.10.in-addr.arpa. PTR") == "NXDOMAIN"
+    assert s.answer("0.0.10.in-addr.arpa. PTR") == []  # what lies below are other addresses
 
 
 def test_trap_22_ptr_without_a_reverse_zone(server):

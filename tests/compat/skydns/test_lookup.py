@@ -211,5 +211,6 @@ def test_depth_own_and_union(server):
     assert hosts(made(own=Own.UNION, depth=1)) == ["1", "2"]
     assert hosts(made(own=Own.FIRST)) == ["1"]
     assert hosts(made(own=Own.UNION, depth=0)) == ["1"]
+    assert hosts(made(depth=0)) == ["1"]  # its own key only
     assert hosts(made(depth=1), "e A") == []  # exists, has nothing that near
     assert hosts(made(depth=0), "skydns.test. A") == []

@@ -17,14 +17,18 @@ from skydns.reply import Forward
 from skydns.rrs import Question
 
 
-def decode(value, key=b"/skydns/test/skydns/x"):
-    return records.decode(b"/skydns", KeyValue(key, value.encode(), Revision(1), Revision(1), 1))
+def decode(value, key=b"/skydns/test/skydns/x", **more):
+    kv = KeyValue(key, value.encode(), Revision(1), Revision(1), 1)
+    return records.decode(b"/skydns", kv, **more)
 
 
 def test_trap_1_field_names_in_any_case_and_numbers_in_quotes(server):
     assert decode('{"HOST":"10.0.0.1","Ttl":5}').ttl == 5
     with pytest.raises(RecordError, match="port"):
-        decode('{"host":"10.0.0.1","port":"80"}')
+        decode('{"host":"10.0.0.1","port":"http"}')
+    odd = []  # §2.1: read as it is meant, and named
+    assert decode('{"host":"10.0.0.1","port":"80"}', noted=odd.append).port == 80
+    assert "port" in odd[0].reason
     s = server({"pool/a": '{"host":"10.0.0.1"}'})  # the broken neighbour costs only itself
     assert s.answer("pool A") == ["pool A 10.0.0.1"]
 

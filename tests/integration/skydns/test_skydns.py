@@ -160,7 +160,7 @@ async def test_a_malformed_key_costs_only_itself(tmp_path):
             await program.ready()
             assert program.rdata("pool.skydns.test") == ("NOERROR", ["10.0.0.1"])
             bad = {
-                "pool/typed": ('{"port":"80"}', 'field "port"'),
+                "pool/typed": ('{"port":"http"}', 'field "port"'),
                 "pool//empty": ('{"host":"10.0.0.3"}', "cannot be a label"),
                 "pool/name": ('{"host":"a..b"}', 'field "host"'),
                 "pool/none": (" ", "it is empty"),
@@ -327,6 +327,8 @@ async def test_names_of_others_are_asked_of_the_servers(tmp_path, silent):
             )
         await cluster.etcdctl("put", "/up/org/example/www", '{"host":"192.0.2.80","ttl":77}')
         await put(cluster, "alias", host="www.example.org")
+        await put(cluster, "mixed/a", host="10.0.0.1")
+        await put(cluster, "mixed/b", host="www.example.org", port=443)
         (tmp_path / "up").mkdir()
         (live,) = free_ports(1)
         async with (
@@ -348,6 +350,15 @@ async def test_names_of_others_are_asked_of_the_servers(tmp_path, silent):
                 "NOERROR",
                 ["192.0.2.80", "www.example.org."],
             )
+            assert program.rdata("mixed.skydns.test") == (
+                "NOERROR",
+                ["10.0.0.1", "192.0.2.80"],
+            )  # §4.3
+            glue = program.query("mixed.skydns.test", "SRV").additional  # §5.3
+            assert [rrset.name.to_text() for rrset in glue] == [
+                "a.mixed.skydns.test.",
+                "www.example.org.",
+            ]
             assert program.rdata("nono.example.org") == ("NXDOMAIN", [])
             assert program.query("big.example.org", "SRV").flags & dns.flags.TC
             assert len(program.rdata("big.example.org", "SRV", tcp=True)[1]) == 60

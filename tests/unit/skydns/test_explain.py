@@ -86,6 +86,7 @@ def test_made_by_an_alias_and_by_an_address():
 
 @pytest.mark.parametrize(("path", "record", "text"), [
     ("UP", {"host": "10.0.0.1"}, "trap 26"),
+    ("x", {"host": "10.0.0.1", "port": "80"}, "not a whole number"),
     ("*/x", {"host": "10.0.0.1"}, "trap 17"),
     ("x", {"host": "x.skydns.test"}, "its own name"),
     ("x", {"port": 1}, "neither host nor text"),
@@ -96,6 +97,8 @@ def test_made_by_an_alias_and_by_an_address():
 def test_lint(path, record, text):
     key = path if path.startswith("/") else f"/skydns/test/skydns/{path}"
     value = json.dumps(record).encode()
-    service = records.decode(b"/skydns", KeyValue(key.encode(), value, Revision(1), Revision(1), 1))
-    found = lint.lint([service], [], keys.zones(ZONE))
+    odd = []
+    kv = KeyValue(key.encode(), value, Revision(1), Revision(1), 1)
+    service = records.decode(b"/skydns", kv, odd.append)
+    found = lint.lint([service], [], keys.zones(ZONE), odd)
     assert any(text in finding.text for finding in found), found

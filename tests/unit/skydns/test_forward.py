@@ -94,7 +94,8 @@ def test_a_chain_is_completed():
         names.from_text("a.skydns.test"), rrs.CNAME, 5, names=(names.from_text("www.example.org"),)
     )
     reply = Reply(rrs.NOERROR, answer=(head,), outside=names.from_text("www.example.org"))
-    whole = forward.completed(reply, query("a.skydns.test."), upstream(*ANSWER))
+    (wanted,) = reply.wanted(rrs.A)
+    whole = forward.completed(reply, query("a.skydns.test."), {wanted: upstream(*ANSWER)})
     body = message.encode(names.from_text("a.skydns.test"), whole)
     text = dns.message.from_wire(
         message.finish(body, query("a.skydns.test."), 1232, recursion=True)
@@ -103,8 +104,8 @@ def test_a_chain_is_completed():
         "a.skydns.test. 5 IN CNAME www.example.org.",
         *ANSWER,
     ]
-    assert forward.completed(reply, query(), None) == reply
-    assert forward.completed(reply, query(), b"nonsense") == reply
+    assert forward.completed(reply, query(), {}) == reply
+    assert forward.completed(reply, query(), {wanted: b"nonsense"}) == reply
 
 
 @given(st.binary(max_size=120))
@@ -114,7 +115,7 @@ def test_nothing_a_server_says_raises(data):
     for found in (base[:12] + data, base[:40] + data, base[: len(data) + 12] + data):
         reply = forward.relayed(asked, found, 1232)
         assert reply[:2] == b"\0\x63"
-        forward.completed(Reply(rrs.NOERROR), asked, found)
+        forward.completed(Reply(rrs.NOERROR), asked, {(asked.name, asked.rtype): found})
 
 
 async def test_a_server_that_is_down_is_probed_as_the_route_says():

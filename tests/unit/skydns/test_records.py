@@ -66,9 +66,11 @@ def test_trap_1_fields_as_go_reads_them(value, field, reads):
     ('{"host":"10.0.0.1"} x', "not JSON: extra data at byte 20"),
     ('"10.0.0.1"', "is not an object"),
     ("[]", "is not an object"),
-    ('{"port":"8080"}', 'field "port": string "8080" is not'),
-    ('{"port":80.0}', 'field "port": number 80.0 is not'),
-    ('{"port":8e1}', 'field "port": number 8e1 is not'),
+    ('{"port":"x80"}', 'field "port": string "x80" is not'),
+    ('{"port":80.5}', 'field "port": number 80.5 is not'),
+    ('{"port":1e99}', 'field "port": number 1e99 is not'),
+    ('{"port":"80","mail":"true"}', 'field "port": string "80" is not'),
+    ('{"host":["80"],"port":1.0}', 'field "host": an array is not'),
     ('{"port":true}', 'field "port": true is not'),
     ('{"mail":"true"}', 'field "mail": string "true" is not'),
     ('{"ttl":-1}', 'field "ttl": number -1 is not within'),
@@ -87,6 +89,26 @@ def test_a_bad_value_names_key_field_and_reason(value, reason):
     assert reason in caught.value.reason
     assert caught.value.key == KEY
     assert caught.value.revision == 7
+
+
+@pytest.mark.parametrize(("value", "field", "meant"), [
+    ('{"port":"8080"}', "port", 8080), ('{"Port":80.0}', "port", 80), ('{"ttl":8e1}', "ttl", 80),
+    ('{"weight":"-5"}', "weight", -5), ('{"priority":"1.50E+1"}', "priority", 15), ('{"targetstrip":"1"}', "targetstrip", 1),
+])  # fmt: skip
+def test_2_1_numbers_that_are_meant_as_whole_ones_are_read_and_noted(value, field, meant):
+    odd = []
+    assert getattr(records.decode(b"/skydns", kv(value), odd.append), field) == meant
+    (note,) = odd
+    assert note.key == KEY
+    assert "is not a whole number" in note.reason or "is not within" in note.reason
+
+
+def test_trap_26_keys_in_upper_case_are_noted():
+    odd = []
+    assert records.decode(b"/skydns", kv("{}", key=b"/skydns/local/Web"), odd.append)
+    assert "upper-case" in odd[0].reason
+    records.decode(b"/skydns", kv("{}"), odd.append)
+    assert len(odd) == 1
 
 
 def test_the_config_key_is_no_record():
