@@ -34,7 +34,7 @@ from lb.settings import LEVELS
 from lb.stats import Stats
 
 _EMPTY_ID: Final = {
-    Kind.HOST: "hostname can not be empty",
+    Kind.HOST: "Hostname can not be empty",
     Kind.LISTENER: "listener id can not be empty",
     Kind.BACKEND: "backend id can not be empty",
     Kind.FRONTEND: "frontend id can not be empty",

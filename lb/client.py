@@ -49,6 +49,15 @@ def tls_facts(transport: asyncio.BaseTransport) -> dict[str, Any]:
     }
 
 
+def _said(error: RemoteProtocolError) -> bytes:
+    """Return the body of an answer to what could not be read, in Go's form (specs/vulcand.md §9)."""
+    reason = str(error)
+    if error.hint == 501:
+        return (reason[:1].upper() + reason[1:]).encode()
+    said = b"%d %b" % (error.hint, http1.REASONS[error.hint])
+    return said if error.hint == 431 else said + b": " + reason.encode()
+
+
 class Client(asyncio.Protocol):
     """See the module's words.
 
@@ -261,8 +270,7 @@ class Client(asyncio.Protocol):
             self.plane.refused += 1
             self._scanned = 0
             self.buffer = b""
-            body = b"%d %b: %b" % (error.hint, http1.REASONS[error.hint], str(error).encode())
-            transaction.refuse(error.hint, body)
+            transaction.refuse(error.hint, _said(error))
             return False
         self.fresh = False
         fields = request.fields

@@ -28,7 +28,7 @@ from lb.state import ALIAS, Frontend, Host, Listener, Middleware, Pool, Server, 
 
 DEFAULT_LISTENER = "DefaultListener"
 _REPLAY = 1 << 20  # MaxMemBodyBytes' default (§3.3)
-_SPILL = 1 << 30  # bytes of a body without MaxBodyBytes that may lie in a file for another try
+_SPILL = 1 << 30  # bytes of a body without MaxBodyBytes that may lie in a file
 _GO_KEEPALIVE = 15.0  # Go's default period of TCP probes (§3.1)
 _GO_MAX_IDLE = 2
 _HEADERS = "/headers"  # the link of a frontend's Headers; no id of a user's holds a `/`
@@ -217,7 +217,8 @@ def _frontends(
         closed(record, catalog),
         _links(record, catalog, defaults),
         record.policy,
-        (record.max_body or _SPILL) if record.failover and not record.stream else 0,
+        0 if record.stream else record.max_body or _SPILL,
+        0 if record.stream else record.max_mem_body or _REPLAY,
     )
     yield spec
     route = record.route

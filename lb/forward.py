@@ -25,12 +25,12 @@ def lines(
     Args:
         received: the client's own, lower-cased name → values; None for none.
         client: its address as text, zone id cut.
-        host: the Host it asked for, port and all.
+        host: the Host it asked for, port and all; b"" for none.
         tls: whether it came over TLS.
         trust: keep what it sent (`TrustForwardHeader`).
         server: `Settings.Hostname`; b"" for none.
     """
-    if not received and not websocket:  # the usual case in one go: 0.5 µs instead of 1.7
+    if host and not received and not websocket:  # the usual case in one go: 0.5 µs instead of 1.7
         return (
             b"\r\nX-Forwarded-For: %b\r\nX-Real-Ip: %b\r\nX-Forwarded-Proto: %b"
             b"\r\nX-Forwarded-Host: %b\r\nX-Forwarded-Port: %b%b%b"
@@ -52,7 +52,8 @@ def lines(
         out.append(b"X-Forwarded-Proto: " + proto)
     else:
         _keep(out, b"X-Forwarded-Proto", got, proto)
-    _keep(out, b"X-Forwarded-Host", got, host)
+    if host or b"x-forwarded-host" in got:  # an HTTP/1.0 client may name none
+        _keep(out, b"X-Forwarded-Host", got, host)
     secure = tls or got.get(b"x-forwarded-proto", [b""])[0].lower() in (b"https", b"wss")
     _keep(out, b"X-Forwarded-Port", got, _port(host) or (b"443" if secure else b"80"))
     if server:

@@ -59,6 +59,7 @@ class Inward(Outward):
         body, client = self._body, self._client
         if body is None:
             return
+        gathering = body.gathering
         try:
             out = body.take(data)
         except RemoteProtocolError as error:
@@ -70,6 +71,8 @@ class Inward(Outward):
             self.sent_all = True
             client.state = WAIT
             client.buffer = body.rest
+        if gathering and not body.gathering:
+            self._gathered(body)
         if not out:
             return
         if self._upstream is not None:
@@ -81,6 +84,10 @@ class Inward(Outward):
 
     def _received(self) -> int:
         return self._body.size if self._body is not None else 0
+
+    def _gathered(self, body: Body) -> None:
+        """A body that was held back may go to a server."""
+        raise NotImplementedError
 
     def tunnel(self, data: bytes) -> None:
         """Pass on what the client of an upgraded connection sends."""
@@ -195,7 +202,8 @@ class Inward(Outward):
 
     def check_body(self, now: float, waited: float) -> None:
         """End a request whose body does not come; called by the sweep."""
-        if self._upstream is None or self._client.held:
+        gathering = self._body is not None and self._body.gathering
+        if (self._upstream is None and not gathering) or self._client.held:
             return
         if self._flow is not None and self._flow.touched:
             self._flow.touched = False

@@ -3,7 +3,7 @@
 
 ::
 
-    add ─► pieces in memory ── more than `memory` ──► an unlinked file ── more than `file` ──► given up
+    add ─► pieces in memory ── more than `memory` ──► an unlinked file ── more than `file` ──► refused
                   └──────────── all ────────────────────────┘ mapped, so that it is not read into memory
 """
 
@@ -34,24 +34,27 @@ class Kept:
         self.size = 0
 
     def add(self, data: bytes) -> bool:
-        """Keep bytes; false when there is no room for them: nothing is kept any more."""
-        self.size += len(data)
-        if self.size <= self._room:
+        """Keep bytes; false when there is no room for them: what came before is still kept."""
+        size = self.size + len(data)
+        if size <= self._room:
             self._pieces.append(data)
-            return True
-        try:
-            return self.size <= self._most and self._write(data)
-        except OSError:  # the disk is full: the request goes on, it just cannot be sent again
+        elif size > self._most:
             return False
-
-    def _write(self, data: bytes) -> bool:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (lives as long as this)
-            data, self._pieces = b"".join((*self._pieces, data)), []
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        else:
+            try:
+                self._write(data)
+            except OSError:  # the disk is full
+                return False
+        self.size = size
         return True
+
+    def _write(self, data: bytes) -> None:
+        if self._file is not None:
+            _append(self._file, data)
+            return
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (lives as long as this)
+        _append(file, b"".join((*self._pieces, data)))
+        self._file, self._pieces = file, []
 
     def all(self) -> list[Piece]:
         """Return everything."""
@@ -66,3 +69,9 @@ class Kept:
 
     def __del__(self) -> None:
         self.close()  # a request ends in many ways; its body goes with the last who holds it
+
+
+def _append(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

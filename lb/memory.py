@@ -54,16 +54,25 @@ class Memory:
             plane.remember(key, frontend)
         return frontend
 
-    def after(self, request: Request, frontend: LiveFrontend, client: bytes, *, tls: bool) -> bytes:
+    def after(
+        self, request: Request, frontend: LiveFrontend, client: bytes, length: int, *, tls: bool
+    ) -> bytes:
         """Return the lines that end a request's head: forwarding, framing, the empty line.
 
         Args:
             client: its address as text.
+            length: bytes of the body, or CHUNKED.
             tls: whether it came over TLS.
         """
         fields = request.fields
         of = self._of
-        if of is not None and of[0] is fields and of[1] is frontend and of[2] == request.host:
+        if (
+            of is not None
+            and of[0] is fields
+            and of[1] is frontend
+            and of[2] == request.host
+            and length == fields.length
+        ):
             return self._after
         websocket = request.websocket
         plain = fields.forwarded is None and not websocket
@@ -81,22 +90,22 @@ class Memory:
             )
             if plain:
                 self._lines, self._lines_of = lines, (frontend, request.host)
-        self._after = lines + framing(request, websocket=websocket) + b"\r\n\r\n"
-        # framing depends on the method too, a websocket's on the version
-        usual = request.method == b"GET" and not websocket
+        self._after = lines + framing(request, length, websocket=websocket) + b"\r\n\r\n"
+        # framing depends on the method too, a websocket's on the version, a gathered body's on its length
+        usual = request.method == b"GET" and not websocket and length == fields.length
         self._of = (fields, frontend, request.host) if usual else None
         return self._after
 
 
-def framing(request: Request, *, websocket: bool) -> bytes:
+def framing(request: Request, length: int, *, websocket: bool) -> bytes:
     """Return the lines by which a server knows where the body ends, and what the hop is for."""
     fields = request.fields
     if websocket:
         lines = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
-    elif fields.length == CHUNKED:
+    elif length == CHUNKED:
         lines = b"\r\nTransfer-Encoding: chunked"
-    elif fields.sized or request.method in (b"POST", b"PUT", b"PATCH"):
-        lines = b"\r\nContent-Length: %d" % fields.length
+    elif length or fields.sized or request.method in (b"POST", b"PUT", b"PATCH"):
+        lines = b"\r\nContent-Length: %d" % length
     else:
         lines = b""
     if fields.te:

@@ -28,7 +28,6 @@ from lb.fields import JSON, Fields, Invalid
 from lb.keys import Kind, Ref, parse
 from lb.middleware import types
 from lb.records import (
-    LETS_ENCRYPT,
     AutoCert,
     Backend,
     Frontend,
@@ -105,13 +104,14 @@ def _host(ref: Ref, obj: Fields) -> Host:
     )
     pair = secret.read(settings.any("KeyPair"))
     auto = _auto(ref, settings.object("AutoCert")) if settings.given("AutoCert") else None
-    return Host(ref, settings.flag("Default"), pair, ocsp, auto, obj.rest())
+    return Host(ref, settings.flag("Default"), pair, ocsp, auto, period, obj.rest())
 
 
 def _auto(ref: Ref, given: Fields) -> AutoCert:
-    directory = given.text("DirectoryURL") or LETS_ENCRYPT
+    directory = given.text("DirectoryURL")
     try:
-        good = urlsplit(directory)[:1] == ("https",) and bool(urlsplit(directory).hostname)
+        parts = urlsplit(directory)
+        good = not directory or (parts.scheme == "https" and bool(parts.hostname))
     except ValueError:  # brackets that hold no IPv6 address
         good = False
     if not good:

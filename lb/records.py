@@ -29,7 +29,7 @@ class AutoCert:
     """Where a host's certificate comes from (§3.4, §13).
 
     Attributes:
-        directory: URL of the ACME server's directory.
+        directory: URL of the ACME server's directory; "" for Let's Encrypt's.
         renew_before: seconds before a certificate's end; 0 for the default.
         key: the account's private key, its certificate empty; None: one is made.
         external_id: key id of the account elsewhere that it is bound to; "" for none.
@@ -37,11 +37,16 @@ class AutoCert:
     """
 
     email: str = ""
-    directory: str = LETS_ENCRYPT
+    directory: str = ""
     renew_before: float = 0.0
     key: Pair | None = None
     external_id: str = ""
     external_key: Pair | None = None
+
+    @property
+    def server(self) -> str:
+        """The URL of the directory."""
+        return self.directory or LETS_ENCRYPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Host:
 
     Attributes:
         auto: how a certificate is obtained where there is no key pair; None where none is.
+        ocsp_period: `ocsp.period` as written.
     """
 
     ref: Ref
@@ -57,6 +63,7 @@ class Host:
     pair: Pair | None = None
     ocsp: Ocsp = field(default_factory=Ocsp)
     auto: AutoCert | None = None
+    ocsp_period: str = ""
     extra: JSON = field(default_factory=dict)
 
 

@@ -126,6 +126,7 @@ class Frontend:
         failover: a predicate, "" for the default one, None where nothing is tried again.
         replay: bytes of a request body kept in memory for another try; 0 for none.
         spill: bytes of it that may be kept in a file instead; 0 for none.
+        gather: bytes of a chunked body kept in memory to find out its length; 0: it streams.
         max_body: largest request body in bytes; 0 for no limit.
         refuse: why every request is answered 503; "" when they are served.
         middlewares: outermost first: by ascending priority, then id.
@@ -145,6 +146,7 @@ class Frontend:
     middlewares: tuple[Middleware, ...] = ()
     policy: FrontendPolicy = FRONTEND
     spill: int = 0
+    gather: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,19 +104,17 @@ class Transaction(Attempt):
         if spec.refuse:
             self._turn_away(503)
             return
-        if length:
-            if spec.max_body and length > spec.max_body:
-                self._turn_away(413)
-                return
-            self._body = Body(length, spec.max_body, spec.replay, spec.spill)
-        self._after = client.memory.after(
-            request, frontend, client.address, tls=client.tls is not None
-        )
-        self._tail = request.kept + self._after
+        if length and 0 < spec.max_body < length:
+            self._turn_away(413)
+            return
+        self._end_head(length)
         self._target = request.target
         self._pool = frontend.pool
         if frontend.shares is not None:
             self._pool = frontend.shares.pick() or frontend.pool
+        if length:
+            gather = 0 if request.websocket or self._pool.policy.http2 else spec.gather
+            self._body = Body(length, spec.max_body, spec.replay, spec.spill, gather)
         if frontend.usual and not (length or close) and request.minor:
             self.simple = True
             self._wires = {}
@@ -128,6 +126,8 @@ class Transaction(Attempt):
         self._deadline = self._begun + longest if longest else 0.0
         client.state = BODY if length else WAIT
         client.since = self._plane.now
+        if self._body is not None and self._body.gathering:
+            return
         pool = self._pool
         if self.simple and pool.plain:  # the usual case without three calls
             server = pool.robin.pick()
@@ -135,6 +135,22 @@ class Transaction(Attempt):
                 if self._onto(server, self._wire(server)):
                     return
                 pool.robin.unpick()
+        self._try()
+
+    def _end_head(self, length: int) -> None:
+        """Set the lines that end the head a server gets; `length` is the body's, or CHUNKED."""
+        client = self._client
+        tls = client.tls is not None
+        self._after = client.memory.after(
+            self.request, self.frontend, client.address, length, tls=tls
+        )
+        self._tail = self.request.kept + self._after
+
+    def _gathered(self, body: Body) -> None:
+        """A body that was held back may go to a server: its length is known, or it was too large."""
+        self._end_head(body.length)
+        self._begun = monotonic()
+        self._client.since = self._plane.now
         self._try()
 
     def _turn_away(self, status: int, body: bytes | None = None, kind: bytes = TEXT) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from fairlead.duration import format_seconds
 from lb import tls
 from lb.fields import JSON
 from lb.records import AutoCert, Backend, Frontend, Host, Listener, Middleware, Record, Server
@@ -65,7 +64,7 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                     "AutoCert": None if record.auto is None else _auto(record.auto, pair),
                     "OCSP": {
                         "Enabled": record.ocsp.enabled,
-                        "Period": format_seconds(record.ocsp.period),
+                        "Period": record.ocsp_period,
                         "Responders": list(record.ocsp.responders) or None,
                         "SkipSignatureCheck": record.ocsp.skip_check,
                     },
@@ -77,11 +76,11 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                 "Protocol": record.protocol,
                 "Address": {"Network": record.network, "Address": record.address},
                 "Scope": record.scope,
-                "ProxyProtocol": record.proxy,
             }
             settings = _listener_settings(record)
             if settings:
                 out["Settings"] = settings
+            out["ProxyProtocol"] = record.proxy
         case Backend():
             out = {
                 "Id": ref.id,
@@ -138,5 +137,11 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
 
 
 def encode(record: Record) -> bytes:
-    """Return what is written to etcd: compact JSON, not HTML-escaped, a newline after (§3)."""
-    return msgspec.json.encode(tree(record)) + b"\n"
+    """Return what is written to etcd: compact JSON, not HTML-escaped, a newline after (§3).
+
+    A host's AutoCert only where there is one: the original never writes it (§3.4).
+    """
+    out = tree(record)
+    if isinstance(record, Host) and record.auto is None:
+        del out["Settings"]["AutoCert"]
+    return msgspec.json.encode(out) + b"\n"

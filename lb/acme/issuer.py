@@ -172,7 +172,7 @@ class Issuer:
                 repeatable=True,
             )
             self.orders["issued"] += 1
-            links.log.info("AutoCert issued", host=host, directory=auto.directory)
+            links.log.info("AutoCert issued", host=host, directory=auto.server)
         finally:
             beat.cancel()
         await self._seen(root, done.header.revision)
@@ -197,7 +197,7 @@ class Issuer:
             connector=aiohttp.TCPConnector(ssl=context),
             headers={"User-Agent": f"fairlead-lb/{__version__}"},
         ) as session:
-            client = Client(session, auto.directory, account, external)
+            client = Client(session, auto.server, account, external)
             chain = await _by_any(
                 links.ways(),
                 lambda way: client.certificate(host, key, auto.email, way, partial(publish, way)),
@@ -218,7 +218,7 @@ class Issuer:
         """Return the account's key: the host's own, the stored one, or a new one that is stored."""
         links = self._links
         assert links.box is not None  # noqa: S101  (due() looked)
-        name = entries.account(auto.directory, auto.email, auto.external_id)
+        name = entries.account(auto.server, auto.email, auto.external_id)
         pair = auto.key
         if pair is None and name not in links.catalog.accounts:
             key = keys.build(root, entry(name))

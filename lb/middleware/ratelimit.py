@@ -149,7 +149,7 @@ def _rate(fields: Fields) -> Rate:
     period, requests = fields.number("PeriodSeconds"), fields.number("Requests")
     burst = fields.number("Burst")
     if period <= 0:
-        raise Invalid(f"period should be > 0, got {period}")
+        raise Invalid(f"period seconds should be > 0, got {period}")
     if requests <= 0:
         raise Invalid(f"requests should be > 0, got {requests}")
     if burst < 0:

@@ -12,14 +12,13 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
-import re2
-
 from fairlead.flags import Kind, Setting, Values
 from fairlead.gotemplate import Template, TemplateError
 from lb.fields import Fields, Invalid
 from lb.middleware import Answer, Exchange, Link, Reply, line
 from lb.middleware.request import Data
 from lb.middleware.types import Type
+from lb.regexp import RegexpError, compiled
 
 _REFERENCE: Final = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<braced>\w+)\}|(?P<name>\w+))", re.ASCII)
 _MEMORY: Final = 1 << 20  # what a compiled expression may take in RE2
@@ -52,12 +51,9 @@ class Rewrite(Link):
     __slots__ = ("_body", "_parts", "_pattern", "_redirect", "_template")
 
     def __init__(self, regexp: str, replacement: str, *, body: bool, redirect: bool) -> None:
-        options = re2.Options()
-        options.max_mem = _MEMORY
-        options.log_errors = False
         try:
-            self._pattern = re2.compile(regexp, options) if regexp else None
-        except re2.error as error:
+            self._pattern = compiled(regexp, _MEMORY) if regexp else None
+        except RegexpError as error:
             raise Invalid(f"invalid regexp '{regexp}': {error}") from error
         self._template = "{{" in replacement
         self._body = body

@@ -23,6 +23,7 @@ import re2
 
 from lb import expr
 from lb.expr import And, Call, ExpressionError, Literal, Node
+from lb.regexp import RegexpError, compiled
 
 
 class Subject(Enum):
@@ -183,23 +184,19 @@ def compile_matcher(matcher: Matcher) -> Test:
     Raises:
         ExpressionError: RE2 refuses it.
     """
-    options = re2.Options()
-    options.max_mem = _REGEXP_BYTES
-    options.log_errors = False
     if not matcher.regexp:
         source, linear = pattern_source(matcher.pattern, matcher.subject.separator)
         if linear:
             return re.compile(source, re.DOTALL).fullmatch
-        options.encoding = re2.Options.Encoding.LATIN1
-        options.dot_nl = True
-        whole: Test = re2.compile(source, options).fullmatch
+        latin1 = re2.Options.Encoding.LATIN1
+        whole: Test = compiled(source, _REGEXP_BYTES, encoding=latin1, dot_nl=True).fullmatch
         return whole
     # not by lower-casing the pattern, which would turn \S into \s (§6, Host's trap)
-    options.case_sensitive = matcher.subject is not Subject.HOST
+    exact = matcher.subject is not Subject.HOST
     try:
-        search: Test = re2.compile(matcher.pattern, options).search
-    except re2.error as error:
-        raise ExpressionError(f'bad regexp "{matcher.pattern}": {_words(error)}') from error
+        search: Test = compiled(matcher.pattern, _REGEXP_BYTES, case_sensitive=exact).search
+    except RegexpError as error:
+        raise ExpressionError(f'bad regexp "{matcher.pattern}": {error}') from error
 
     def test(subject: bytes) -> object:
         if subject.isascii():
@@ -208,8 +205,3 @@ def compile_matcher(matcher: Matcher) -> Test:
         return search(subject.decode("utf-8", "replace").encode())
 
     return test
-
-
-def _words(error: Exception) -> str:
-    reason = error.args[0] if error.args else error
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

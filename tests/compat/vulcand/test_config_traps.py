@@ -297,6 +297,24 @@ def test_3_4_trap_autocert_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ref", "given", "stored"),
+    [
+        (Ref(Kind.HOST, "h1"), {},
+         '{"Name":"h1","Settings":{"Default":false,"KeyPair":null,"OCSP":{"Enabled":false,"Period":"","Responders":null,"SkipSignatureCheck":false}}}'),
+        (Ref(Kind.HOST, "h2"), {"Settings": {"Default": True, "OCSP": {"Enabled": True, "Period": "1h", "Responders": ["http://x"]}}},
+         '{"Name":"h2","Settings":{"Default":true,"KeyPair":null,"OCSP":{"Enabled":true,"Period":"1h","Responders":["http://x"],"SkipSignatureCheck":false}}}'),
+        (Ref(Kind.LISTENER, "l2"),
+         {"Protocol": "https", "Scope": "Host(`a`)", "ProxyProtocol": "proxy_v1", "Address": {"Network": "tcp", "Address": "127.0.0.1:38002"},
+          "Settings": {"TLS": {"MinVersion": "VersionTLS11", "SessionCache": {"Type": "LRU", "Settings": {"Capacity": 12}}}}},
+         '{"Id":"l2","Protocol":"https","Address":{"Network":"tcp","Address":"127.0.0.1:38002"},"Scope":"Host(`a`)","Settings":{"TLS":{"PreferServerCipherSuites":false,"InsecureSkipVerify":false,"MinVersion":"VersionTLS11","MaxVersion":"","SessionTicketsDisabled":false,"SessionCache":{"Type":"LRU","Settings":{"Capacity":12}},"CipherSuites":null}},"ProxyProtocol":"PROXY_V1"}'),
+    ],
+)  # fmt: skip
+def test_3_values_are_the_originals_to_the_byte(ref: Ref, given: object, stored: str) -> None:
+    """What a vulcand 0.9.2 stored for the same call of its API."""
+    assert writing.encode(reading.build(ref, given)) == stored.encode() + b"\n"
+
+
+@pytest.mark.parametrize(
     ("pair", "reason"),
     [
         ({"Encryption": "rot13", "Value": {}}, "unsupported encryption type: 'rot13'"),
@@ -345,7 +363,7 @@ def test_3_8_trap_a_middleware_that_cannot_be_used() -> None:  # V13
     assert (spec.middlewares, spec.refuse) == ((), "")  # left out, the frontend serves
     broken = {"Type": "ratelimit", "Middleware": {"PeriodSeconds": 0}}
     etcd.put("frontends/f/middlewares/m", broken)
-    assert "period should be > 0" in etcd.traffic().frontends["f"].refuse  # closed: 503
+    assert "period seconds should be > 0" in etcd.traffic().frontends["f"].refuse  # closed: 503
     etcd.put("frontends/f/middlewares/m", LIMIT)
     etcd.put("frontends/f/middlewares/m", broken)
     assert etcd.traffic().frontends["f"].refuse == ""  # the last good version stays

@@ -102,7 +102,7 @@ def test_4_1_all_rates_or_none() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ({"PeriodSeconds": 0}, "period should be > 0"),
+        ({"PeriodSeconds": 0}, "period seconds should be > 0"),
         ({"Requests": 0}, "requests should be > 0"),
         ({"Burst": -1}, "burst should be >= 0"),
         ({"Variable": "client.port"}, "unsupported limiting variable: 'client.port'"),

@@ -106,6 +106,14 @@ WALK: list[tuple[str, str, object]] = [
     ("POST", "/v2/listeners", {"Listener": {"Id": "l1", "Protocol": "http", "Address": {"Network": "tcp", "Address": "127.0.0.1:0"}, "Scope": ""}}),
     ("GET", "/v2/listeners/l1", None),
     ("DELETE", "/v2/listeners/l1", None),
+    ("POST", "/v2/listeners", {"Listener": {"Id": "l2", "Protocol": "https", "Address": {"Network": "tcp", "Address": "127.0.0.1:0"},
+        "ProxyProtocol": "proxy_v1", "Settings": {"TLS": {"MinVersion": "VersionTLS12"}}}}),
+    ("DELETE", "/v2/listeners/l2", None),
+    ("POST", "/v2/hosts", {"Host": {"Name": "h1"}}),
+    ("POST", "/v2/hosts", {"Host": {"Name": "h2", "Settings": {"OCSP": {"Period": "90m", "Responders": ["http://o"]}}}}),
+    ("GET", "/v2/hosts", None),
+    ("DELETE", "/v2/hosts/h1", None),
+    ("DELETE", "/v2/hosts/h2", None),
     ("DELETE", "/v2/frontends/f1/middlewares/cl", None),
     ("GET", "/v2/frontends/f1/middlewares/cl", None),
     ("DELETE", "/v2/frontends/f1", None),
@@ -259,7 +267,7 @@ CASES_400: list[tuple[str, object, str]] = [
     ("/v2/frontends/b/middlewares", {"Middleware": {"Id": "m", "Type": "zap"}}, "middleware of type zap is not supported"),
     ("/v2/frontends/b/middlewares", {"Middleware": {"Id": "m", "Type": "rewrite", "Middleware": {"Regexp": "("}}}, "invalid regexp"),
     ("/v2/backends/b/servers", {"Server": {"Id": "s", "URL": "http://a"}, "TTL": "x"}, "bad TTL"),
-    ("/v2/hosts", {"Host": {"Name": ""}}, "hostname can not be empty"),
+    ("/v2/hosts", {"Host": {"Name": ""}}, "Hostname can not be empty"),
     ("/v2/hosts", {"Host": {"Name": "h", "Settings": {"KeyPair": {"Key": "eA==", "Cert": "eA=="}}}}, "does not load"),
 ]  # fmt: skip
 

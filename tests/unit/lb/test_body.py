@@ -75,3 +75,48 @@ def test_what_is_too_large_for_memory_lies_in_a_file() -> None:
     assert b"".join(waiting) == b"abcdefghijklmnop"  # what is being sent stays
     body.rewind()
     assert body.waited() == []
+
+
+def sent(body: Body) -> bytes:
+    return b"".join(map(bytes, body.waited()))
+
+
+def test_a_chunked_body_is_gathered_and_has_a_length() -> None:
+    body = Body(CHUNKED, 0, 0, 16, gather=4)
+    assert body.take(b"3\r\nabc\r\n6\r\ndef") == b""
+    assert body.gathering
+    assert sent(body) == b""
+    assert body.take(b"ghi\r\n0\r\n\r\nGET") == b""  # a part of it lies in a file by now
+    assert (body.gathering, body.whole, body.length, body.rest) == (False, True, 9, b"GET")
+    assert sent(body) == b"abcdefghi"
+    body.rewind()
+    assert sent(body) == b"abcdefghi"
+    empty = Body(CHUNKED, 0, 0, 16, gather=4)
+    empty.take(b"0\r\n\r\n")
+    assert (empty.length, sent(empty)) == (0, b"")
+
+
+@pytest.mark.parametrize("data", [b"abc", b""])
+def test_a_gathered_body_with_trailers_stays_chunked(data: bytes) -> None:
+    body = Body(CHUNKED, 0, 0, 16, gather=4)
+    size = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    body.take(size + b"0\r\nX-Sum: 1\r\n\r\n")
+    assert body.length == CHUNKED
+    for _ in range(2):
+        assert sent(body) == size + b"0\r\nX-Sum: 1\r\n\r\n"
+        body.rewind()
+
+
+def test_a_body_too_large_to_gather_goes_on_chunked() -> None:
+    body = Body(CHUNKED, 0, 0, 8, gather=4)
+    body.take(b"3\r\nabc\r\n4\r\ndefg\r\n")
+    assert body.take(b"3\r\nhij\r\n1\r\nk\r\n") == b""
+    assert (body.gathering, body.again, body.length) == (False, False, CHUNKED)
+    assert sent(body) == b"7\r\nabcdefg\r\n3\r\nhij\r\n1\r\nk\r\n"
+    assert body.take(b"1\r\nl\r\n0\r\n\r\n") == b"1\r\nl\r\n0\r\n\r\n"
+    at_once = Body(CHUNKED, 0, 0, 0, gather=4)
+    at_once.take(b"5\r\nabcde\r\n0\r\n\r\n")
+    assert sent(at_once) == b"5\r\nabcde\r\n0\r\n\r\n"
+    with pytest.raises(RemoteProtocolError) as caught:
+        Body(CHUNKED, 4, 0, 4, gather=2).take(b"5\r\nabcde\r\n")
+    assert caught.value.hint == 413

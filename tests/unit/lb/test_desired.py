@@ -75,7 +75,7 @@ def test_traffic() -> None:
     assert (pool.read_timeout, pool.dial_timeout, pool.max_idle) == (5.0, 5.0, 2)
     assert want.frontends["f1"].pool == "b1"  # /vulcand wins over vulcand
     assert want.frontends["f2"].pool == "none"  # pending, V3
-    assert "period should be > 0" in want.frontends["f3"].refuse  # fails closed
+    assert "period seconds should be > 0" in want.frontends["f3"].refuse  # fails closed
     assert [m.id for m in want.frontends["f5"].middlewares] == ["f6/t", "f7/h"]  # shared
     assert [(m.id, m.type) for m in want.frontends["f6"].middlewares] == [
         ("/headers", "header"),
