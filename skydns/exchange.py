@@ -41,11 +41,13 @@ class Habits:
         folds: it answers with the name in lower case.
         plain: it does not know EDNS.
         strays: messages in its name that answered no question of ours.
+        unreachable: the last question failed by the network's word, not by silence.
     """
 
     folds: bool = False
     plain: bool = False
     strays: int = 0
+    unreachable: bool = False
 
 
 def query_octets(sent: Sent, number: int, *, edns: bool = True) -> bytes:

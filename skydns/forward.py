@@ -51,6 +51,7 @@ OTHER: Final = 0  # RFC 8914
 STALE: Final = 3
 PROHIBITED: Final = 18
 NO_SERVER: Final = 22
+NETWORK: Final = 23
 _FAILURES = (OSError, TimeoutError, asyncio.IncompleteReadError)
 
 
@@ -147,11 +148,13 @@ class Forwarder:
         if found.refused:
             return Answered(message.failure(query, rrs.REFUSED, recursion=True), system)
         if found.octets is None:
-            failed = message.failure(query, rrs.SERVFAIL, recursion=True, trouble=NO_SERVER)
+            cut_off = all(self._habit(server).unreachable for server in upstream.servers)
+            trouble = NETWORK if cut_off else NO_SERVER
+            failed = message.failure(query, rrs.SERVFAIL, recursion=True, trouble=trouble)
             return Answered(failed, system)
         limit = min(query.size, answers.policy.bufsize) if udp else message.TCP_SIZE
-        trouble = STALE if found.stale else None
-        octets = relayed(query, found.octets, limit, trouble=trouble, nsid=answers.policy.nsid)
+        stale = STALE if found.stale else None
+        octets = relayed(query, found.octets, limit, trouble=stale, nsid=answers.policy.nsid)
         return Answered(octets, "cache" if found.kept else system)
 
     async def _told(self, ask: Ask, reply: Reply, host: str) -> dict[Wanted, bytes]:
@@ -332,7 +335,8 @@ class Forwarder:
                 found = await exchange(
                     server, sent, self._habit(server), self.streams, self._way(server, upstream)
                 )
-        except _FAILURES:
+        except _FAILURES as error:
+            self._habit(server).unreachable = not isinstance(error, TimeoutError)
             self.health.failed(server, upstream.fails, upstream.probe)
             return None
         self.health.well(server)

@@ -205,6 +205,7 @@ def passed(
     for number in range(_FIRST, _FIRST + int(environ.get("LISTEN_FDS", "0"))):
         sock = socket.socket(fileno=number)
         sock.set_inheritable(False)
+        sockets.whole(sock)
         place = found.setdefault(sock.getsockname()[:2], [None, None])
         place[sock.type == socket.SOCK_STREAM] = sock
     return [(udp, tcp) for udp, tcp in found.values()]

@@ -33,6 +33,7 @@ from skydns.tally import Tally
 from skydns.transfer import Transfers, is_transfer
 
 _BREATH: Final = 0.1  # seconds until connections are accepted again after a failure
+_HASTE: Final = 0.2  # seconds of silence when connections run short
 _WAITING: Final = 5000  # clients waiting for the name servers, and connections; 3 KiB each
 
 
@@ -388,8 +389,13 @@ class Server:
     async def _reply(self, writer: asyncio.StreamWriter, data: bytes, reply: bytes) -> None:
         """Send the reply to a query over TCP or TLS."""
         encrypted = writer.get_extra_info("ssl_object") is not None
-        reply = streamed.completed(data, reply, idle=self.limits.idle, encrypted=encrypted)
+        reply = streamed.completed(data, reply, idle=self._patience(), encrypted=encrypted)
         await _write(writer, reply, self.limits.write)
+
+    def _patience(self) -> float:
+        """Return the seconds a connection may be idle; hardly any when they run short (RFC 7766 §6.2.3)."""
+        short = self.tally.clients.total() * 4 > self.limits.connections * 3
+        return _HASTE if short else self.limits.idle
 
     async def _queries(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
@@ -397,13 +403,15 @@ class Server:
         """Answer the queries of one connection until it ends."""
         limits = self.limits
         room = asyncio.Semaphore(limits.under_way)
+        patience = limits.message  # for the first
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
-                    async with asyncio.timeout(limits.idle):
+                    async with asyncio.timeout(max(patience, self._patience())):
                         size = int.from_bytes(await reader.readexactly(2), "big")
                     async with asyncio.timeout(limits.message):
                         data = await reader.readexactly(size)
+                    patience = 0.0
                 except (OSError, TimeoutError, asyncio.IncompleteReadError):
                     return  # leaving the group waits for what is under way
                 if self.rewriter and self.rewriter.change(data, packed(host), "tcp"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Final
 
 from fairlead.errors import ConfigError
@@ -12,6 +13,9 @@ _BUFFER: Final = (
     1 << 20
 )  # octets of queued queries and replies: what comes while a change is applied
 BACKLOG: Final = 1024
+_IP_MTU_DISCOVER: Final = 10  # Linux's numbers; Python has no names for them
+_IPV6_MTU_DISCOVER: Final = 23
+_OMIT: Final = 5
 
 UDP: Final = socket.SOCK_DGRAM
 TCP: Final = socket.SOCK_STREAM
@@ -36,6 +40,7 @@ def bound(
         if kind == UDP:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            whole(sock)
         else:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
@@ -48,6 +53,16 @@ def bound(
         reason = f"cannot listen: {error}; is another name server running, or root needed?"
         raise ConfigError(flag, f"{host}:{port}", "start", reason) from error
     return sock
+
+
+def whole(sock: socket.socket) -> None:
+    """Have replies by UDP leave in one piece, whatever anybody says of the path (RFC 9715 §3.1)."""
+    six = sock.family == socket.AF_INET6
+    if sock.type != UDP or not sys.platform.startswith("linux"):
+        return
+    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _OMIT)  # of IPv4 on [::] too
+    if six:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _OMIT)
 
 
 def shared(

@@ -12,7 +12,7 @@ import dns.rcode
 import pytest
 
 from fairlead.etcd.types import KeyValue, Revision
-from skydns import batch, fastpath, keys, records
+from skydns import batch, fastpath, keys, records, sockets
 from skydns.attentive import Attentive
 from skydns.compiled import Answers
 from skydns.cookies import Cookies
@@ -92,6 +92,16 @@ def query(name, rtype="A", number=7, **more):
 def addresses(octets):
     message = dns.message.from_wire(octets)
     return [rr.to_text() for rrset in message.answer for rr in rrset]
+
+
+def test_18_replies_are_not_cut_for_what_somebody_says_of_the_path():
+    """RFC 9715; `IP_PMTUDISC_OMIT`."""
+    for host, level, name in (
+        ("127.0.0.1", socket.IPPROTO_IP, 10),
+        ("::1", socket.IPPROTO_IPV6, 23),
+    ):
+        with sockets.bound(sockets.UDP, host, 0) as sock:
+            assert sock.getsockopt(level, name) == 5
 
 
 def test_hits_in_order_each_with_its_id(stage):

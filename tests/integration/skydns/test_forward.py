@@ -5,6 +5,7 @@ import asyncio
 import ipaddress
 from contextlib import asynccontextmanager
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
@@ -196,13 +197,23 @@ async def test_a_silent_server_gets_company_then_is_asked_last():
         assert c.said == ["down", "answers again"]
 
 
+def troubles(reply):
+    """Return the extended errors of a reply (RFC 8914)."""
+    return [option.code for option in reply.options if option.otype == dns.edns.EDE]
+
+
 async def test_trap_19_never_silent():
+    async with fakes(2) as (both, servers):
+        pass
+    async with client(servers) as c:  # nobody is there any more
+        reply = await c.ask("c.example.org.", use_edns=0)
+        assert (reply.rcode(), troubles(reply)) == (dns.rcode.SERVFAIL, [23])
     async with fakes(2) as (both, servers), client(servers) as c:
         for fake in both:
             fake.way = "silent"
         async with asyncio.timeout(10):
-            reply = await c.ask()
-        assert reply.rcode() == dns.rcode.SERVFAIL
+            reply = await c.ask(use_edns=0)
+        assert (reply.rcode(), troubles(reply)) == (dns.rcode.SERVFAIL, [22])
         for fake in both:
             fake.way = "SERVFAIL"
         assert (await c.ask("b.example.org.")).rcode() == dns.rcode.SERVFAIL

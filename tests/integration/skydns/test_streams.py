@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TCP connections of one server, in this process."""
+
+import asyncio
+import time
+
+import dns.edns
+import dns.message
+import pytest
+
+from fairlead.etcd.types import KeyValue, Revision
+from skydns import keys, records
+from skydns.compiled import Answers
+from skydns.policy import Policy
+from skydns.server import Limits, Server
+from skydns.state import Served
+
+pytestmark = pytest.mark.integration
+
+
+async def connect(server):
+    """Open a connection and have one question answered; return it and what keepalive said."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    keepalive = dns.edns.GenericOption(dns.edns.OptionType.KEEPALIVE, b"")
+    query = dns.message.make_query("web.z.test", "A", use_edns=0, options=[keepalive]).to_wire()
+    writer.write(len(query).to_bytes(2, "big") + query)
+    size = int.from_bytes(await reader.readexactly(2), "big")
+    reply = dns.message.from_wire(await reader.readexactly(size))
+    assert reply.answer[0][0].address == "10.0.0.1"
+    return reader, writer, int.from_bytes(reply.options[0].to_wire(), "big") / 10
+
+
+async def test_18_idle_connections_end_at_once_when_they_run_short():
+    """RFC 7766 §6.2.3, RFC 7828 §3.4."""
+    answers = Answers(Served(), Policy(frozenset(keys.zones("z.test"))), time.monotonic)
+    answers.loaded = True
+    kv = KeyValue(b"/skydns/test/z/web", b'{"host":"10.0.0.1"}', Revision(1), Revision(1), 1)
+    answers.served.index.put(records.decode(b"/skydns", kv))
+    server = Server(answers, None, Limits(connections=4, idle=600.0))
+    await server.listen("127.0.0.1", 0)
+    try:
+        async with asyncio.timeout(20):
+            calm = [await connect(server) for _ in range(3)]
+            assert [told for _, _, told in calm] == [600.0] * 3
+            reader, writer, told = await connect(server)
+            assert told == 0.2
+            assert await reader.read() == b""  # closed, where it could have been silent ten minutes
+            writer.close()
+            for _, other, _ in calm:
+                other.close()
+    finally:
+        await server.aclose()
