@@ -20,6 +20,7 @@ class Server(NamedTuple):
         tls: it speaks TLS (RFC 7858).
         name: in its certificate; "": its address.
         https: it is asked over HTTPS (RFC 8484).
+        key: name, folded, of the key that it is told of changes with; b"": with none.
     """
 
     host: str
@@ -27,6 +28,7 @@ class Server(NamedTuple):
     tls: bool = False
     name: str = ""
     https: bool = False
+    key: bytes = b""
 
     def __str__(self) -> str:
         place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -76,6 +78,27 @@ def network(text: str) -> Network:
     return ipaddress.ip_network(text, strict=False)
 
 
+def parse_notified(text: str) -> Server:
+    """Return the server that `[KEY@]IP:port` names.
+
+    Raises:
+        ValueError: not an address, no port, or no name.
+    """
+    key, _, place = text.rpartition("@")
+    return parse_server(place)._replace(key=names.from_text(key).lower() if key else b"")
+
+
+def parse_allowed(text: str) -> Network | bytes:
+    """Return the network that a CIDR or address names, or the folded name of the key in `key:NAME`.
+
+    Raises:
+        ValueError: none of them.
+    """
+    if text.startswith("key:"):
+        return names.from_text(text.removeprefix("key:")).lower()
+    return network(text)
+
+
 def resolv_conf(text: str) -> tuple[Server, ...]:
     """Return the name servers of /etc/resolv.conf; lines it cannot read are left out."""
     found = []
@@ -100,11 +123,15 @@ class Peers:
 
     Attributes:
         by_zone: those of the zones in one (folded), the longest counts, beside those of all.
+        keys: names, folded, of keys by which anybody may have them.
+        signed: nobody may have them without a good signature (of any key).
     """
 
     allowed: tuple[Network, ...] = ()
     notified: tuple[Server, ...] = ()
     by_zone: Mapping[bytes, Peers] = field(default_factory=dict)
+    keys: frozenset[bytes] = frozenset()
+    signed: bool = False
 
     @property
     def any_notified(self) -> bool:
@@ -116,11 +143,19 @@ class Peers:
         own = self.by_zone.get(names.longest(zone, self.by_zone))
         return tuple(dict.fromkeys((*self.notified, *(own.notified if own else ()))))
 
-    def may(self, host: str, zone: bytes) -> bool:
-        """Say whether an address may have a zone of ours."""
+    def may(self, host: str, zone: bytes, key: bytes = b"") -> bool:
+        """Say whether an address may have a zone of ours.
+
+        Args:
+            key: that its query is signed with, folded; b"": with none.
+        """
         address = ipaddress.ip_address(host.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         own = self.by_zone.get(names.longest(zone, self.by_zone))
+        if not key and (self.signed or (own and own.signed)):
+            return False
+        if key and key in self.keys | (own.keys if own else frozenset()):
+            return True
         networks = (*self.allowed, *(own.allowed if own else ()))
         return any(address in network for network in networks)

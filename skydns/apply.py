@@ -19,6 +19,7 @@ from skydns import names
 from skydns.compiled import Answers
 from skydns.lookup import zone_of
 from skydns.plan import Action, Publish
+from skydns.records import Service
 
 _MANY: Final = 20_000  # changed names from which dropping every answer is less work
 _LOOK_EVERY: Final = 5.0  # seconds between two rounds; each lease is looked at far less often
@@ -55,11 +56,7 @@ class Publisher:
                 ]
             self._let_go(service.key)
             if isinstance(action, Publish):
-                served.index.put(service)
-                if service.lease:
-                    self.by_lease.setdefault(service.lease, {})[service.key] = name
-                    if service.lease not in served.leases:
-                        self.new_leases.set()
+                self._put(service)
             else:
                 served.index.remove(service.key)
             changed.append(name)
@@ -73,6 +70,20 @@ class Publisher:
         else:
             answers.touch(changed)
         return ()
+
+    def restore(self, services: Iterable[Service]) -> None:
+        """Stand where another process stands: these are served, though the store has them no more."""
+        for service in services:
+            self._put(service)
+
+    def _put(self, service: Service) -> None:
+        served = self.answers.served
+        served.index.put(service)
+        if service.lease:
+            name = service.name.lower()
+            self.by_lease.setdefault(service.lease, {})[service.key] = name
+            if service.lease not in served.leases:
+                self.new_leases.set()
 
     def passed(self, loop: str, done: Pass[object]) -> None:
         """Take note that the index is whole: from now on a missing name does not exist."""

@@ -51,6 +51,7 @@ from skydns.rrs import Question
 from skydns.seen import AT_ONCE, Seen, bucket, moment
 from skydns.signing import Signing
 from skydns.state import Served
+from skydns.tsig import Keyring, Opened, Seal
 from skydns.zonefile import Zone
 
 _SOAS: Final = (rrs.SOA, rrs.IXFR)
@@ -81,12 +82,14 @@ class Ask(NamedTuple):
 
     Attributes:
         reply: what there is already; it says what it wants to know (`Reply.wanted`).
+        seal: signs the whole reply; None: the query was not signed.
         options: EDNS options for the servers.
     """
 
     query: Query
     reply: Reply | None
     options: bytes = b""
+    seal: Seal | None = None
 
 
 class Ahead(Protocol):
@@ -203,6 +206,7 @@ class Answers:
 
     Attributes:
         ahead: answers names ahead of the store; None: nobody does.
+        keyring: of keys that queries may be signed with; None: signatures are not looked at.
         faults: answers that could not be made for a fault of ours.
         on_fault: told of each, with the query; None: it is raised.
     """
@@ -213,6 +217,7 @@ class Answers:
         self.loaded = False
         self.signing: Signing | None = None
         self.ahead: Ahead | None = None
+        self.keyring: Keyring | None = None
         self.faults = 0
         self.on_fault: Callable[[bytes, Exception], None] | None = None
         self.now = clock
@@ -264,6 +269,8 @@ class Answers:
 
     def reply(self, data: bytes, *, udp: bool = True) -> bytes | Ask | None:
         """Return the reply to a query that `quick` has none for; None: drop it."""
+        if (opened := self.opened(data)) is not None:
+            return self._signed(opened, udp)
         begun = self._clock()
         query = message.parse(data)
         if not isinstance(query, Query):
@@ -279,6 +286,23 @@ class Answers:
             self.faults += 1
             self.on_fault(data, fault)
             return message.failure(query, rrs.SERVFAIL, recursion=self._recursion, trouble=0)
+
+    def opened(self, data: bytes) -> Opened | bytes | None:
+        """Return a signed query without its signature; the reply to one that is not good; None: unsigned."""
+        return self.keyring.opened(data) if self.keyring is not None else None
+
+    def _signed(self, opened: Opened | bytes, udp: bool) -> bytes | Ask | None:
+        """Return the signed reply to a signed query."""
+        if isinstance(opened, bytes):
+            return opened
+        made = self.reply(opened.data, udp=udp)
+        if not isinstance(made, bytes):
+            return made._replace(seal=opened.seal) if made else None
+        whole = opened.seal(made)
+        query = message.parse(opened.data)
+        if udp and isinstance(query, Query) and len(whole) > min(query.size, self.policy.bufsize):
+            return opened.seal.anew()(message.truncated(opened.data))
+        return whole
 
     def close(self, query: Query, reply: Reply, *, udp: bool) -> bytes:
         """Return the octets of a reply made elsewhere (by the name servers' help)."""

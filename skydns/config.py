@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
-from skydns import keys, names, order, stub
+from skydns import keys, names, order, stub, tsig
 from skydns.acl import Acl
-from skydns.addresses import Peers, Server, network, parse_server
+from skydns.addresses import Peers, Server, network, parse_allowed, parse_notified, parse_server
 from skydns.cache import Bounds
 from skydns.corefile.grammar import CorefileError
 from skydns.corefile.said import InBlock, Overlaid, Said
@@ -123,6 +123,7 @@ class Config:
         watched: files that settings come from, and every how many seconds each is looked at.
         metrics: where they are served, under which names.
         peers: who may have our zones, who is told of changes.
+        shared_keys: that queries may be signed with.
         rate, slip, exempt: response rate limiting (`skydns.limit`).
         cookie_secret: b"": made up at start.
         workers: processes that answer.
@@ -142,6 +143,7 @@ class Config:
     systemd: bool = False
     encrypted: Encrypted | None = None
     peers: Peers = field(default_factory=Peers)
+    shared_keys: tsig.Keys = field(default_factory=dict)
     metrics: Exported = field(default_factory=Exported)
     log_every: int = 0
     binds: tuple[Server, ...] = ()
@@ -216,6 +218,26 @@ def _over(file: Bounds, flags: Bounds, given: Values) -> Bounds:
     if given.given("serve-stale"):
         file = replace(file, stale=flags.stale)
     return file
+
+
+def _peers(values: Overlaid, said: Said, faults: list[ConfigError]) -> tuple[Peers, tsig.Keys]:
+    """Return who may have our zones, and the keys they may prove it by; notes what is wrong."""
+    shared: dict[bytes, tsig.Key] = dict(said.keys)
+    try:
+        shared |= tsig.read(values.text("tsig-keys")) if values.text("tsig-keys") else {}
+        allowed = tuple(map(parse_allowed, values.many("transfer-to")))
+        told = tuple(map(parse_notified, values.many("notify")))
+    except ValueError as error:
+        faults.append(values.error("tsig-keys", str(error)))
+        return Peers(), shared
+    by_key = frozenset(each for each in allowed if isinstance(each, bytes))
+    for flag, wanted in (("transfer-to", by_key), ("notify", {each.key for each in told} - {b""})):
+        faults += (
+            values.error(flag, f'key "{names.to_text(name)}" is not in -tsig-keys')
+            for name in sorted(wanted - shared.keys())
+        )
+    networks = tuple(each for each in allowed if not isinstance(each, bytes))
+    return Peers(networks, told, said.peers, by_key), shared
 
 
 def _address(text: str) -> Server | None:
@@ -341,11 +363,7 @@ def configure(given: Values) -> Config:
                 encrypted.context("dot")
             except ConfigError as error:
                 faults.append(values.error("serve-cert", error.reason))
-    peers = Peers(
-        take("transfer-to", lambda many: tuple(map(network, many)), ()),
-        take("notify", lambda many: tuple(map(parse_server, many)), ()),
-        said.peers,
-    )
+    peers, shared = _peers(values, said, faults)
     if faults:
         raise ConfigErrors(tuple(faults))
     return Config(
@@ -360,6 +378,7 @@ def configure(given: Values) -> Config:
         systemd=values.flag("systemd"),
         encrypted=encrypted,
         peers=peers,
+        shared_keys=shared,
         workers=values.number("workers"),
         log_every=max(values.number("log-every"), 1) if values.flag("verbose") else 0,
         binds=tuple(Server(host, address[1]) for host in said.binds),

@@ -45,12 +45,14 @@ from skydns.cookies import Cookies
 from skydns.limit import Limiter
 from skydns.live import Live
 from skydns.metrics import Collected, Reloads, Together
+from skydns.notify import Notifier
 from skydns.querylog import QueryLog
 from skydns.server import Limits
 from skydns.server import Server as Sockets
 from skydns.state import Served
 from skydns.stored import Stored
-from skydns.transfer import Notifier, Transfers
+from skydns.transfer import Transfers
+from skydns.tsig import Keyring
 
 if TYPE_CHECKING:
     from fairlead.errors import RecordError
@@ -71,6 +73,7 @@ class _Core:
     loop: Loop[desired.Placed, plan.Action]
     live: Live
     ahead: Ahead
+    good: Callable[[], desired.Placed]
 
 
 def _core(config: Config, runtime: Runtime) -> _Core:
@@ -111,12 +114,17 @@ def _core(config: Config, runtime: Runtime) -> _Core:
         if stored_changed or any(live.concerns(key) for key, _ in values):
             live.changed()
 
+    def sign_with(given: Config) -> None:
+        answers.keyring = Keyring(given.shared_keys, runtime.clock.wall)
+
+    sign_with(config)
     ahead = Ahead(answers, live.unreadable)
     ahead.use(config.blocks)
     source.subscribe(changed)
+    runtime.on_reload(sign_with)
     runtime.on_reload(live.reload)
     runtime.on_reload(lambda given: ahead.use(given.blocks))
-    return _Core(source, answers, publisher, loop, live, ahead)
+    return _Core(source, answers, publisher, loop, live, ahead, lambda: services.good)
 
 
 def _noted(runtime: Runtime, odd: RecordError) -> None:
@@ -135,7 +143,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
     parent = None
     ask = apply.of_store(runtime.store) if member is None else member.lease_times
     if config.workers > 1 and member is None:
-        parent = team.Parent(config, runtime, core.publisher, ask)
+        parent = team.Parent(config, runtime, core.publisher, ask, core.good)
     given = await member.given() if member is not None else None
     sockets = await _sockets(config, runtime, core, member, parent)
     if given is None:
@@ -149,6 +157,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
         local = core.live.address[0]
         sockets.log = QueryLog(runtime.log.info, config.log_every, config.logged, local)
     if member is not None:  # the parent answers on our sockets until we can
+        core.publisher.restore(await member.held())
         await _loaded(core, runtime)
         core.answers.begin(*await member.serials())
     opened = await _opened(config, runtime, core, sockets, given, parent)
@@ -196,7 +205,10 @@ async def _sockets(
     cookies = Cookies(secret, clock.wall, minimal=config.policy.minimal_tc)
     limiter = Limiter(rate, config.slip, config.exempt, cookies, clock.monotonic)
     sockets = Sockets(answers, None, Limits().shared(config.workers), limiter=limiter)
-    sockets.transfers = Transfers(answers, config.peers, clock.monotonic)
+    made = Transfers(answers, config.peers, clock.monotonic)
+    if parent is not None:
+        parent.make_transfers(made)
+    sockets.transfers = member if member is not None else made
     sockets.screen = acl.screen(config.acl, answers.count, sockets.tally.decided)
     sockets.rewriter = rewrite.rewriter(config.rewrites)
     return sockets
@@ -247,8 +259,9 @@ def _show(
     parent: team.Parent | None,
 ) -> None:
     """Count, and show what is counted: in a worker to the parent, else to whoever asks."""
+    transfers = sockets.transfers if isinstance(sockets.transfers, Transfers) else None
     collected = Collected(
-        core.answers, sockets, sockets.transfers, config.metrics.prefix, config.plugins, core.ahead
+        core.answers, sockets, transfers, config.metrics.prefix, config.plugins, core.ahead
     )
     if runtime.worker is not None:
         runtime.worker.count_with(lambda: figures.flat(collected.collect()))
@@ -275,8 +288,8 @@ def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> N
         return  # the rest is the parent's
     for path, seconds in config.watched:
         tasks.start(f"watch {path}", listening.watch_file(path, seconds))
-    if config.peers.any_notified and sockets.transfers is not None:
-        tasks.start("notify", Notifier(core.answers, sockets.transfers).run())
+    if config.peers.any_notified:
+        tasks.start("notify", Notifier(core.answers, config.peers).run())
 
 
 def _screen(answers: Answers, opened: Iterable[Sockets], given: Config) -> None:

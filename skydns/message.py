@@ -265,6 +265,12 @@ def refusal(data: bytes, rcode: int, option: bytes = b"") -> bytes:
     return with_option(_error(data, flags, rcode, question, opt(do=False, rcode=rcode)), option)
 
 
+def rejected(data: bytes, rcode: int) -> bytes:
+    """Return a reply to a query that has nothing but its question and an rcode."""
+    flags = int.from_bytes(data[2:4], "big")
+    return _error(data, flags, rcode, data[HEADER : question_end(data)])
+
+
 def truncated(data: bytes) -> bytes:
     """Return a reply that sends the client to TCP: no records, TC."""
     flags = int.from_bytes(data[2:4], "big")
@@ -405,6 +411,8 @@ def emptied(reply: bytes) -> bytes:
         if found is None:
             return reply
         kind, start, at = found[1], at, found[5]
+    if kind == rrs.TSIG:  # a signature is over all of it
+        return reply
     tail = reply[start:] if kind == rrs.OPT else b""
     return b"".join((head[:6], b"\0\0\0\0", b"\0\1" if tail else b"\0\0", head[HEADER:], tail))
 

@@ -30,7 +30,7 @@ from skydns.querylog import QueryLog
 from skydns.rewrite import Change, Rewriter
 from skydns.seen import Seen, bucket, moment
 from skydns.tally import Tally
-from skydns.transfer import Transfers, is_transfer
+from skydns.transfer import Source, is_transfer
 
 _BREATH: Final = 0.1  # seconds until connections are accepted again after a failure
 _HASTE: Final = 0.2  # seconds of silence when connections run short
@@ -65,7 +65,7 @@ class Server:
     answers: Answers
     forwarder: Forwarder | None
     limits: Limits = field(default_factory=Limits)
-    transfers: Transfers | None = None
+    transfers: Source | None = None
     log: QueryLog | None = None
     limiter: Limiter | None = None
     screen: Screen | None = None
@@ -326,7 +326,8 @@ class Server:
             "udp" if udp else "tcp", ask.query.do, system, bucket(len(data)), bucket(len(reply)),
             bool(reply[2] & message.TC >> 8), moment(seconds),
         ))  # fmt: skip
-        return self._baked(data, reply, host)
+        reply = self._baked(data, reply, host)
+        return ask.seal(reply) if ask.seal is not None else reply
 
     def _baked(self, data: bytes, reply: bytes, host: str) -> bytes:
         """Return a reply in this client's order, with the cookie that the query asks for."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fairlead.flags import Kind, Setting, Settings, common
 from skydns import keys, names, stub
-from skydns.addresses import network, parse_server
+from skydns.addresses import network, parse_allowed, parse_notified, parse_server
 
 _PRIVATE: Final = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
@@ -130,10 +130,12 @@ SETTINGS: Final = Settings(
         Setting("https-addr", ours=True, env="", check=_checked(parse_server), help="Address of DNS over HTTPS (/dns-query), IP:port; usually port 443."),
         Setting("serve-cert", ours=True, env="", help="File of the certificates for -tls-addr and -https-addr."),
         Setting("serve-key", ours=True, env="", help="File of their key."),
-        Setting("transfer-to", Kind.COMMA, ours=True, env="", check=_checked(network),
-            help="Networks that may transfer our zones (AXFR, IXFR), comma separated addresses and CIDRs."),
-        Setting("notify", Kind.COMMA, ours=True, env="", check=_checked(parse_server),
-            help="Servers to tell of changes (NOTIFY), IP:port, comma separated."),
+        Setting("transfer-to", Kind.COMMA, ours=True, env="", check=_checked(parse_allowed),
+            help="Who may transfer our zones (AXFR, IXFR): addresses, CIDRs and key:NAME, comma separated."),
+        Setting("notify", Kind.COMMA, ours=True, env="", check=_checked(parse_notified),
+            help="Servers to tell of changes (NOTIFY), IP:port, comma separated; KEY@IP:port signs it."),
+        Setting("tsig-keys", ours=True, env="",
+            help="File of the keys that queries may be signed with (TSIG), as tsig-keygen writes it."),
         Setting("scache", Kind.INT, 10000, "Signatures kept.", env=""),
         Setting("auto-ptr", Kind.BOOL, True, ours=True, env="",
             help="Answer PTR for the addresses of records that have no key of their own below arpa."),

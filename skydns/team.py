@@ -6,21 +6,24 @@
     parent   mirror ─ feed ─► workers          opens all sockets, keeps them open
              whole daemon, but silent ……… answers on a worker's sockets while that one is down
     worker   the same daemon on the parent's feed and sockets; asks for cookies' secret, address,
-             serials and leases
+             serials, leases, transfers and what is held back
 
 The parent holds the same index as its workers, so nobody waits for a worker that died: the
 parent answers in its place until it serves again.
 
 Limits that all share are dealt out in equal parts (a client's ports spread over all workers).
+Transfers are made by the parent: one history for IXFR, and no answer waits for them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from fairlead.etcd.errors import Unavailable
 from fairlead.etcd.types import LeaseID
@@ -30,7 +33,9 @@ from skydns.apply import LeaseTimes, Publisher
 from skydns.config import Config
 from skydns.listening import Opened
 from skydns.live import Live
+from skydns.records import Service
 from skydns.server import Server
+from skydns.transfer import Transfers
 
 if TYPE_CHECKING:
     import socket
@@ -49,6 +54,7 @@ class Parent:
     Args:
         publisher: of the parent's own index.
         lease_times: asks etcd.
+        good: the records that are in the store now, by key.
     """
 
     def __init__(
@@ -57,7 +63,9 @@ class Parent:
         runtime: Runtime,
         publisher: Publisher,
         lease_times: Callable[[LeaseID], Awaitable[LeaseTimes]],
+        good: Callable[[], Mapping[bytes, Service]],
     ) -> None:
+        self._good = good
         self._config = config
         self._runtime = runtime
         self._publisher = publisher
@@ -73,6 +81,7 @@ class Parent:
         self.workers.on("secret", lambda *_: self.secret)
         self.workers.on("serials", self._serials)
         self.workers.on("lease", lambda _, lease: leases.times(LeaseID(lease)))
+        self.workers.on("held", lambda *_: self._held())
         runtime.on_drain(self._drain)
 
     def hand_out(self, opened: Sequence[Opened], live: Live, server: Server) -> None:
@@ -88,6 +97,16 @@ class Parent:
             self.stand_ins.append([server.sibling()])
             self._turned[number].set()
             self._runtime.tasks.start(f"stand-in {number}", self._stand_in(number, given))
+
+    def make_transfers(self, transfers: Transfers) -> None:
+        """Make the transfers that workers are asked for: one history, one serial for all of them."""
+
+        async def messages(number: int, body: Any) -> list[bytes]:
+            del number
+            data, host = body
+            return [each async for each in transfers.messages(data, host)]
+
+        self.workers.on("transfer", messages)
 
     # ── in a worker's place
 
@@ -128,6 +147,13 @@ class Parent:
         await self._publisher.whole.wait()
         served = self._publisher.answers.served
         return served.start_serial, served.serials
+
+    async def _held(self) -> list[Service]:
+        """Return the records that are gone from the store, and served until somebody releases that."""
+        await self._publisher.whole.wait()
+        there = self._good()
+        index = self._publisher.answers.served.index
+        return [service for key, service in index.services.items() if key not in there]
 
 
 class Leases:
@@ -193,6 +219,15 @@ class Member:
         """Return the zones' serials: they must not depend on which worker is asked."""
         start, serials = await self._worker.call("serials")
         return start, serials
+
+    async def held(self) -> list[Service]:
+        """Return the records that others serve although they are gone from the store."""
+        return msgspec.convert(await self._call("held"), list[Service])
+
+    async def messages(self, data: bytes, host: str) -> AsyncIterator[bytes]:
+        """Yield the messages of a transfer, which the parent makes (`transfer.Source`)."""
+        for each in await self._worker.call("transfer", (data, host)):
+            yield each
 
     async def lease_times(self, lease: LeaseID) -> LeaseTimes:
         """Return how long a lease goes on.

@@ -127,9 +127,9 @@ def transfer(plugin: Directive, block: Block, said: Said) -> None:
             found = _with(found, target, each.line)
     for zone in zones_of(plugin, plugin.args, block):
         before = said.peers.get(zone, Peers())
-        said.peers[zone] = Peers(
-            (*before.allowed, *found.allowed), (*before.notified, *found.notified)
-        )
+        said.peers[zone] = replace(
+            before, allowed=(*before.allowed, *found.allowed), notified=(*before.notified, *found.notified)
+        )  # fmt: skip
 
 
 def _with(peers: Peers, target: str, line: int) -> Peers:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # 100 ms that only those with a Corefile pay
     from skydns.hosts import Spec
     from skydns.logformat import Format
     from skydns.rewrite import Rule
+    from skydns.tsig import Key
     from skydns.zonefile import Zonefile
 
 
@@ -43,6 +44,7 @@ class Said:
         routes: what `forward` says, by zone: whom to ask, and who comes `next`.
         bounds: of the cache; `bounds_settled`: from a block that forwards.
         peers: of `transfer`, by zone.
+        keys: of `tsig`, by folded name.
         fallthrough: zones whose missing names are asked of the servers.
         bufsize: octets of a reply by UDP at most.
         authors: of `chaos`.
@@ -63,6 +65,7 @@ class Said:
     bounds: Bounds = field(default_factory=lambda: Bounds(most=0))
     bounds_settled: bool = False
     peers: dict[bytes, Peers] = field(default_factory=dict)
+    keys: dict[bytes, Key] = field(default_factory=dict)
     fallthrough: set[bytes] = field(default_factory=set)
     least_lease: int | None = None
     most_lease: int | None = None

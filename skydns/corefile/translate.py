@@ -9,7 +9,7 @@ from typing import Final
 
 from skydns import names
 from skydns.addresses import Peers
-from skydns.corefile import content, listening, rules, store, upstreams, watching
+from skydns.corefile import content, listening, rules, signatures, store, upstreams, watching
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import InBlock, Said, zones
 
@@ -23,7 +23,7 @@ PLUGINS: Final[Mapping[str, Taking]] = {
     "loadbalance": content.loadbalance, "log": watching.log, "loop": content.always,
     "minimal": content.minimal, "nsid": content.nsid, "prometheus": listening.prometheus,
     "ready": listening.page, "reload": listening.reload, "rewrite": rules.rewrite, "tls": listening.tls,
-    "transfer": content.transfer,
+    "transfer": content.transfer, "tsig": signatures.tsig,
 }  # fmt: skip
 
 

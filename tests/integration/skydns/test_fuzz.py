@@ -17,7 +17,7 @@ import pytest
 from h2.connection import H2Connection
 
 from fairlead.etcd.types import KeyValue, Revision
-from skydns import doh, keys, records
+from skydns import doh, keys, records, tsig
 from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
@@ -53,12 +53,20 @@ OPTS = (
 )
 
 
+KEY = tsig.made("k.example", "hmac-sha256", "AAECAwQFBgc=")
+
+
+def signed(packet):
+    """A query with a signature; it is good unless something is changed."""
+    return tsig.signed(packet, KEY, 1000)[0]
+
+
 def seeds():
     for name in NAMES:
         wire = b"".join(bytes((len(label),)) + label for label in name.encode().split(b".")) + b"\0"
         for rtype in TYPES:
             for opt in OPTS:
-                yield (
+                packet = (
                     b"\0\1\1\0\0\1\0\0\0\0\0"
                     + bytes((bool(opt),))
                     + wire
@@ -66,6 +74,9 @@ def seeds():
                     + b"\0\1"
                     + opt
                 )
+                yield packet
+                if not opt:
+                    yield signed(packet)
 
 
 def mutated(chance, packet):
@@ -92,6 +103,7 @@ def loaded(profile):
     policy = Policy(frozenset(keys.zones("z.test,10.0.0.0/8")), profile=PROFILES[profile])
     answers = Answers(Served(), policy, time.monotonic)
     answers.loaded = True
+    answers.keyring = tsig.Keyring({KEY.name: KEY}, lambda: 1000.0)
     for path, value in STORED.items():
         kv = KeyValue(
             f"/skydns/test/z/{path}".encode(), value.encode(), Revision(1), Revision(1), 1

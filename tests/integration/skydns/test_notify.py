@@ -9,9 +9,9 @@ import dns.message
 from skydns import keys
 from skydns.addresses import Peers, Server
 from skydns.compiled import Answers
+from skydns.notify import Notifier
 from skydns.policy import Policy
 from skydns.state import Served
-from skydns.transfer import Notifier, Transfers
 
 (ZONE,) = keys.zones("z.test")
 
@@ -41,8 +41,7 @@ async def test_a_dead_secondary_holds_up_neither_others_nor_the_next_change():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dead:
         dead.bind(("127.0.0.1", 0))
         told = tuple(Server("127.0.0.1", port) for port in (dead.getsockname()[1], live))
-        transfers = Transfers(answers, Peers(notified=told), lambda: 0.0)
-        notifier = Notifier(answers, transfers, every=0.02)
+        notifier = Notifier(answers, Peers(notified=told), every=0.02)
         running = asyncio.create_task(notifier.run())
         await asyncio.sleep(0)  # the first look tells nobody
         async with asyncio.timeout(5):

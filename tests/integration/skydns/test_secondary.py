@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zone transfers to real secondaries: NSD and Knot follow every change, told by NOTIFY."""
+"""Zone transfers to real secondaries: NSD and Knot follow every change, told by NOTIFY.
+
+NSD is let in by its address, Knot by a key (RFC 8945), which NOTIFY to it is signed with too.
+"""
 
 import asyncio
 import shutil
@@ -42,12 +45,18 @@ server:
     rundir: {home}/run
 database:
     storage: {home}/db
+key:
+  - id: k.example
+    algorithm: hmac-sha256
+    secret: AAECAwQFBgcICQoLDA0ODw==
 remote:
   - id: primary
     address: 127.0.0.1@{primary}
+    key: k.example
 acl:
   - id: told
     address: 127.0.0.1
+    key: k.example
     action: notify
 template:
   - id: default
@@ -57,6 +66,9 @@ zone:
     master: primary
     acl: told
 """
+
+
+KEYS = 'key "k.example" { algorithm hmac-sha256; secret "AAECAwQFBgcICQoLDA0ODw=="; };'
 
 
 @asynccontextmanager
@@ -95,8 +107,12 @@ async def becomes(port, name, rtype, wanted):
             await asyncio.sleep(0.05)
 
 
-async def test_nsd_and_knot_follow(tmp_path):
+@pytest.mark.parametrize("more", [(), ("-workers=2",)])
+async def test_nsd_and_knot_follow(tmp_path, more):
+    """With workers too: whichever is asked, all transfers have one history."""
     nsd, knot = free_ports(2)
+    (tmp_path / "keys").write_text(KEYS)
+    allowed = ("-transfer-to=127.0.0.1,key:k.example",)
     async with real_etcd() as cluster:
         await put_all(
             cluster, {f"pool/x{at:02}": {"host": f"10.0.0.{at}", "port": 80} for at in range(50)}
@@ -106,8 +122,8 @@ async def test_nsd_and_knot_follow(tmp_path):
             "mail": {"host": "10.0.1.1", "mail": True}, "odd:label": {"host": "10.0.1.2"},
         })  # fmt: skip
         async with skydns(
-            tmp_path, cluster.endpoints[0], "-no-rec", "-transfer-to=127.0.0.1",
-            f"-notify=127.0.0.1:{nsd},127.0.0.1:{knot}",
+            tmp_path, cluster.endpoints[0], "-no-rec", f"-tsig-keys={tmp_path}/keys",
+            *allowed, f"-notify=127.0.0.1:{nsd},k.example@127.0.0.1:{knot}", *more,
         ) as program:  # fmt: skip
             await program.ready()
             async with (
@@ -136,3 +152,4 @@ async def test_nsd_and_knot_follow(tmp_path):
                     )
                 metrics = program.page("/metrics")
                 assert 'skydns_transfers_total{kind="IXFR"}' in metrics
+                assert "skydns_transfers_refused_total 0.0" in metrics

@@ -196,6 +196,11 @@ async def test_removals_are_held_back_and_released_in_every_process(daemon):
         lambda: daemon.said("after.skydns.test") == {"('NOERROR', ['10.7.0.1'])"}
     )
     assert daemon.said("x01.pool.skydns.test") == {"('NOERROR', ['10.0.0.1'])"}
+    victim = daemon.workers()[1]  # one that is started anew has what the others still serve
+    os.kill(victim["pid"], signal.SIGKILL)
+    await daemon.program.until(lambda: daemon.workers()[1]["restarts"] > victim["restarts"])
+    await daemon.serving()
+    assert daemon.said("x01.pool.skydns.test") == {"('NOERROR', ['10.0.0.1'])"}
     reply = ask(daemon.program.home / "skydns.sock", "/release", "POST")
     assert not reply.error
     await daemon.program.until(lambda: daemon.said("x01.pool.skydns.test") == {"('NXDOMAIN', [])"})

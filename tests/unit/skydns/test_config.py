@@ -140,6 +140,29 @@ def test_resolv_conf():
     assert addresses.without(found, [addresses.Server("192.0.2.1", 53)]) == found[1:]
 
 
+def test_keys_of_secondaries(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text('key "k.example" { algorithm hmac-sha256; secret "YWJj"; };')
+    given = (f"-tsig-keys={path}", "-transfer-to=192.0.2.0/24,key:K.example", "-notify=192.0.2.1,k.example@192.0.2.2:54")  # fmt: skip
+    found = config.configure(SETTINGS.parse(given, {}))
+    zone, key = names.from_text("a.test"), names.from_text("k.example")
+    assert found.shared_keys[key].secret == b"abc"
+    assert found.peers.may("192.0.2.9", zone)
+    assert found.peers.may("198.51.100.1", zone, key)
+    assert not found.peers.may("198.51.100.1", zone, names.from_text("other.example"))
+    assert [(each.host, each.port, each.key) for each in found.peers.told(zone)] == [
+        ("192.0.2.1", 53, b""),
+        ("192.0.2.2", 54, key),
+    ]
+    for flags, said in (
+        (("-transfer-to=key:k.example",), 'key "k.example." is not in -tsig-keys'),
+        (("-notify=k@192.0.2.1",), 'key "k." is not in -tsig-keys'),
+        (("-tsig-keys=/nowhere",), 'cannot read "/nowhere"'),
+    ):
+        with pytest.raises(ConfigErrors, match=said):
+            config.configure(SETTINGS.parse(flags, {}))
+
+
 def test_who_is_forwarded_for():
     clients = configured("-forward-from=10.0.0.0/8,fc00::/7").routes.default
     assert clients.serves("10.1.2.3")

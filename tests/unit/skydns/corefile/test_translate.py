@@ -120,6 +120,30 @@ def test_every_property_of_etcd(tmp_path):
     assert found.peers.told(zone) == (Server("192.0.2.53", 53), Server("198.51.100.1", 5353))
 
 
+def test_keys_and_what_must_be_signed(tmp_path):
+    (tmp_path / "more").write_text('key "b.example" { algorithm hmac-sha512; secret "YWJj"; };')
+    text = """
+        a.test {
+            etcd a.test b.test
+            tsig b.test {
+                secret K.example. YWJj
+                secrets %s/more
+                require AXFR IXFR
+            }
+            transfer a.test b.test {
+                to *
+            }
+        }
+        """
+    found = configured(tmp_path, text % tmp_path)
+    a, b, key = map(names.from_text, ("a.test", "b.test", "k.example"))
+    assert found.shared_keys.keys() == {key, names.from_text("b.example")}
+    assert found.shared_keys[key].algorithm == b""  # any
+    assert found.peers.may("192.0.2.1", a)
+    assert not found.peers.may("192.0.2.1", b)
+    assert found.peers.may("192.0.2.1", b, key)
+
+
 def test_a_zone_of_ipv6_has_colons_and_no_port(tmp_path):
     found = configured(tmp_path, "2001:db8::/32:1053 a.test:1053 {\n etcd\n bind ::1\n}")
     assert found.policy.zones == frozenset(keys.zones("2001:db8::/32,a.test"))
@@ -180,6 +204,10 @@ def test_servers_over_https(tmp_path, monkeypatch):
     ("a.test {\n etcd\n log {\n  class good\n }\n}", '"good" is no class of replies'),
     ("a.test {\n etcd\n loadbalance least\n}", "loadbalance [round_robin | weighted FILE]"),
     ("a.test {\n etcd\n file nowhere.zone\n}", 'file: "nowhere.zone": [Errno 2]'),
+    ("a.test {\n etcd\n tsig {\n  secret k ?\n }\n}", 'line 4: tsig: key "k"'),
+    ("a.test {\n etcd\n tsig {\n  secrets nowhere\n }\n}", 'line 4: tsig: cannot read "nowhere"'),
+    ("a.test {\n etcd\n tsig {\n  require all\n }\n}", "require takes AXFR, IXFR or none"),
+    ("a.test {\n etcd\n tsig {\n  secret k\n }\n}", 'tsig: property "secret"'),
     ("a.test {\n etcd\n tls a b\n}", "in a tls:// or https:// block"),
     ("tls://a.test {\n etcd\n tls a b c {\n  client_auth require\n }\n}", "proves nothing"),
     ("tls://a.test {\n etcd\n tls a b {\n  client_auth require_and_verify\n }\n}", "needs a CA"),
