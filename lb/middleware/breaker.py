@@ -150,6 +150,8 @@ def _body_of(value: object) -> bytes:
             return base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
             return value.encode()
+    if isinstance(value, msgspec.Raw):
+        return bytes(value).strip()
     return msgspec.json.encode(value)
 
 
@@ -169,10 +171,25 @@ def _embedded(fields: Fields, name: str) -> Fields | None:
     value = fields.any(name)
     if isinstance(value, str) and value:
         try:
-            value = json.loads(value)
+            value = _verbatim(value)
         except ValueError as error:
             raise Invalid(f"{name}: no JSON: {error}") from error
     return Fields(value, f"{name}.") if value not in (None, "") else None
+
+
+def _verbatim(text: str) -> object:
+    """Return what an action's JSON says, its Body as it is spelt (§4.4); raises ValueError."""
+    tree = json.loads(text)
+    if not isinstance(tree, dict):
+        return tree
+    spelt = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    for name, action in tree.items():
+        if name.lower() == "action" and isinstance(action, dict):
+            fields = msgspec.json.decode(spelt[name], type=dict[str, msgspec.Raw])
+            for field, value in action.items():
+                if field.lower() == "body" and not isinstance(value, str | None):
+                    action[field] = fields[field]
+    return tree
 
 
 def _fallback(fields: Fields | None) -> Fallback:

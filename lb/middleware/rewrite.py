@@ -83,16 +83,13 @@ class Rewrite(Link):
                 new = _template(new).render(Data(exchange))
             except TemplateError:
                 return _BROKEN
-        target = _target(new)
-        if target is None:
+        parsed = _parsed(new)
+        if parsed is None:
             return _BROKEN
         if self._redirect and new.encode("utf-8", "replace") != old:
-            try:
-                where = line("Location", quote(new, safe=_KEPT))
-            except ValueError:
-                return _BROKEN
-            return Reply(302, b"Found", fields=where)
-        exchange.target = target
+            return Reply(302, b"Found", fields=line("Location", "".join(parsed)))
+        _, path, query, _ = parsed
+        exchange.target = (path if path.startswith("/") else "/" + path).encode() + query.encode()
         exchange.notes[self] = True
         return None
 
@@ -133,6 +130,15 @@ class Rewrite(Link):
 
 
 _KEPT: Final = "".join(map(chr, range(0x21, 0x7F)))
+_PATH: Final = "/%:@!$&'()*+,;=[]~"  # beside letters, digits and _.-: as net/url has it
+_URL: Final = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]*:(?://)?)?((?<=://)[^/?#]*)?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL
+)
+_HOST: Final = re.compile(  # the last colon begins a port
+    r"([^@]*@)?(\[[^\[\] <>\"]*\](:[0-9]*)?|[^\[\] <>\":%]*|[^\[\] <>\"%]*:[0-9]*)"
+)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HALF_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def _literal(text: str) -> str:
@@ -145,15 +151,26 @@ def _template(text: str) -> Template:
     return Template("rewrite", text)
 
 
-def _target(url: str) -> bytes | None:
-    """Return path and query of a URL, None when it is none."""
-    rest = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", url, count=1).partition("#")[0]
-    path, question, query = rest.partition("?")
-    if re.search(r"[\x00-\x1f\x7f]", rest) or re.search(r"%(?![0-9A-Fa-f]{2})", path):
+def _parsed(url: str) -> tuple[str, str, str, str] | None:
+    """Return a URL's scheme and host, path, query and fragment, with what it must not hold escaped.
+
+    None for what Go's net/url refuses: control bytes, half an escape in the path, a port that is no
+    number, a colon in front of the first slash that ends no scheme.
+    """
+    found = _URL.fullmatch(url)
+    if found is None or _CONTROL.search(url):
         return None
-    if not path.startswith("/"):
-        path = "/" + path
-    return quote(path + question + query, safe=_KEPT, errors="surrogateescape").encode()
+    begin, host, path, query, fragment = (part or "" for part in found.groups())
+    if _HALF_ESCAPE.search(path) or (not begin and ":" in path.partition("/")[0]):
+        return None
+    if host and not _HOST.fullmatch(host):
+        return None
+    return (
+        begin + quote(host, safe=_KEPT),
+        quote(path, safe=_PATH, errors="surrogateescape"),
+        quote(query, safe=_KEPT, errors="surrogateescape"),
+        quote(fragment, safe=_KEPT, errors="surrogateescape"),
+    )
 
 
 def _make(fields: Fields) -> Link:

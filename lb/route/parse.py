@@ -79,7 +79,7 @@ _NAMES: Final = {
     "Header": (Subject.HEADER, False),
     "HeaderRegexp": (Subject.HEADER, True),
 }
-_PARAMETER: Final = re.compile(r"<([^>]*)>")
+_PARAMETER: Final = re.compile(r"<([^>]+)>")  # "<>" is text, as in the original
 _REGEXP_BYTES: Final = 1 << 20  # what one compiled expression may take in RE2
 
 
@@ -143,7 +143,7 @@ def pattern_source(pattern: str, separator: str) -> tuple[bytes, bool]:
     Source: specs/vulcand.md §6.1. `<int:n>` at the end of a pattern matches there (its third trap).
 
     Raises:
-        ExpressionError: a parameter of an unknown type or without a name.
+        ExpressionError: a parameter of an unknown type.
     """
     parts = []
     at = crossing = 0
@@ -153,8 +153,8 @@ def pattern_source(pattern: str, separator: str) -> tuple[bytes, bool]:
         if at and separator not in between:
             linear = False
         parts.append(re.escape(between.encode()))
-        kind, colon, name = found[1].rpartition(":")
-        if not name or (colon and not kind) or ":" in kind:
+        kind, colon, _ = found[1].rpartition(":")
+        if (colon and not kind) or ":" in kind:
             raise ExpressionError(f'bad parameter "{found[0]}"')
         if not colon or kind == "string":
             parts.append(b"[^%s]*" % re.escape(separator.encode()))

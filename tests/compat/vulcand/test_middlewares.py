@@ -14,7 +14,7 @@ from lb import condition
 from lb.expr import ExpressionError
 from lb.fields import Invalid
 from lb.middleware import Answer, Chain, Exchange, Link, Reply, types
-from lb.middleware.breaker import ambiguous
+from lb.middleware.breaker import Breaker, ambiguous
 from lb.middleware.build import Links
 from lb.state import Middleware
 from lb.window import Figures, bucket, microseconds
@@ -191,6 +191,23 @@ def rewritten(target: str, regexp: str, replacement: str, **changes: Any) -> str
         ("/a", "^.*$", '/{{.Request.Header.Get "X-A"}}{{.Request.Proto}}', "/1HTTP/1.1"),
         ("/a", "^.*$", "/{{.Request.Nope}}", "500 Internal Server Error"),
         ("/a", "/a$", "/%zz", "500 Internal Server Error"),
+        *(
+            ("/a", "^.*$", bad, "500 Internal Server Error")
+            for bad in (
+                "http://h:port/x",
+                ":foo",
+                "http://[::1/x",
+                "h h://x/y",
+                "1http://x/y",
+                "http://h/\x7f",
+                "http://a b/",
+                "http://%zz/",
+            )
+        ),
+        ("/a", "^.*$", 'http://h/a\\b<>"{}^`|%2f?<">#f', '/a%5Cb%3C%3E%22%7B%7D%5E%60%7C%2f?<">'),
+        ("/a", "^.*$", "http://u:p@[::1]:8/x", "/x"),
+        ("/a", "^.*$", "http://h:80:90/ä b", "/%C3%A4%20b"),
+        ("/a", "^.*$", "?q=%zz", "/?q=%zz"),
         ("/a", "", "/never", "/a"),
     ],
 )
@@ -207,11 +224,12 @@ def test_4_3_scheme_is_https_by_tls_or_by_header() -> None:
 def test_4_3_redirect() -> None:
     assert rewritten("/a", "^http://h/(.*)", "https://h/$1", redirect=True) == "302 https://h/a"
     assert rewritten("/a", "^http://h/(.*)", "http://h/$1", redirect=True) == "/a"  # the same
+    assert rewritten("/a", "^http://h/(.*)", "mailto:$1@h", redirect=True) == "302 mailto:a@h"
 
 
 def test_4_3_braces_of_clients_are_no_template() -> None:
     found = rewritten("/{{.Request.Host}}", "^http://h(.*)", "http://h/{{.Request.Method}}$1")
-    assert found == "/GET/{{.Request.Host}}"
+    assert found == "/GET/%7B%7B.Request.Host%7D%7D"
 
 
 def test_4_3_body_as_template() -> None:
@@ -307,6 +325,13 @@ def body_of(value: Any) -> bytes:
     reply = one.on_request(exchange(now=1.1))
     assert isinstance(reply, Reply)
     return reply.body
+
+
+def test_4_4_an_object_body_is_sent_as_it_is_spelt() -> None:
+    action = '{"type":"response","ACTION":{"StatusCode":400,"ContentType":"t","body": {"a": [1.0, 2],"a":3} }}'
+    one = link("cbreaker", Condition="NetworkErrorRatio() > 0.5", Fallback=action)
+    assert isinstance(one, Breaker)
+    assert one._plan.fallback(exchange("/")).body == b'{"a": [1.0, 2],"a":3}'
 
 
 def test_4_4_trap_a_word_that_is_base64_is_decoded() -> None:

@@ -45,6 +45,9 @@ MATCHES = [
     ('Path("/x/<int:n>")', query(path="/x/a"), False),
     ('Path("/x/<int:n>/y")', query(path="/x/12/y"), True),
     ('Path("/a<b")', query(path="/a<b"), True),
+    ('Path("/<>")', query(path="/<>"), True),
+    ('Path("/<>")', query(path="/x"), False),
+    ('Path("/<int:>")', query(path="/12"), True),
     ('Path("/a/<id>") && Method("GET")', query(path="/a/7"), True),  # trap 4, V8
     ('Host("<h>") && Method("GET")', query(), True),
     ('Host("Example.org")', query(host="EXAMPLE.org:8181"), True),
@@ -87,7 +90,7 @@ def test_matches(text: str, request_: Query, matches: bool) -> None:
         'Query("a")',
         'Path("/<foo:x>")',
         'Path("/<int:a:b>")',
-        'Path("/<>")',
+        'Path("/<:x>")',
         'PathRegexp("(")',
         'PathRegexp("(?=a)")',
         'Path("\\q")',
