@@ -368,11 +368,11 @@ class Runtime:
             await loop.caught_up()
 
     async def drain(self, seconds: float) -> None:
-        """Run the drain callbacks."""
+        """Run the drain callbacks, for so long at most; 0: as long as they take."""
         self.health.set("serving", False, "stopping")
         self.notify.send("STOPPING=1", "STATUS=stopping")
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds or None):
                 for callback in reversed(self._drains):
                     await callback()
         except TimeoutError:

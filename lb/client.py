@@ -294,6 +294,11 @@ class Client(asyncio.Protocol):
             return "new" if self.fresh else "idle"
         return "active"
 
+    @property
+    def upgraded(self) -> bool:
+        """Whether it is a tunnel now."""
+        return self.state == TUNNEL
+
     def answered(self, data: bytes) -> None:
         """Send a whole response of a request that was whole; the hot path."""
         self.write(data)

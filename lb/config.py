@@ -50,6 +50,7 @@ class Config:
         api: the admin API's host:port.
         memory: what is configured ends with us (`-engine memng`).
         otlp: the collector that traces go to; "" for no traces.
+        drain: longest time that requests under way are waited for at the end; 0: no limit.
         warnings: what is served otherwise than the command line may mean.
         endpoint_read_timeout: until the first byte of a response, where a backend says nothing.
     """
@@ -80,6 +81,7 @@ class Config:
     warnings: tuple[str, ...] = ()
     memory: bool = False
     workers: int = 1
+    drain: float = 0.0
 
 
 def configure(values: Values) -> Config:
@@ -171,6 +173,7 @@ def configure(values: Values) -> Config:
         warnings=tuple(warnings),
         memory=values.text("engine") == "memng",
         workers=values.number("workers"),
+        drain=values.seconds("drain-timeout"),
     )
 
 

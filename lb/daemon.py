@@ -127,6 +127,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
             runtime.tasks.start("statsd", statsd.run(where, config.statsd_prefix, conns, stats))
         # before the first snapshot: whoever asks for status while etcd is down gets an answer
         writer = Writer(runtime, mirrors, catalog, followed)
+        runtime.on_drain(partial(_drain, plane, config.drain))  # after the API's
         verdict = partial(_verdict, plane, config.route_order)
         calls = Api(runtime, writer, catalog, stats, Sealing(box), config.access, verdict)
         sock = await apiserver.listen(
@@ -135,7 +136,6 @@ async def serve(config: Config, runtime: Runtime) -> None:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR2, _usr2, runtime, plane, {("tcp", config.api): sock}
         )
-        runtime.on_drain(partial(_drain, plane))
         _log_access(config, runtime, plane)
         if config.pid_path:
             _write_pid(config.pid_path)
@@ -169,7 +169,7 @@ async def _serve_as_worker(config: Config, runtime: Runtime, worker: Worker) -> 
     )  # fmt: skip
     worker.count_with(partial(figures, plane, phases=bool(config.statsd)))
     runtime.tasks.start("sweep", plane.run())
-    runtime.on_drain(partial(_drain, plane))
+    runtime.on_drain(partial(_drain, plane, config.drain))
     _log_access(config, runtime, plane)
     await runtime.synced()
     loop.dirty.mark_all()
@@ -301,11 +301,16 @@ def _reap(runtime: Runtime, child: subprocess.Popen[bytes], pidfd: int) -> None:
     runtime.log.info("the copy ended", pid=child.pid, status=child.wait())
 
 
-async def _drain(plane: Plane) -> None:
-    """Stop accepting; return when the last request is answered."""
+async def _drain(plane: Plane, limit: float) -> None:
+    """Stop accepting; return when the last request is answered.
+
+    Args:
+        limit: seconds after which somebody breaks this off; 0: nobody does, and upgraded
+            connections, which may never end, are not waited for.
+    """
     plane.draining = True
     for name in tuple(plane.listeners):
         server.close(plane, plane.listeners.pop(name))
-    while plane.clients():
+    while plane.clients(upgraded=bool(limit)):
         await asyncio.sleep(0.02)
         plane.sweep()

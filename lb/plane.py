@@ -304,6 +304,9 @@ class Plane:
             for _ in self._overdue():
                 await asyncio.sleep(0)
 
-    def clients(self) -> int:
-        """Return how many client connections are open."""
-        return sum(len(live.clients) for live in (*self.listeners.values(), *self.retired))
+    def clients(self, *, upgraded: bool = True) -> int:
+        """Return how many client connections are open; not those `upgraded` where that is false."""
+        listeners = (*self.listeners.values(), *self.retired)
+        if upgraded:
+            return sum(len(live.clients) for live in listeners)
+        return sum(not client.upgraded for live in listeners for client in live.clients)

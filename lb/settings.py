@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from fairlead.flags import Kind, Setting, Settings, common
@@ -108,7 +109,11 @@ SETTINGS: Final = Settings(
         Setting("acmeCA", help="File of the CA of an ACME server of your own, believed beside the system's.", ours=True),
         Setting("accessLog", help="File for a line of JSON for each request; -: stdout; empty: none.", ours=True),
         Setting("workers", Kind.INT, 1, "Processes that serve; limits, counters and health are shared.", ours=True, check=_workers),
-        *common(drop=("log-level",)),
+        # the original waits for requests under way however long they take (specs/vulcand.md §12.1)
+        *(
+            replace(setting, default=0.0) if setting.name == "drain-timeout" else setting
+            for setting in common(drop=("log-level",))
+        ),
     ),
     summary="An HTTP load balancer configured by etcd keys or an API.",
 )  # fmt: skip

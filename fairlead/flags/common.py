@@ -98,7 +98,7 @@ _COMMON: Final = (
         "drain-timeout",
         Kind.DURATION,
         10.0,
-        "Longest time to finish what is under way after SIGTERM.",
+        "Longest time to finish what is under way after SIGTERM; 0: no limit.",
     ),
 )
 

@@ -54,10 +54,15 @@ class ServerStream(Stream):
 class Clients(Session):
     """A client's connection.
 
+    Attributes:
+        upgraded: never (`lb.client.Client`).
+
     Args:
         serve: returns the protocol of a new stream (`lb.client.Client`).
         settle: takes the connection into the listener's clients, or out of them.
     """
+
+    upgraded: Final = False
 
     def __init__(
         self,

@@ -412,6 +412,8 @@ def test_6_3_aliases() -> None:
         (("-logSeverity=WARNING",), "log_level", "warning"),
         (("-logSeverity=Fatal",), "log_level", "error"),
         (("-engine=memng",), "memory", True),
+        ((), "drain", 0.0),  # §12.1: without limit
+        (("-drain-timeout=5s",), "drain", 5.0),
         (("-memProfileRate=5", "-certPath=/x", "-etcdConsistency=WEAK"), "roots", ROOTS),
     ],
 )

@@ -448,6 +448,9 @@ async def test_websocket_becomes_a_tunnel(world: World) -> None:  # §8.1
         for word in ("a", "b"):
             await socket.send_str(word)
             assert (await socket.receive_str()) == word + "ws"
+        # §12.1: without a -drain-timeout nobody waits for what may never end
+        assert await world.lb.stop() == 0
+        assert (await socket.receive()).type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
     await runner.cleanup()
 
 
