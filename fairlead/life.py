@@ -83,6 +83,7 @@ async def _life(
         logger = logger.bind(worker=where.number)
     runtime = Runtime(program, values, logger, os.environ, argv=argv)
     runtime.routes.update(diagnose.routes(runtime))
+    status, errors = 0, list[BaseException]()
     try:
         async with AsyncExitStack() as stack:
             if where is not None:
@@ -93,13 +94,15 @@ async def _life(
                 if not runtime.planning:
                     await _listen(runtime, stack)
                 await _open_store(runtime, config, stack)
-            return await _serve(runtime, config, stopping)
+            status = await _serve(runtime, config, stopping)
     except BaseExceptionGroup as group:
-        return _fate(program, logger, _leaves(group))
-    except Planned:
-        return 0
-    except FairleadError as error:
-        return _fate(program, logger, [error])
+        errors = _leaves(group)
+    except (Planned, FairleadError) as error:
+        errors = [error]
+    status = _fate(program, logger, errors) or status
+    if program.ended is not None and where is None and not runtime.planning:
+        program.ended("; ".join(str(error) or type(error).__name__ for error in errors))
+    return status
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -35,6 +35,7 @@ class Program(Generic[C]):
         config_exit: exit status of a faulty configuration.
         failure_exit: exit status when a task failed.
         fatal: how a fault that ends the start is written.
+        ended: told when the daemon has run, with why it ended; "" where it was asked to.
         early: called after parsing, for e.g. `-version`: an exit status ends the program.
         names: common setting → this program's name for it, as given to `flags.common(rename=)`.
         live: settings that `on_reload` callbacks can apply without a restart.
@@ -66,6 +67,7 @@ class Program(Generic[C]):
     embedded: Callable[[C], str] | None = None
     log_level: Callable[[C], str] | None = None
     fatal: Callable[[str], str] = str
+    ended: Callable[[str], None] | None = None
 
     def setting(self, values: Values, name: str) -> object:
         """Return a common setting under this program's name for it, or its default if dropped."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -48,6 +49,14 @@ def _memory() -> str:
     return tempfile.mkdtemp(prefix="memng-")
 
 
+def _ended(why: str) -> None:
+    """Say the original's last word (specs/vulcand.md §12)."""
+    sys.stdout.write(
+        f"Service exited with error: {why}\n" if why else "Service exited gracefully\n"
+    )
+    sys.stdout.flush()
+
+
 PROGRAM: Final = Program(
     name="vulcand",
     settings=SETTINGS,
@@ -60,6 +69,7 @@ PROGRAM: Final = Program(
     write=_write,
     embedded=lambda config: _memory() if config.memory else "",
     log_level=lambda config: config.log_level,
+    ended=_ended,
 )
 
 

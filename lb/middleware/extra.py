@@ -105,7 +105,9 @@ def _header_body(values: Values) -> dict[str, Any]:
 
 
 def _split(text: str) -> tuple[str, str]:
-    name, _, value = text.partition(":")
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise Invalid(f'"{text}": NAME: VALUE is wanted')
     return name.strip(), value.strip()
 
 

@@ -74,6 +74,10 @@ def _duration(value: object) -> str:
 def _word(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_word, value))}]"
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{name}:{_word(one)}' for name, one in value.items())}]"
     return "" if value is None else str(value)
 
 

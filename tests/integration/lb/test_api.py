@@ -235,6 +235,11 @@ async def test_vctl_beyond_the_originals(world: World, tmp_path: Path) -> None: 
     assert await world.lb.vctl("diff", str(file)) == (0, "no difference\n")
     assert (await world.lb.vctl("validate", str(file)))[0] == 0
     whole = json.loads(text)
+    masked = {"KeyPair": {"Key": "", "Cert": "eA==", "KeyFingerprint": "sha256:0"}}
+    account = {"AutoCert": {"Email": "a@b.org", "ExternalAccount": {"KeyID": "k", "MACKey": ""}}}
+    hosts = [{"Name": f"{n}.example.org", "Settings": s} for n, s in enumerate((masked, account))]
+    file.write_text(json.dumps({"Hosts": hosts}))  # as an export without rights has them
+    assert (await world.lb.vctl("validate", str(file)))[0] == 0
     whole["Backends"].append({"Id": "b2", "Type": "http", "Servers": [{"Id": "x", "URL": "http://a"}]})  # fmt: skip
     file.write_text(json.dumps(whole))
     assert (await world.lb.vctl("diff", str(file)))[0] == 1

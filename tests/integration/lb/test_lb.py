@@ -262,6 +262,7 @@ async def test_sigterm_answers_what_is_under_way(world: World) -> None:
     stopped = asyncio.create_task(world.lb.stop())
     assert await asked == (200, "s")
     assert await stopped == 0
+    assert world.lb.log.read_text().endswith("\nService exited gracefully\n")  # §12
 
 
 async def test_listener_moves_and_unix_socket(world: World) -> None:  # V4
