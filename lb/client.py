@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 from fairlead.errors import RemoteProtocolError
 from lb import forward, http1
-from lb.http1 import find_head
+from lb.http1 import Request, find_head
 from lb.http2.clients import Clients
 from lb.http2.stream import Stream
 from lb.inward import BODY, CLOSING, HEAD, TUNNEL, WAIT
@@ -204,7 +204,7 @@ class Client(asyncio.Protocol):
             self._requests(data)
 
     def _whole(self, data: bytes) -> bool:
-        """Start a request that came in one piece and has no body, if its head is like the last ones.
+        """Start a request whose head is all that came; false when it is something else.
 
         The usual case of a keep-alive connection, without what reads pieces and pipelines.
         """
@@ -216,14 +216,24 @@ class Client(asyncio.Protocol):
             return False
         if request is None:
             return False
-        fields = request.fields
-        if fields.length:
-            return False
         self.since = self.plane.now
-        self.fresh = False
-        close = fields.close or not (request.minor or fields.keep_alive) or self.listener.closing
-        self._transaction.start(request, data, close)
+        self._start(request, data, b"")
         return True
+
+    def _start(self, request: Request, data: bytes, rest: bytes) -> None:
+        """Begin a request whose head is at the begin of `data`; `rest` is what stands behind it."""
+        fields = request.fields
+        self.fresh = False
+        self.buffer = rest
+        close = fields.close or not (request.minor or fields.keep_alive) or self.listener.closing
+        transaction = self._transaction
+        transaction.start(request, b"" if rest else data, close)
+        if self.state == BODY:
+            if fields.expect and request.minor and not rest:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if rest:
+                self.buffer = b""
+                transaction.body(rest)
 
     def _requests(self, data: bytes) -> None:
         if self.buffer:
@@ -258,7 +268,7 @@ class Client(asyncio.Protocol):
             self._scanned = 0
             if not data:
                 return False
-        transaction, limit = self._transaction, self.plane.limits.head_bytes
+        limit = self.plane.limits.head_bytes
         try:
             end = find_head(data, limit, self._scanned)
             if end < 0:  # what comes byte by byte is not searched from its start each time
@@ -270,19 +280,9 @@ class Client(asyncio.Protocol):
             self.plane.refused += 1
             self._scanned = 0
             self.buffer = b""
-            transaction.refuse(error.hint, _said(error))
+            self._transaction.refuse(error.hint, _said(error))
             return False
-        self.fresh = False
-        fields = request.fields
-        rest = self.buffer = data[end + 4 :]
-        close = fields.close or not (request.minor or fields.keep_alive) or self.listener.closing
-        transaction.start(request, b"" if rest else data, close)
-        if self.state == BODY:
-            if fields.expect and request.minor and not rest:
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if rest:
-                self.buffer = b""
-                transaction.body(rest)
+        self._start(request, data, data[end + 4 :])
         return True
 
     @property

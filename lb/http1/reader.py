@@ -12,7 +12,7 @@ long pieces::
 
     fits: every piece is where it was, and the values are of permitted bytes
           ─► the same Fields, kept = kept[0] + value + kept[1] + value + kept[2]
-    else: read as a whole (`request.read_fields`), compared with the last, learnt
+    else: read as a whole (`request.parse_request`), compared with the last, learnt
 
 Only the values of fields that mean nothing to a proxy may vary; a head with another Host or
 Connection, or with more lines, is read as a whole. Invariant: what a reader returns is what
@@ -60,15 +60,19 @@ class Reader:
         self._misses = 0
 
     def whole(self, data: bytes, limit: int) -> Request | None:
-        """Return the head that all of `data` is, if it fits; None says nothing.
+        """Return the head that all of `data` is; None says that it is something else.
 
         Raises:
             RemoteProtocolError: refused; `hint` is the status.
         """
         end = len(data) - 4
-        if self._fields is None or end > limit or not data.endswith(b"\r\n\r\n"):
+        if end > limit or not data.endswith(b"\r\n\r\n"):
             return None
-        return self._fitting(data, end)
+        if self._fields is not None:
+            fitting = self._fitting(data, end)
+            if fitting is not None:
+                return fitting
+        return self._anew(data, end) if data.find(b"\r\n\r\n") == end else None
 
     def read(self, data: bytes, end: int) -> Request:
         """Return the head in data[:end], where `end` is what `find_head` gave.
@@ -80,6 +84,10 @@ class Reader:
             fitting = self._fitting(data, end)
             if fitting is not None:
                 return fitting
+        return self._anew(data, end)
+
+    def _anew(self, data: bytes, end: int) -> Request:
+        """Return the head in data[:end], read as a whole, and mostly learn from it."""
         found = request.parse_request(data, end)
         self._misses += 1
         if self._misses <= _PATIENCE or not self._misses % _PATIENCE:
