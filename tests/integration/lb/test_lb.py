@@ -482,7 +482,7 @@ async def test_big_bodies_stream_in_bounded_memory(world: World) -> None:
             await asyncio.sleep(0.02)
     assert world.lb.process is not None
     peak = asyncio.create_task(_peak(world.lb.process.pid))
-    for body in (io.BytesIO(b"y" * size), _pieces(size)):  # by length; and chunked: by way of a file
+    for body in (io.BytesIO(b"y" * size), _pieces(size)):  # the second by way of a file
         async with world.session.post(f"{world.lb.url}/big", data=body) as response:
             assert response.headers["X-Got"] == str(size)
             await asyncio.sleep(0.3)  # the client reads nothing for a while
