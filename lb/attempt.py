@@ -16,9 +16,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from lb import predicate
+from lb.connection import BODY, WAIT
 from lb.dial import connect
 from lb.http1 import Response
-from lb.inward import BODY, WAIT, Inward
+from lb.inward import Inward
 from lb.liveserver import LiveServer
 from lb.middleware import Answer, Exchange
 from lb.outward import NO_FRONTEND
@@ -26,7 +27,8 @@ from lb.passage import Passage
 from lb.pool import header_of
 
 if TYPE_CHECKING:
-    from lb.client import Client
+    from lb.connection import Connection
+    from lb.sides import Answerer
     from lb.upstream import Upstream
 
 
@@ -39,7 +41,7 @@ class Attempt(Inward):
 
     __slots__ = ("_pool", "_stale", "_tries", "simple")
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         super().__init__(client)
         self.simple = False
         self._stale = False  # a kept connection was closed under it, and a fresh one is tried
@@ -161,7 +163,7 @@ class Attempt(Inward):
 
     # its answer
 
-    def response_head(self, response: Response, upstream: Upstream) -> bytes | None:
+    def response_head(self, response: Response, upstream: Answerer) -> bytes | None:
         """Return the head to send for a response; None when another server is tried instead."""
         status = response.status
         frontend = self.frontend
@@ -183,7 +185,7 @@ class Attempt(Inward):
 
     # failures
 
-    def failed(self, status: int, upstream: Upstream) -> None:
+    def failed(self, status: int, upstream: Answerer) -> None:
         """The server failed before its response began."""
         if upstream is not self._upstream:
             return

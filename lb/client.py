@@ -19,10 +19,10 @@ from typing import Any, Final, cast
 
 from fairlead.errors import RemoteProtocolError
 from lb import forward, http1
+from lb.connection import BODY, CLOSING, HEAD, TUNNEL, WAIT
 from lb.http1 import Request, find_head
 from lb.http2.clients import Clients
 from lb.http2.stream import Stream
-from lb.inward import BODY, CLOSING, HEAD, TUNNEL, WAIT
 from lb.live import LiveListener
 from lb.memory import Memory
 from lb.outward import NO_REQUEST

@@ -13,10 +13,12 @@ from lb.upstream import Upstream
 
 if TYPE_CHECKING:
     from lb.liveserver import LiveServer
-    from lb.plane import Plane
+    from lb.sides import Surroundings
 
 
-async def connect(plane: Plane, server: LiveServer, client: asyncio.BaseTransport) -> Upstream:
+async def connect(
+    plane: Surroundings, server: LiveServer, client: asyncio.BaseTransport
+) -> Upstream:
     """Open a connection to a server.
 
     Args:
@@ -85,7 +87,7 @@ async def connect(plane: Plane, server: LiveServer, client: asyncio.BaseTranspor
     return upstream
 
 
-def _on_stream(plane: Plane, server: LiveServer) -> Upstream:
+def _on_stream(plane: Surroundings, server: LiveServer) -> Upstream:
     """Return an upstream that is one stream of the server's HTTP/2 connection."""
     upstream = Upstream(plane, server)
     upstream.single = True
@@ -94,7 +96,7 @@ def _on_stream(plane: Plane, server: LiveServer) -> Upstream:
 
 
 async def _introduced(
-    plane: Plane, server: LiveServer, client: asyncio.BaseTransport
+    plane: Surroundings, server: LiveServer, client: asyncio.BaseTransport
 ) -> socket.socket:
     """Return a connected socket, on which the PROXY header has been sent if one is wanted."""
     found = await plane.loop.getaddrinfo(

@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING
 
 from fairlead.errors import RemoteProtocolError
 from lb.body import Body
+from lb.connection import CLOSING, TUNNEL, WAIT
 from lb.liveserver import LiveServer
 from lb.outward import Outward
 from lb.upgrade import BULK, LARGE, Flow
 
 if TYPE_CHECKING:
-    from lb.client import Client
+    from lb.connection import Connection
     from lb.upstream import Upstream
-
-HEAD, BODY, WAIT, TUNNEL, CLOSING = range(5)
-"""Where a client's connection is: between requests, in one's body, waiting for or sending a
-response, upgraded, closing."""
 
 
 class Inward(Outward):
@@ -32,7 +29,7 @@ class Inward(Outward):
 
     __slots__ = ("_after", "_body", "_connecting", "_flow", "_tail", "_target", "_upstream")
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         super().__init__(client)
         self._upstream: Upstream | None = None
         self._connecting: asyncio.Task[None] | None = None

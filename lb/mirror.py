@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from lb.dial import connect
 from lb.liveserver import LiveServer
@@ -23,7 +23,7 @@ from lb.pool import LivePool
 
 if TYPE_CHECKING:
     from lb.http1 import Response
-    from lb.plane import Plane
+    from lb.sides import Answerer, Surroundings
     from lb.upstream import Upstream
 
 MOST: Final = 256
@@ -32,7 +32,7 @@ _PATIENCE: Final = 60.0  # seconds for a whole answer
 
 
 class Sink:
-    """Takes a response to its end: what `Upstream` knows as the client's side."""
+    """Takes a response to its end: an `Asker` that wants nothing of it."""
 
     simple = False
     close_after = False
@@ -57,18 +57,22 @@ class Sink:
         """Nothing is passed on."""
         return False
 
-    def response_head(self, response: Response, upstream: Upstream) -> bytes:
+    def answered(self, data: bytes, status: int, server: LiveServer) -> None:
+        """Take a whole response; not called, since nothing is `simple`."""
+        self._end()
+
+    def response_head(self, response: Response, upstream: Answerer) -> bytes:
         """Take the head."""
         return b""
 
     def interim(self, response: Response) -> None:
         """Forget it."""
 
-    def switched(self, response: Response, upstream: Upstream) -> bool:
+    def switched(self, response: Response, upstream: Answerer) -> bool:
         """Upgrade nothing."""
         return False
 
-    def body_end(self, end: bytes, upstream: Upstream) -> None:
+    def body_end(self, end: bytes, upstream: Answerer) -> None:
         """The server closed at the body's end."""
         self._end()
 
@@ -76,7 +80,7 @@ class Sink:
         """The whole response came."""
         self._end()
 
-    def failed(self, status: int, upstream: Upstream) -> None:
+    def failed(self, status: int, upstream: Answerer) -> None:
         """The server failed; so be it."""
         self._end()
 
@@ -96,7 +100,7 @@ class Mirrors:
         counts: by result: "sent", "failed", "left out".
     """
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Surroundings) -> None:
         self._plane = plane
         self._under_way: set[asyncio.Task[None]] = set()
         self._turns: Counter[str] = Counter()
@@ -159,7 +163,7 @@ class Mirrors:
                 if upstream is None:
                     upstream = await connect(self._plane, server, client)
                 done = self._plane.loop.create_future()
-                upstream.begin(cast(Any, Sink(done)), method, request)
+                upstream.begin(Sink(done), method, request)
                 await done
         except (OSError, TimeoutError, ValueError):
             self.counts["failed"] += 1

@@ -22,8 +22,8 @@ from lb.pool import LivePool
 from lb.state import Frontend
 
 if TYPE_CHECKING:
-    from lb.client import Client
-    from lb.upstream import Upstream
+    from lb.connection import Connection
+    from lb.sides import Answerer
 
 TEXT: Final = b"text/plain; charset=utf-8"
 
@@ -59,7 +59,7 @@ class Outward:
         "sent_all",
     )
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         self._client = client
         self._plane = client.plane
         self._passage: Passage | None = None
@@ -76,7 +76,7 @@ class Outward:
 
     # a server's response
 
-    def _head(self, response: Response, upstream: Upstream) -> bytes:
+    def _head(self, response: Response, upstream: Answerer) -> bytes:
         """Return the head to send for a response; b"" when it is collected first."""
         request = self.request
         if self._passage is not None and self._changed(response):

@@ -24,16 +24,16 @@ from typing import TYPE_CHECKING, Final
 
 from lb.attempt import Attempt
 from lb.body import Body
+from lb.connection import BODY, TUNNEL, WAIT
 from lb.http1 import Request, Response
-from lb.inward import BODY, TUNNEL, WAIT
 from lb.liveserver import LiveServer
 from lb.outward import NO_FRONTEND, NO_REQUEST, TEXT
 from lb.passage import Passage
 from lb.pool import LivePool
 
 if TYPE_CHECKING:
-    from lb.client import Client
-    from lb.upstream import Upstream
+    from lb.connection import Connection
+    from lb.sides import Answerer
 
 _NOT_FOUND: Final = b'{"error":"not found"}'
 _JSON: Final = b"application/json"
@@ -50,7 +50,7 @@ class Transaction(Attempt):
 
     __slots__ = ("_deadline", "_wires", "data", "version")
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Connection) -> None:
         super().__init__(client)
         self._deadline = 0.0  # monotonic seconds at which the request ends, whatever its state
         self.forget()
@@ -210,7 +210,7 @@ class Transaction(Attempt):
             server.order.append(status)
         self._client.answered(data)
 
-    def switched(self, response: Response, upstream: Upstream) -> bool:
+    def switched(self, response: Response, upstream: Answerer) -> bool:
         """Go over to a tunnel if one was asked for."""
         client = self._client
         if not self.request.websocket or b"websocket" not in response.upgrade.lower():
@@ -230,7 +230,7 @@ class Transaction(Attempt):
         client.hold(False)
         return True
 
-    def body_end(self, end: bytes, upstream: Upstream) -> None:
+    def body_end(self, end: bytes, upstream: Answerer) -> None:
         """The server closed, and that was the body's end."""
         if upstream is self._upstream:
             if end:

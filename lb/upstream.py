@@ -26,8 +26,7 @@ from lb.upgrade import BULK, LARGE, Flow
 
 if TYPE_CHECKING:
     from lb.liveserver import LiveServer
-    from lb.plane import Plane
-    from lb.transaction import Transaction
+    from lb.sides import Asker, Surroundings
 
 IDLE, HEAD, LENGTH, CHUNKS, CLOSE, TUNNEL, CLOSED = range(7)
 _HEAD_LIMIT: Final = 1 << 20
@@ -73,11 +72,11 @@ class Upstream(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, plane: Plane, server: LiveServer) -> None:
+    def __init__(self, plane: Surroundings, server: LiveServer) -> None:
         self.plane = plane
         self.server = server
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.client: Transaction | None = None
+        self.client: Asker | None = None
         self.state = IDLE
         self.method = b""
         self.response: Response | None = None
@@ -187,7 +186,7 @@ class Upstream(asyncio.Protocol):
 
     # the client's calls
 
-    def begin(self, client: Transaction, method: bytes, head: bytes) -> None:
+    def begin(self, client: Asker, method: bytes, head: bytes) -> None:
         """Send a request's head on an idle connection."""
         self.client = client
         self.method = method
@@ -243,7 +242,7 @@ class Upstream(asyncio.Protocol):
 
     # the response
 
-    def _head(self, data: bytes, client: Transaction) -> None:
+    def _head(self, data: bytes, client: Asker) -> None:
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
@@ -305,7 +304,7 @@ class Upstream(asyncio.Protocol):
         elif length > LARGE:
             self._splice(client)
 
-    def _length(self, data: bytes, client: Transaction) -> None:
+    def _length(self, data: bytes, client: Asker) -> None:
         left = self._left - len(data)
         if left > 0:
             self._left = left
@@ -319,7 +318,7 @@ class Upstream(asyncio.Protocol):
         client.write(data)
         self._done(client)
 
-    def _splice(self, client: Transaction) -> None:
+    def _splice(self, client: Asker) -> None:
         """Let the kernel move the rest of the body."""
         if self._fd < 0 or self.flow is not None or not client.spliceable():
             return
@@ -363,7 +362,7 @@ class Upstream(asyncio.Protocol):
         if flow is not None:
             flow.close()
 
-    def _chunk(self, data: bytes, client: Transaction) -> None:
+    def _chunk(self, data: bytes, client: Asker) -> None:
         chunks = cast(Chunks, self._chunks)
         try:
             pieces = chunks.feed(data)
@@ -389,19 +388,19 @@ class Upstream(asyncio.Protocol):
 
     def _fits(self, count: int) -> bool:
         """Count bytes of a body of unknown length; break the response off where they are too many."""
-        cast("Transaction", self.client).counted += count
+        cast("Asker", self.client).counted += count
         if self.room < 0:
             return True
         self.room -= count
         if self.room >= 0:
             return True
-        client, self.client = cast("Transaction", self.client), None
+        client, self.client = cast("Asker", self.client), None
         self.server.active -= 1
         self.close()
         client.broken()
         return False
 
-    def _switch(self, response: Response, data: bytes, client: Transaction) -> None:
+    def _switch(self, response: Response, data: bytes, client: Asker) -> None:
         if not client.switched(response, self):
             self.client = None
             self.server.active -= 1
@@ -412,7 +411,7 @@ class Upstream(asyncio.Protocol):
         if data:
             client.write(data)
 
-    def _done(self, client: Transaction) -> None:
+    def _done(self, client: Asker) -> None:
         """The response ended: back to the pool, or away."""
         server = self.server
         server.active -= 1
