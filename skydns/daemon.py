@@ -12,8 +12,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +49,7 @@ from skydns.live import Live
 from skydns.metrics import Collected, Reloads, Together
 from skydns.notify import Notifier
 from skydns.querylog import QueryLog
+from skydns.responder import Responder
 from skydns.server import Limits
 from skydns.server import Server as Sockets
 from skydns.state import Served
@@ -152,10 +155,11 @@ async def serve(config: Config, runtime: Runtime) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_LIST):
                 await core.source.ready()
-    sockets.forwarder = core.live.start(given.address if given else None)
+    way = sockets.way
+    way.forwarder = core.live.start(given.address if given else None)
     if config.log_every:
         local = core.live.address[0]
-        sockets.log = QueryLog(runtime.log.info, config.log_every, config.logged, local)
+        way.log = QueryLog(runtime.log.info, config.log_every, config.logged, local)
     if member is not None:  # the parent answers on our sockets until we can
         core.publisher.restore(await member.held())
         await _loaded(core, runtime)
@@ -178,7 +182,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
             await each.aclose()
         for listener in listeners:
             await listener.aclose()
-        await sockets.forwarder.aclose()
+        await way.forwarder.aclose()
 
 
 async def _loaded(core: _Core, runtime: Runtime) -> None:
@@ -204,13 +208,12 @@ async def _sockets(
     rate = -(-config.rate // config.workers)
     cookies = Cookies(secret, clock.wall, minimal=config.policy.minimal_tc)
     limiter = Limiter(rate, config.slip, config.exempt, cookies, clock.monotonic)
-    sockets = Sockets(answers, None, Limits().shared(config.workers), limiter=limiter)
+    sockets = Sockets(Responder(answers, limiter=limiter), Limits().shared(config.workers))
     made = Transfers(answers, config.peers, clock.monotonic)
     if parent is not None:
         parent.make_transfers(made)
     sockets.transfers = member if member is not None else made
-    sockets.screen = acl.screen(config.acl, answers.count, sockets.tally.decided)
-    sockets.rewriter = rewrite.rewriter(config.rewrites)
+    _decide(sockets, config)
     return sockets
 
 
@@ -237,7 +240,14 @@ async def _opened(
         standing = parent.stand_ins if parent else []
         return [*opened, *(each for some in standing for each in some)]
 
-    runtime.on_reload(lambda given: _screen(core.answers, everywhere(), given))
+    def renew(given: Config) -> None:
+        if (log := sockets.way.log) is not None:
+            log.use(given.logged)
+        _decide(sockets, given)
+        for each in everywhere():
+            each.renew()
+
+    runtime.on_reload(renew)
     return everywhere
 
 
@@ -278,27 +288,29 @@ def _show(
 def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> None:
     """Start what goes on beside answering."""
     tasks = runtime.tasks
-    if sockets.forwarder is not None:
-        tasks.once("loops", sockets.forwarder.look_for_loops())
+    if (forwarder := sockets.way.forwarder) is not None:
+        tasks.once("loops", forwarder.look_for_loops())
     if config.lameduck and runtime.team is None:  # else it is the workers that answer
         runtime.on_drain(partial(asyncio.sleep, config.lameduck))
     if config.blocks:
         tasks.start("files", core.ahead.run())
     if runtime.worker is not None:
         return  # the rest is the parent's
+    if config.blocks:  # a CoreDNS's user reloads by this signal (specs/skydns.md §15.2)
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGUSR1, os.kill, os.getpid(), signal.SIGHUP
+        )
     for path, seconds in config.watched:
         tasks.start(f"watch {path}", listening.watch_file(path, seconds))
     if config.peers.any_notified:
         tasks.start("notify", Notifier(core.answers, config.peers).run())
 
 
-def _screen(answers: Answers, opened: Iterable[Sockets], given: Config) -> None:
-    """Put other access lists, rules and forms of the log in force."""
-    for each in opened:
-        if each.log is not None:
-            each.log.use(given.logged)
-        screen = acl.screen(given.acl, answers.count, each.tally.decided)
-        each.use(screen, rewrite.rewriter(given.rewrites))
+def _decide(sockets: Sockets, given: Config) -> None:
+    """Have these access lists and rules in force."""
+    way = sockets.way
+    way.screen = acl.screen(given.acl, way.answers.count, sockets.tally.decided)
+    way.rewriter = rewrite.rewriter(given.rewrites)
 
 
 def _state(

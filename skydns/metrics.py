@@ -50,7 +50,7 @@ class Collected(Collector):
     def collect(self) -> Iterable[Any]:
         """Return the families with their present values."""
         counts, signing = self._answers.counts, self._answers.signing
-        forwarder = self._server.forwarder
+        forwarder = self._server.way.forwarder
         where = f"dns://{self._server.host}:{self._server.port}"
         yield from originals.coredns(counts, where, self._family)
         yield from originals.skydns(counts, self._prefix)
@@ -59,7 +59,7 @@ class Collected(Collector):
             yield from originals.upstream(forwarder, where)
         if signing is not None:
             yield from originals.signatures(signing, where)
-        if self._server.screen is not None or self._server.tally.decided:
+        if self._server.way.screen is not None or self._server.tally.decided:
             yield from originals.listed(self._server.tally.decided, where)
         if self._server.tally.statuses:
             statuses: dict[tuple[str, ...], int] = {
@@ -124,14 +124,14 @@ class Collected(Collector):
             "Connections closed because of a limit.",
             value=self._server.tally.tcp_refused,
         )
-        if (limiter := self._server.limiter) is not None:
+        if (limiter := self._server.way.limiter) is not None:
             limited: dict[tuple[str, ...], int] = {
                 ("dropped",): limiter.dropped,
                 ("cut",): limiter.slipped,
                 ("badcookie",): limiter.challenged,
             }
             yield counter("skydns_replies_limited", "Replies above -rrl.", ["how"], limited)
-        forwarder = self._server.forwarder
+        forwarder = self._server.way.forwarder
         if forwarder is not None:
             yield CounterMetricFamily(
                 "skydns_forward_questions", "Asked of the name servers.", value=forwarder.asked

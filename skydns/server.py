@@ -14,27 +14,26 @@ import socket
 import ssl
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import perf_counter
 from typing import Any, Final
 
 from fairlead.errors import ConfigError
-from skydns import doh, message, names, rewriting, rrs, sockets, streamed
-from skydns.acl import Screen
+from skydns import doh, message, rrs, sockets, streamed
 from skydns.attentive import Attentive
 from skydns.batch import LIBRARY
-from skydns.compiled import Answers, Ask
-from skydns.fastpath import Loop, packed
-from skydns.forward import Forwarder
-from skydns.limit import Limiter
-from skydns.querylog import QueryLog
-from skydns.rewrite import Change, Rewriter
-from skydns.seen import Seen, bucket, moment
+from skydns.compiled import Ask
+from skydns.fastpath import Loop
+from skydns.responder import Client, Responder, by_stream, by_udp
+from skydns.rewrite import Change
 from skydns.tally import Tally
 from skydns.transfer import Source, is_transfer
 
 _BREATH: Final = 0.1  # seconds until connections are accepted again after a failure
 _HASTE: Final = 0.2  # seconds of silence when connections run short
 _WAITING: Final = 5000  # clients waiting for the name servers, and connections; 3 KiB each
+
+
+Coming = Change | Ask | bytes | None
+"""What is made of a query at once: a reply, or what one comes of later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +58,12 @@ class Server:
     """One address, UDP and TCP.
 
     Attributes:
-        tally: what is counted, shared with all siblings.
+        way: what makes replies; it and `tally`, what is counted, are shared with all siblings.
     """
 
-    answers: Answers
-    forwarder: Forwarder | None
+    way: Responder
     limits: Limits = field(default_factory=Limits)
     transfers: Source | None = None
-    log: QueryLog | None = None
-    limiter: Limiter | None = None
-    screen: Screen | None = None
-    rewriter: Rewriter | None = None
     tally: Tally = field(default_factory=Tally)
     host: str = ""
     port: int = 0
@@ -77,7 +71,7 @@ class Server:
     _tcp: asyncio.Server | None = None
     _encrypted: list[asyncio.Task[None]] = field(default_factory=list)
     _retired: bool = False
-    _by_client: bool = False
+    _looks: tuple[object, ...] = ()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
@@ -88,10 +82,7 @@ class Server:
 
     def sibling(self) -> Server:
         """Return a server that answers alike, on another address."""
-        return Server(
-            self.answers, self.forwarder, self.limits, self.transfers, self.log, self.limiter,
-            self.screen, self.rewriter, self.tally,
-        )  # fmt: skip
+        return Server(self.way, self.limits, self.transfers, self.tally)
 
     async def listen(self, host: str, port: int) -> None:
         """Bind both sockets and begin to answer; port 0 takes a free one.
@@ -109,22 +100,17 @@ class Server:
 
     def _serve_udp(self, sock: socket.socket, host: str) -> None:
         """Begin to answer on a bound UDP socket."""
-        wildcard = host in {"0.0.0.0", "::"}  # noqa: S104
+        way, wildcard = self.way, host in {"0.0.0.0", "::"}  # noqa: S104
         self._retired = False
-        self._by_client = self.answers.policy.by_client
-        if (
-            self.screen is not None
-            or self.rewriter is not None
-            or self._by_client
-            or (self.log is not None and LIBRARY is None)
-        ):
+        self._looks = self._looking()
+        if self._looks or (way.log is not None and LIBRARY is None):
             self._udp = Attentive(
-                sock, self.answers, self._forward_udp, self.log, self.screen, self.limiter,
+                sock, way.answers, self._forward_udp, way.log, way.screen, way.limiter,
                 self._rewrite_udp, wildcard=wildcard, tally=self.tally,
             )  # fmt: skip
         else:
             self._udp = Loop(
-                sock, self.answers, self._forward_udp, self.limiter, self.log,
+                sock, way.answers, self._forward_udp, way.limiter, way.log,
                 wildcard=wildcard, tally=self.tally,
             )  # fmt: skip
         asyncio.get_running_loop().add_reader(sock, self._udp.drain)
@@ -141,13 +127,14 @@ class Server:
         if udp is not None:
             self._serve_udp(udp, self.host)
 
-    def use(self, screen: Screen | None, rewriter: Rewriter | None) -> None:
-        """Let through what an access list allows, and apply these rules, from now on."""
-        by_client = self.answers.policy.by_client
-        if screen is self.screen and rewriter is self.rewriter and by_client is self._by_client:
-            return
-        self.screen, self.rewriter = screen, rewriter
-        if self._udp is not None and not self._retired:
+    def _looking(self) -> tuple[object, ...]:
+        """Return why every query by UDP has to be looked at; empty: none has."""
+        way = self.way
+        return tuple(filter(None, (way.screen, way.rewriter, way.answers.policy.by_client)))
+
+    def renew(self) -> None:
+        """Have other lists, rules and orders of `way` in force for UDP too."""
+        if self._udp is not None and not self._retired and self._looks != self._looking():
             asyncio.get_running_loop().remove_reader(self._udp.sock)
             self._serve_udp(self._udp.sock, self.host)
 
@@ -183,14 +170,14 @@ class Server:
                 except OSError:  # no descriptor is free, or the client went again
                     await asyncio.sleep(_BREATH)
                     continue
-                host = str(peer[0])
-                if self.tally.admit(host, self.limits.connections, self.limits.by_client):
-                    self._start(self._shake_hands(connection, host, context, https=https))
+                client = by_stream(peer)
+                if self.tally.admit(client.host, self.limits.connections, self.limits.by_client):
+                    self._start(self._shake_hands(connection, client, context, https=https))
                 else:
                     connection.close()
 
     async def _shake_hands(
-        self, connection: socket.socket, host: str, context: ssl.SSLContext, *, https: bool
+        self, connection: socket.socket, client: Client, context: ssl.SSLContext, *, https: bool
     ) -> None:
         """Serve one connection, once it is encrypted."""
         loop = asyncio.get_running_loop()
@@ -201,35 +188,11 @@ class Server:
                 lambda: protocol, connection, ssl=context, ssl_handshake_timeout=self.limits.idle
             )
             writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-            await self._conversation(reader, writer, host, https=https)
+            await self._conversation(reader, writer, client, https=https)
         except OSError:  # it does not want our certificate, or speaks no TLS
             connection.close()
         finally:
-            self.tally.leave(host)
-
-    async def respond(self, data: bytes, host: str) -> bytes | None:
-        """Return the reply to a query that came over a stream; None: it is none."""
-        if self.rewriter and (change := self.rewriter.change(data, packed(host), "tcp")):
-            return await self._rewritten(change, data, host, udp=False) or None
-        if (verdict := self._screened(data, host)) is not None:
-            return verdict or None
-        made = self.answers.reply(data, udp=False)
-        if isinstance(made, Ask):
-            return await self._asked(made, data, host, udp=False)
-        self._note(data, made, host)
-        return self._baked(data, made, host) if made else made
-
-    def _screened(self, data: bytes, host: str) -> bytes | None:
-        """Return what is sent instead of an answer, b"" for nothing; None: the query may pass."""
-        if self.screen is None:
-            return None
-        verdict = self.screen.verdict(data, packed(host), udp=False)
-        self._note(data, verdict or None, host)
-        return verdict
-
-    def _note(self, data: bytes, reply: bytes | None, host: str) -> None:
-        if self.log is not None and reply is not None:
-            self.log.note(data, reply, host, "tcp", 0.0)
+            self.tally.leave(client.host)
 
     def retire(self) -> None:
         """Answer on these sockets no more, but what is under way; they may be adopted again."""
@@ -267,76 +230,27 @@ class Server:
         self._start(self._answer_udp(ask, data, peer))
 
     async def _answer_udp(self, ask: Ask, data: bytes, peer: Any) -> None:
-        reply = await self._asked(ask, data, _host(peer), udp=True)
+        reply = await self.way.asked(ask, data, by_udp(peer))
         if self._udp is not None:
             self._udp.send(reply, peer)
 
     def _rewrite_udp(self, data: bytes, peer: Any) -> bool:
         """Begin to answer a query that rules change; False: none does."""
-        host = _host(peer)
-        if not self.rewriter or not (change := self.rewriter.change(data, packed(host), "udp")):
+        client = by_udp(peer)
+        if not (change := self.way.change(data, client)):
             return False
-        self._start(self._answer_rewritten(change, data, peer))
+        self._start(self._answer_rewritten(change, data, peer, client))
         return True
 
-    async def _answer_rewritten(self, change: Change, data: bytes, peer: Any) -> None:
-        host = _host(peer)
-        reply = await self._rewritten(change, data, host, udp=True)
-        if reply and self.limiter is not None and self.limiter.pressed(1):
-            passed = self.limiter.passed(packed(host), data, reply[2:])
+    async def _answer_rewritten(
+        self, change: Change, data: bytes, peer: Any, client: Client
+    ) -> None:
+        reply, limiter = await self.way.rewritten(change, data, client), self.way.limiter
+        if reply and limiter is not None and limiter.pressed(1):
+            passed = limiter.passed(client.packed, data, reply[2:])
             reply = reply[:2] + passed if passed else b""
         if reply and self._udp is not None:
             self._udp.send(reply, peer)
-
-    async def _rewritten(self, change: Change, data: bytes, host: str, *, udp: bool) -> bytes:
-        """Return the reply to a query that rules have changed, b"" for none."""
-        query = message.parse(data)
-        if not isinstance(query, message.Query):
-            return query or b""
-        begun = perf_counter()
-        reply = await rewriting.reply(
-            change, query, data, partial(self._inner, host=host, udp=udp), udp=udp
-        )
-        if self.log is not None and reply:
-            self.log.note(data, reply, f"{host}:0", "udp" if udp else "tcp", perf_counter() - begun)
-        return self._baked(data, reply, host) if reply else reply
-
-    async def _inner(self, data: bytes, options: bytes, *, host: str, udp: bool) -> bytes:
-        """Answer what a rule has made of a query, b"" for nothing."""
-        if (verdict := self._screened(data, host)) is not None:
-            return verdict
-        made = self.answers.reply(data, udp=udp)
-        if isinstance(made, Ask):
-            return await self._asked(made._replace(options=options), data, host, udp=udp)
-        return made or b""
-
-    async def _asked(self, ask: Ask, data: bytes, host: str, *, udp: bool) -> bytes:
-        """Have the name servers asked, and count it."""
-        if self.forwarder is None:
-            return message.failure(ask.query, rrs.SERVFAIL, recursion=False)
-        begun = perf_counter()
-        reply, system = await self.forwarder.answer(ask, self.answers, host, udp=udp)
-        seconds = perf_counter() - begun
-        if self.log is not None:
-            self.log.note(data, reply, host, "udp" if udp else "tcp", seconds)
-        rcode = reply[3] & 0xF
-        self.answers.count(Seen(
-            names.to_text(ask.reply.zone) if ask.reply else ".",
-            rrs.TYPES.get(ask.query.rtype, "other"), rrs.RCODES.get(rcode, str(rcode)),
-            "udp" if udp else "tcp", ask.query.do, system, bucket(len(data)), bucket(len(reply)),
-            bool(reply[2] & message.TC >> 8), moment(seconds),
-        ))  # fmt: skip
-        reply = self._baked(data, reply, host)
-        return ask.seal(reply) if ask.seal is not None else reply
-
-    def _baked(self, data: bytes, reply: bytes, host: str) -> bytes:
-        """Return a reply in this client's order, with the cookie that the query asks for."""
-        policy = self.answers.policy
-        if policy.by_client:
-            reply = policy.order.for_client(reply, packed(host))
-        if self.limiter is None:
-            return reply
-        return self.limiter.cookies.completed(data, reply, packed(host))
 
     def _start(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -347,9 +261,8 @@ class Server:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection without encryption."""
-        peer = writer.get_extra_info("peername")
-        host = str(peer[0]) if peer else ""
-        if not self.tally.admit(host, self.limits.connections, self.limits.by_client):
+        client = by_stream(writer.get_extra_info("peername"))
+        if not self.tally.admit(client.host, self.limits.connections, self.limits.by_client):
             writer.close()
             return
         task = asyncio.current_task()
@@ -357,15 +270,15 @@ class Server:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         try:
-            await self._conversation(reader, writer, host)
+            await self._conversation(reader, writer, client)
         finally:
-            self.tally.leave(host)
+            self.tally.leave(client.host)
 
     async def _conversation(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        host: str,
+        client: Client,
         *,
         https: bool = False,
     ) -> None:
@@ -373,18 +286,18 @@ class Server:
         try:
             if https:
                 await doh.converse(
-                    reader, writer, partial(self._respond_https, host=host), self.tally.statuses
+                    reader, writer, partial(self._respond_https, client=client), self.tally.statuses
                 )
             else:
-                await self._queries(reader, writer, host)
+                await self._queries(reader, writer, client)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # the client went, or was too slow: nobody is left to be told
         finally:
             writer.close()
 
-    async def _respond_https(self, data: bytes, *, host: str) -> bytes | None:
+    async def _respond_https(self, data: bytes, *, client: Client) -> bytes | None:
         """Return the reply to a query over HTTPS; None: it is none."""
-        reply = await self.respond(data, host)
+        reply = await self.way.respond(data, client)
         return reply and streamed.completed(data, reply, idle=None, encrypted=True)
 
     async def _reply(self, writer: asyncio.StreamWriter, data: bytes, reply: bytes) -> None:
@@ -399,7 +312,7 @@ class Server:
         return _HASTE if short else self.limits.idle
 
     async def _queries(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: Client
     ) -> None:
         """Answer the queries of one connection until it ends."""
         limits = self.limits
@@ -415,58 +328,44 @@ class Server:
                     patience = 0.0
                 except (OSError, TimeoutError, asyncio.IncompleteReadError):
                     return  # leaving the group waits for what is under way
-                if self.rewriter and self.rewriter.change(data, packed(host), "tcp"):
-                    await room.acquire()
-                    group.create_task(self._answer_later(data, writer, host, room))
-                    continue
-                if (verdict := self._screened(data, host)) is not None:
+                change = self.way.change(data, client)
+                verdict = self.way.screened(data, client) if change is None else None
+                if verdict is not None:
                     if verdict:
                         await _write(writer, verdict, limits.write)
                     continue
                 if self.transfers is not None and is_transfer(data):
-                    async for part in self.transfers.messages(data, host):
+                    async for part in self.transfers.messages(data, client.host):
                         await _write(writer, part, limits.write)
                     continue
-                made = self.answers.reply(data, udp=False)
-                if isinstance(made, Ask):
-                    await room.acquire()
-                    group.create_task(self._answer_tcp(made, data, writer, host, room))
+                made: Coming = change or self.way.answers.reply(data, udp=False)
+                if isinstance(made, bytes):
+                    await self._reply(writer, data, self.way.baked(data, made, client))
                 elif made is None:
                     return  # not a query: whoever sends that is no DNS client
                 else:
-                    self._note(data, made, host)
-                    await self._reply(writer, data, self._baked(data, made, host))
+                    await room.acquire()
+                    group.create_task(self._answer_later(made, data, writer, client, room))
 
     async def _answer_later(
-        self, data: bytes, writer: asyncio.StreamWriter, host: str, room: asyncio.Semaphore
+        self,
+        made: Change | Ask,
+        data: bytes,
+        writer: asyncio.StreamWriter,
+        client: Client,
+        room: asyncio.Semaphore,
     ) -> None:
         try:
-            if reply := await self.respond(data, host):
+            if isinstance(made, Ask):
+                reply = await self.way.asked(made, data, client)
+            else:
+                reply = await self.way.rewritten(made, data, client)
+            if reply:
                 await self._reply(writer, data, reply)
         except (OSError, TimeoutError):
             writer.close()
         finally:
             room.release()
-
-    async def _answer_tcp(
-        self,
-        ask: Ask,
-        data: bytes,
-        writer: asyncio.StreamWriter,
-        host: str,
-        room: asyncio.Semaphore,
-    ) -> None:
-        try:
-            await self._reply(writer, data, await self._asked(ask, data, host, udp=False))
-        except (OSError, TimeoutError):
-            writer.close()
-        finally:
-            room.release()
-
-
-def _host(peer: Any) -> str:
-    """Return the address of a sender, with or without the way back to it."""
-    return str(peer[0] if isinstance(peer[0], str) else peer[0][0])
 
 
 async def _write(writer: asyncio.StreamWriter, reply: bytes, seconds: float) -> None:

@@ -34,7 +34,7 @@ BADTRUNC: Final = 22
 _ALGORITHMS: Final = {
     names.from_text(f"hmac-{name}"): name for name in ("sha1", "sha224", "sha256", "sha384", "sha512")
 }  # fmt: skip
-_MARK: Final = b"\0\xfa\0\xff\0\0\0\0"  # type, class and TTL of every TSIG
+MARK: Final = b"\0\xfa\0\xff\0\0\0\0"  # type, class and TTL of every TSIG
 _COMMENT: Final = re.compile(r"/\*.*?\*/|(?://|#)[^\n]*", re.DOTALL)
 _KEY: Final = re.compile(r'\s*key\s+("?)([^\s"{;]+)\1\s*\{([^}]*)\}\s*;')
 _FIELD: Final = re.compile(r'\s*(algorithm|secret)\s+("?)([^\s";]+)\2\s*;')
@@ -124,7 +124,7 @@ class Keyring:
 
     def opened(self, data: bytes) -> Opened | bytes | None:
         """Check a query's signature: `opened`, now."""
-        return opened(data, self.keys, int(self.wall())) if _MARK in data else None
+        return opened(data, self.keys, int(self.wall())) if MARK in data else None
 
 
 class Opened(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from skydns import keys
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import Said, one, seconds, zones
 
@@ -16,11 +17,12 @@ _TLS: Final = {
 
 def etcd(plugin: Directive, block: Block, said: Said) -> None:
     """Take over where the records are, and what leases count."""
-    settings: dict[str, Any] = {"path-prefix": "skydns", "machines": ("http://localhost:2379",)}
+    settings: dict[str, Any] = {"path-prefix": "/skydns", "machines": ("http://localhost:2379",)}
     for each in plugin.properties:
         match each.name:
             case "path":
-                settings["path-prefix"] = one(each)
+                # in its one form: other blocks may spell it otherwise
+                settings["path-prefix"] = keys.clean(one(each)).decode() or one(each)
             case "endpoint":
                 if not each.args:
                     raise CorefileError(f"line {each.line}: endpoint takes at least one argument")

@@ -136,7 +136,7 @@ async def test_a_corefile(tmp_path):
                 await program.until(lambda rcode=rcode: listed()[0] == rcode)
             changed = text.replace("{type} of {name}", "seen {name}")
             file.write_text(changed.replace("to 127.0.0.1", "to 127.0.0.2"))
-            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR1)  # §15.2: as CoreDNS's users do
             await program.until(lambda: 'msg="changes need a restart" what=transfer' in program.log)
 
             def seen():  # asked again and again: the reload that changes the log's form takes its time

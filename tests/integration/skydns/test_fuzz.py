@@ -22,6 +22,7 @@ from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
 from skydns.policy import PROFILES, Policy
+from skydns.responder import Client, Responder
 from skydns.server import Server
 from skydns.state import Served
 
@@ -190,7 +191,7 @@ async def test_mutated_streams(caplog):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    server = Server(loaded("coredns"), None)
+    server = Server(Responder(loaded("coredns")))
     await server.listen("127.0.0.1", 0)
     known = list(seeds())
     good = b"".join(len(data).to_bytes(2, "big") + data for data in known[:3])
@@ -255,7 +256,7 @@ async def test_mutated_requests(protocol):
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    server = Server(loaded("coredns"), None)
+    server = Server(Responder(loaded("coredns")))
     known = list(seeds())
     statuses = Counter()
     for _ in range(STREAMS):
@@ -265,7 +266,10 @@ async def test_mutated_requests(protocol):
         async with asyncio.timeout(20):
             with suppress(asyncio.IncompleteReadError):  # as the server does
                 await doh.converse(
-                    reader, writer, lambda data: server.respond(data, "127.0.0.1"), statuses
+                    reader,
+                    writer,
+                    lambda data: server.way.respond(data, Client("127.0.0.1")),
+                    statuses,
                 )
     assert statuses[200] > STREAMS // 20
     assert set(statuses) <= {200, 400, 404, 405, 415}

@@ -12,6 +12,8 @@ from fairlead.etcd.types import KeyValue, Revision
 from skydns import keys, records
 from skydns.compiled import Answers
 from skydns.policy import Policy
+from skydns.querylog import QueryLog
+from skydns.responder import Responder
 from skydns.server import Limits, Server
 from skydns.state import Served
 
@@ -36,7 +38,8 @@ async def test_18_idle_connections_end_at_once_when_they_run_short():
     answers.loaded = True
     kv = KeyValue(b"/skydns/test/z/web", b'{"host":"10.0.0.1"}', Revision(1), Revision(1), 1)
     answers.served.index.put(records.decode(b"/skydns", kv))
-    server = Server(answers, None, Limits(connections=4, idle=600.0))
+    lines = []
+    server = Server(Responder(answers, log=QueryLog(lines.append)), Limits(connections=4, idle=600))
     await server.listen("127.0.0.1", 0)
     try:
         async with asyncio.timeout(20):
@@ -46,6 +49,11 @@ async def test_18_idle_connections_end_at_once_when_they_run_short():
             assert told == 0.2
             assert await reader.read() == b""  # closed, where it could have been silent ten minutes
             writer.close()
+            assert len(lines) == 4
+            port = calm[0][1].get_extra_info("sockname")[1]
+            assert lines[0].startswith(
+                f"127.0.0.1:{port} - "
+            )  # §14.4: client and port, over TCP too
             for _, other, _ in calm:
                 other.close()
     finally:

@@ -18,6 +18,7 @@ from skydns.hosts import Spec
 from skydns.limit import Limiter
 from skydns.metrics import Collected, Reloads
 from skydns.policy import Policy
+from skydns.responder import Responder
 from skydns.seen import Seen, moment
 from skydns.server import Server
 from skydns.signing import Signing
@@ -28,17 +29,17 @@ DOCS = Path(__file__).parents[3] / "docs" / "skydns.md"
 
 def text():
     answers = Answers(Served(), Policy(frozenset(keys.zones("z.test"))), lambda: 0.0)
-    server = Server(
-        answers, Forwarder(Servers((Upstream("192.0.2.1", 53),))), host="127.0.0.1", port=53
-    )
-    server.limiter = Limiter(1, 2, (), Cookies(bytes(16), lambda: 0.0), lambda: 0.0)
+    forwarder = Forwarder(Servers((Upstream("192.0.2.1", 53),)))
+    limiter = Limiter(1, 2, (), Cookies(bytes(16), lambda: 0.0), lambda: 0.0)
+    way = Responder(answers, forwarder, limiter=limiter)
+    server = Server(way, host="127.0.0.1", port=53)
     for _ in range(3):
         answers.count(Seen("z.test.", "A", "NOERROR", "udp", False, "auth", 100, 200))
     answers.count(Seen("z.test.", "SRV", "NXDOMAIN", "tcp", True, "auth", 0, 65535))
     for seconds in (0.0029, 0.9, 30.0):
         took = moment(seconds)
         answers.count(Seen(".", "A", "NOERROR", "udp", False, "recursive", 0, 0, True, took))
-    server.forwarder.took["192.0.2.1:53", "NOERROR", moment(0.9)] += 2
+    forwarder.took["192.0.2.1:53", "NOERROR", moment(0.9)] += 2
     server.tally.statuses[404] += 1
     server.tally.decided[Action.BLOCK, "z.test."] += 4
     answers.signing = Signing((), lambda: 0.0)

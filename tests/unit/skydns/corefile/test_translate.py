@@ -144,6 +144,11 @@ def test_keys_and_what_must_be_signed(tmp_path):
     assert found.peers.may("192.0.2.1", b, key)
 
 
+def test_two_blocks_may_spell_the_path_in_two_ways(tmp_path):
+    found = configured(tmp_path, "a.test {\n etcd {\n  path skydns/\n }\n}\nb.test {\n etcd\n}")
+    assert found.prefix == b"/skydns"
+
+
 def test_a_zone_of_ipv6_has_colons_and_no_port(tmp_path):
     found = configured(tmp_path, "2001:db8::/32:1053 a.test:1053 {\n etcd\n bind ::1\n}")
     assert found.policy.zones == frozenset(keys.zones("2001:db8::/32,a.test"))
