@@ -121,10 +121,8 @@ class Attempt(Inward):
         self._client.since = self._plane.now
         wire = self._wire(upstream.server)
         upstream.begin(self, self.request.method, wire)  # type: ignore[arg-type]  # a Transaction
-        if self._body is not None and (waited := self._body.waited()):
-            for piece in waited:
-                upstream.send(piece)
-            self._client.hold(False)
+        if self._body is not None:
+            self._pass_on()
 
     # the frontend's chain
 

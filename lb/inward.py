@@ -10,11 +10,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from fairlead.errors import RemoteProtocolError
 from lb.body import Body
 from lb.connection import CLOSING, TUNNEL, WAIT
+from lb.kept import Piece
 from lb.liveserver import LiveServer
 from lb.outward import Outward
 from lb.upgrade import BULK, LARGE, Flow
@@ -24,10 +26,23 @@ if TYPE_CHECKING:
     from lb.upstream import Upstream
 
 
+_SLICE: Final = 64 << 10  # bytes of what waited that are sent at once
+
+
 class Inward(Outward):
     """The half of a transaction that faces the server."""
 
-    __slots__ = ("_after", "_body", "_connecting", "_flow", "_tail", "_target", "_upstream")
+    __slots__ = (
+        "_after",
+        "_body",
+        "_connecting",
+        "_flow",
+        "_slow",
+        "_tail",
+        "_target",
+        "_unsent",
+        "_upstream",
+    )
 
     def __init__(self, client: Connection) -> None:
         super().__init__(client)
@@ -35,6 +50,8 @@ class Inward(Outward):
         self._connecting: asyncio.Task[None] | None = None
         self._flow: Flow | None = None  # the kernel moves what the client sends
         self._body: Body | None = None
+        self._unsent: Iterator[Piece] | None = None  # what waited, and the server has not taken yet
+        self._slow = False  # the server reads slowly
         self._target = b"/"
         self._after = b""  # the part of the head's end that links do not see
         self._tail = b""
@@ -72,12 +89,33 @@ class Inward(Outward):
             self._gathered(body)
         if not out:
             return
-        if self._upstream is not None:
+        if self._upstream is not None and self._unsent is None:
             self._upstream.send(out)
         elif body.wait(out):
             client.hold(True)
-        if body.left > LARGE and body.movable:
+        if body.left > LARGE and body.movable and self._unsent is None:
             self._splice(body.left)
+
+    def _pass_on(self) -> None:
+        """Send what waited for the connection, as fast as the server takes it."""
+        self._slow = False
+        self._unsent = None
+        if self._body is not None and (waited := self._body.waited()):
+            self._unsent = _slices(waited)
+            self._send_on()
+
+    def _send_on(self) -> None:
+        upstream, body = self._upstream, self._body
+        while upstream is not None and body is not None and self._unsent is not None:
+            for piece in self._unsent:
+                upstream.send(piece)
+                self._client.since = self._plane.now
+                if self._slow:
+                    upstream.single = True  # what has not gone out must not meet a next head
+                    return
+            more = body.waited()
+            self._unsent = _slices(more) if more else None
+        self._client.hold(False)
 
     def _received(self) -> int:
         return self._body.size if self._body is not None else 0
@@ -150,7 +188,11 @@ class Inward(Outward):
 
     def hold(self, wait: bool) -> None:
         """Stop or go on reading from the client."""
-        self._client.hold(wait)
+        self._slow = wait
+        if self._unsent is not None and not wait:
+            self._send_on()
+        else:
+            self._client.hold(wait)
 
     def finished(self) -> None:
         """The response was sent: the next request, or the end."""
@@ -159,6 +201,7 @@ class Inward(Outward):
         if self._client.full:  # `pause` was for this client: the connection's next one may read
             self._read_on()
         self._upstream = None
+        self._unsent = None
         super().finished()
 
     def pause(self) -> None:
@@ -181,6 +224,7 @@ class Inward(Outward):
     def broken(self) -> None:
         """The response cannot be finished: only a close tells the client so."""
         self._upstream = None
+        self._unsent = None
         self._collected = None
         self._stop_flow()
         self._leave()
@@ -190,6 +234,7 @@ class Inward(Outward):
     def let_go(self) -> None:
         """Want no answer of the server any more."""
         self._stop_flow()
+        self._unsent = None
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -208,3 +253,13 @@ class Inward(Outward):
         elif waited > self._client.listener.limits.read_timeout:
             self.let_go()
             self._end_early(408)
+
+
+def _slices(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Give pieces, large ones bit by bit: a file's must not lie in a transport's queue whole."""
+    for piece in pieces:
+        if len(piece) <= _SLICE:
+            yield piece
+        else:
+            view = memoryview(piece)
+            yield from (view[at : at + _SLICE] for at in range(0, len(view), _SLICE))

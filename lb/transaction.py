@@ -280,23 +280,37 @@ class Transaction(Attempt):
         if self._late(now) or upstream is None:
             return
         upstream.touch(plane.now)
-        pool = upstream.server.pool.spec
         patience, limits = self.frontend.spec.policy.patience, self._client.listener.limits
         if not self._started:
-            most = patience.read or (pool.read_timeout if pool else limits.read_timeout)
-            if now - max(self._client.since, upstream.since) > most:
-                self._upstream = None
-                upstream.abandon()
-                self._failure(504, connected=True)
+            if now - max(self._client.since, upstream.since) > self._longest(upstream):
+                self._silent(upstream)
         elif now - upstream.since > (patience.write or limits.write_timeout):
             # neither has the server sent nor the client read anything for that long
             self.let_go()
             self.broken()
 
     def check_body(self, now: float, waited: float) -> None:
-        """End a request whose body does not come, or that has taken too long."""
-        if not self._late(now):
+        """End a request whose body does not come or is not taken, or that has taken too long."""
+        if self._late(now):
+            return
+        stuck = self._client.held if self._flow is None else self._flow.stuck
+        if stuck and self._upstream is not None and not self._started:
+            if waited > self._longest(self._upstream):
+                self._silent(self._upstream)
+        else:
             super().check_body(now, waited)
+
+    def _longest(self, upstream: Answerer) -> float:
+        """Return how many seconds a server may say nothing."""
+        pool = upstream.server.pool.spec
+        most = self.frontend.spec.policy.patience.read
+        return most or (pool.read_timeout if pool else self._client.listener.limits.read_timeout)
+
+    def _silent(self, upstream: Answerer) -> None:
+        self._upstream = None
+        self._stop_flow()
+        upstream.abandon()
+        self._failure(504, connected=True)
 
     def _late(self, now: float) -> bool:
         """End a request that has taken longer than its frontend allows."""

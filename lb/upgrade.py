@@ -84,6 +84,11 @@ class Flow:
         self._pipe = _pipe()
         loop.add_reader(self._source, self._turn)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the target took nothing since the last sweep, and something waits for it."""
+        return self._blocked and not self.touched
+
     def _turn(self) -> None:
         """Move what there is."""
         try:

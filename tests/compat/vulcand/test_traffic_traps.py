@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 import socket
@@ -222,6 +223,52 @@ async def test_8_a_chunked_upload_reaches_the_server_with_a_length(rig: Rig) -> 
     # §9: what is malformed never gets there
     assert statuses(await rig.ask(head + b"1\r\na\r\nzz\r\n")) == [400]
     assert len(seen) == 5
+
+
+async def test_8_a_gathered_body_is_sent_as_the_server_takes_it(rig: Rig) -> None:
+    data, go, taken = bytes(range(256)) * (8 << 12), asyncio.Event(), []
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await go.wait()
+        taken.append(await reader.readexactly(len(data)))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    await rig.apply([front(gather=1000, spill=1 << 24)], [pool_of(await rig.server(slow))])
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    asked = asyncio.create_task(rig.ask(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)))
+    async with asyncio.timeout(10):
+        while not any(up.transport.get_write_buffer_size() for up in rig.plane.upstreams):
+            await asyncio.sleep(0.005)
+        (upstream,) = rig.plane.upstreams
+        assert upstream.transport.get_write_buffer_size() < 1 << 20  # of 8 MiB
+        go.set()
+        assert statuses(await asked) == [200]
+    assert taken == [data]
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 30000000", "Transfer-Encoding: chunked"])
+async def test_9_a_server_that_takes_no_body_is_504(rig: Rig, framing: str) -> None:
+    over = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")  # and no more than its buffer holds
+        await over.wait()
+        writer.transport.abort()
+
+    pool = dataclasses.replace(pool_of(await rig.server(deaf)), read_timeout=0.2)
+    await rig.apply([front(gather=1000, spill=1 << 26)], [pool])
+    body = b"x" * 30_000_000  # more than buffers hold
+    if framing.startswith("T"):
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{framing}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(head.encode() + body)
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 504 ")
+    over.set()
+    writer.transport.abort()
+    await asyncio.sleep(0.01)
 
 
 async def test_8_trap_an_empty_body_without_a_length(rig: Rig) -> None:  # V10
