@@ -57,11 +57,13 @@ class Stats:
         """Count attempts of one frontend and server (backend and id): statuses, buckets.
 
         Args:
+            frontend: its id; "" where only the server is to be counted: another one was asked after it.
             codes: how many had which status.
             latencies: the bucket of each.
         """
         now = self._now()
-        self.frontend(frontend.removesuffix(ALIAS)).add_all(now, codes, latencies)
+        if frontend:
+            self.frontend(frontend.removesuffix(ALIAS)).add_all(now, codes, latencies)
         if server is not None:
             if server not in self.servers:
                 self.servers[server] = Figures()

@@ -10,6 +10,7 @@ import pytest
 
 from lb import statsd
 from lb.state import Listener
+from lb.stats import Stats
 
 
 def client(phase: str, local: object = None) -> Any:
@@ -64,3 +65,11 @@ def test_14_packets_are_small_and_hold_whole_lines() -> None:
     assert all(len(packet) <= 1440 for packet in packets)
     lines = b"\n".join(packets).split(b"\n")
     assert lines == [f"p.{name}:{value:g}|g".encode() for name, value in values]
+
+
+def test_14_a_try_that_another_followed_counts_for_its_server_alone() -> None:
+    stats = Stats(lambda: 0.0)
+    stats.add("", ("b", "s"), {502: 1}, [3])
+    stats.add("f", ("b", "s"), {200: 1}, [3])
+    assert [*stats.frontends] == ["f"]  # no gauges of a frontend without a name
+    assert stats.servers["b", "s"].codes.total(0.0) == {502: 1, 200: 1}
