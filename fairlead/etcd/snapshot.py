@@ -130,12 +130,6 @@ class Snapshot:
         self._sum = total
         return True
 
-    def save_now(
-        self, name: str, ranges: Sequence[KeyRange], kvs: Sequence[KeyValue], revision: Revision
-    ) -> None:
-        """Do the same, and wait."""
-        self._replace(statefile.base(Head(name, _names(ranges), revision, len(kvs)), kvs))
-
     def _replace(self, parts: Iterable[bytes]) -> tuple[bytes, tuple[int, int]]:
         """Write the file anew; return its sum, its inode and its size."""
         new = self.path.with_name(self.path.name + ".new")

@@ -20,9 +20,9 @@ KVS = (
 )
 
 
-def saved(path: Path) -> Snapshot:
+def saved(path: Path, revision: int = 9) -> Snapshot:
     file = Snapshot(path / "names.state")
-    file.save_now("names", RANGES, KVS, Revision(9))
+    asyncio.run(file.save("names", RANGES, KVS, Revision(revision)))
     return file
 
 
@@ -41,7 +41,7 @@ def test_private_and_replaced_by_rename(tmp_path: Path) -> None:
     file = saved(tmp_path / "made")
     before = file.path.stat()
     assert stat.S_IMODE(before.st_mode) == 0o600
-    file.save_now("names", RANGES, KVS, Revision(10))
+    saved(tmp_path / "made", 10)
     assert file.path.stat().st_ino != before.st_ino
     assert [p.name for p in file.path.parent.iterdir()] == ["names.state"]
 
@@ -83,7 +83,7 @@ def test_too_old_is_refused_and_touch_makes_it_young(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateFileError, match="cannot be written"):
-        Snapshot(tmp_path / "file" / "x.state").save_now("names", RANGES, KVS, Revision(9))
+        saved(tmp_path / "file")
 
 
 MANY = tuple(
@@ -164,7 +164,7 @@ async def test_when_a_file_is_written_anew(tmp_path: Path) -> None:
 
 async def test_a_file_that_another_wrote_meanwhile_is_not_added_to(tmp_path: Path) -> None:
     file = await added(tmp_path)
-    Snapshot(file.path).save_now("names", RANGES, MANY, Revision(3000))
+    await Snapshot(file.path).save("names", RANGES, MANY, Revision(3000))
     assert not await file.add([NEW], [], Revision(2002))
     assert held(file) == (set(MANY), 3000)
     assert not file.takes(1)
