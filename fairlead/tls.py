@@ -72,6 +72,21 @@ class Reread(Generic[T]):
         return self._value
 
 
+def trusting(ca: str = "") -> ssl.SSLContext:
+    """Return a context that trusts the CAs of a file, without `ca` the system's roots.
+
+    From Python 3.13 on ssl refuses certificates that RFC 5280 would have otherwise, mostly for want
+    of an Authority Key Identifier: what `openssl x509 -req` made for an etcd years ago. Go, curl and
+    older Pythons take them, and so do we.
+
+    Raises:
+        OSError: the file cannot be used (ssl.SSLError is one).
+    """
+    context = ssl.create_default_context(cafile=ca or None)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 def client_context(
     ca: str = "", cert: str = "", key: str = "", *, verify: bool = True
 ) -> ssl.SSLContext:
@@ -81,7 +96,7 @@ def client_context(
         ConfigError: a file cannot be used; it is named.
     """
     try:
-        context = ssl.create_default_context(cafile=ca or None)
+        context = trusting(ca)
     except (OSError, ssl.SSLError) as error:
         raise _refused("CA file", ca, error) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
+from fairlead.tls import trusting
 from lb.fields import Invalid
 from lb.keys import ROOTS
 from lb.logs import FORMATS
@@ -119,7 +119,7 @@ def configure(values: Values) -> Config:
             faults.append(values.error("statsdAddr", str(error)))
     if values.text("acmeCA"):
         try:
-            ssl.create_default_context(cafile=values.text("acmeCA"))
+            trusting(values.text("acmeCA"))
         except OSError as error:  # ssl.SSLError is one
             faults.append(values.error("acmeCA", f"no CA can be read from it: {error}"))
     if bool(values.text("apiCert")) != bool(values.text("apiKey")):

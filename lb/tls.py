@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
+from fairlead.tls import trusting
 from lb.fields import Fields, Invalid
 
 ACME: Final = "acme-tls/1"
@@ -173,7 +174,7 @@ def apply(context: ssl.SSLContext, settings: Mapping[str, Any]) -> None:
 
 def client(settings: Mapping[str, Any]) -> ssl.SSLContext:
     """Return what is spoken to https servers."""
-    context = ssl.create_default_context()
+    context = trusting()
     apply(context, settings)
     if settings.get("InsecureSkipVerify"):
         context.check_hostname = False

@@ -19,6 +19,7 @@ import aiohttp
 
 from confd.backends import BackendConfig, BackendError
 from fairlead.gotemplate.values import from_bytes, to_bytes
+from fairlead.tls import trusting
 
 _BLOCK_SECONDS: Final = 60
 
@@ -108,7 +109,7 @@ def _tls(config: BackendConfig) -> ssl.SSLContext | bool:
         return False
     if not ca and not cert:
         return True
-    context = ssl.create_default_context(cafile=ca or None)
+    context = trusting(ca)
     if cert:
         context.load_cert_chain(cert, config.text("client_key"))
     return context

@@ -227,7 +227,7 @@ def _tls(values: Values) -> ssl.SSLContext | None:
             if values.given(name):
                 raise values.error(name, "needs -cert-file and -key-file")
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # gRPC clients offer h2 alone; one that offers both is after the JSON gateway, which is HTTP/1
     context.set_alpn_protocols(["http/1.1", "h2"])

@@ -29,6 +29,7 @@ from h2.events import ConnectionTerminated
 
 from fairlead.etcd.errors import TLSFailed, TooLarge, Unavailable
 from fairlead.etcd.options import Options
+from fairlead.tls import trusting
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -45,7 +46,7 @@ def tls_context(options: Options) -> ssl.SSLContext:
         TLSFailed: a file cannot be read or is not what it should be.
     """
     try:
-        context = ssl.create_default_context(cafile=options.ca or None)
+        context = trusting(options.ca)
         if options.cert:
             context.load_cert_chain(options.cert, options.key or None)
     except (OSError, ssl.SSLError) as error:

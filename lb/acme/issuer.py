@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from fairlead.etcd.mirror import Mirror
 from fairlead.etcd.store import Store
 from fairlead.etcd.types import Compare, Delete, KeyRange, LeaseID, Put, Result, Revision, Target
 from fairlead.log import Log
+from fairlead.tls import trusting
 from lb import keys
 from lb.acme import entries, jws
 from lb.acme.client import AcmeError, Client, External, Unproven
@@ -188,7 +188,7 @@ class Issuer:
             await self._seen(root, done.header.revision)
             await links.clock.sleep(_SPREAD)
 
-        context = ssl.create_default_context()
+        context = trusting()
         if links.ca:
             context.load_verify_locations(links.ca)
         key = jws.new_key()

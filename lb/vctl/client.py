@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from fairlead.errors import FairleadError
+from fairlead.tls import trusting
 
 JSON = dict[str, Any]
 _TIMEOUT: Final = 30.0  # seconds
@@ -87,7 +88,7 @@ class Client:
     def _context(self) -> ssl.SSLContext:
         authority, cert, key = self._files
         try:
-            context = ssl.create_default_context(cafile=authority or None)
+            context = trusting(authority)
             if cert:
                 context.load_cert_chain(cert, key or None)
         except OSError as error:

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import json
 import os
-import ssl
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 
 from fairlead.testing.etcd import free_ports, real_etcd
+from fairlead.tls import server_context
 from lb.secret import Box, KeyPair, new_key
 
 from .conftest import Balancer, World
@@ -230,9 +230,8 @@ async def _https_to_servers(world: World, authority: Authority, where: Path) -> 
     """A server that speaks https and insists on a certificate; one whose certificate is nobody's."""
     pair = authority.issue("localhost")
     (where / "server.pem").write_bytes(pair.cert + pair.key)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=where / "ca.pem")
-    context.load_cert_chain(where / "server.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
+    both = str(where / "server.pem")
+    context = server_context(both, both, str(where / "ca.pem"))
 
     async def who(request: web.Request) -> web.Response:
         assert request.transport is not None

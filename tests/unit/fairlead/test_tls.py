@@ -111,3 +111,42 @@ def test_reread_when_changed_and_a_bad_change_keeps_the_old(tmp_path: Path) -> N
     assert faults == ["no number"]
     path.write_text("4444")
     assert value.get() == 4444
+
+
+def test_a_chain_as_openssl_made_it_long_ago_is_taken(tmp_path: Path) -> None:
+    """No key identifiers: Python 3.13's own default context refuses it, Go and curl do not."""
+    root = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an old CA")])
+
+    def signed(subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+            .not_valid_after(dt.datetime(2040, 1, 1, tzinfo=dt.UTC))
+            .add_extension(x509.BasicConstraints(ca, None), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("etcd")]), critical=False)
+        )
+        return made.sign(root, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    cert, key_file = issue(tmp_path, dt.datetime(2040, 1, 1, tzinfo=dt.UTC))
+    key = serialization.load_pem_private_key(Path(key_file).read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    Path(cert).write_bytes(signed(x509.Name([]), key, ca=False))
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(signed(name, root, ca=True))
+    out, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = tls.client_context(str(ca)).wrap_bio(back, out, server_hostname="etcd")
+    server = tls.server_context(cert, key_file).wrap_bio(out, back, server_side=True)
+    done = set[ssl.SSLObject]()
+    for _ in range(4):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+                done.add(side)
+            except ssl.SSLWantReadError:
+                continue
+    assert done == {client, server}
