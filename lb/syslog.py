@@ -39,6 +39,7 @@ class Syslog:
         priority = self._priority + severity
         if self._network:
             stamp = datetime.now().astimezone().isoformat(timespec="seconds")
+            stamp = stamp.replace("+00:00", "Z")  # as Go writes RFC 3339
             head = f"<{priority}>{stamp} {socket.gethostname()} {self._tag}: "
         else:
             now = time.localtime()

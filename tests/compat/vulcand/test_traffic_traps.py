@@ -434,7 +434,8 @@ async def test_4_5_trace_of_a_request(rig: Rig) -> None:
         await rig.get("/x?y=1", "x-A: 1")
         line = syslog.recv(4096).decode()
         await rig.apply([], [])  # the link closes its socket
-    assert line.startswith(f"<{1 * 8 + 6}>")
+    when = r"\d{4}-\d\d-\d\dT[\d:]{8}(Z|[+-](?!00:00)\d\d:\d\d)"  # RFC 3339 as Go writes it
+    assert re.match(rf"<{1 * 8 + 6}>{when} \S+ pid\[\d+\]: @cee: ", line)
     told = json.loads(line.partition("@cee: ")[2])
     assert told["request"] == {
         "method": "GET",
