@@ -117,7 +117,7 @@ def test_4_1_refused(body: dict[str, Any], reason: str) -> None:
     assert reason in str(caught.value)
 
 
-def test_4_7_trap_ipv6_clients_have_a_bucket_each() -> None:
+def test_4_7_trap_ipv6_clients_have_a_bucket_each() -> None:  # V7
     one = limit()
     clients = [b"2001:db8::1", b"2001:db8::2", b"2001:db8::1"]
     assert statuses(one, *(exchange(client=c) for c in clients)) == [200, 200, 429]
