@@ -35,20 +35,31 @@ block (70 ns), not a shuffle.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from skydns import keys, message, names, rrs
 from skydns.answer import answer
+from skydns.counting import Counts
 from skydns.lookup import zone_of
 from skydns.message import Body, Query
 from skydns.policy import Policy
+from skydns.ready import (
+    ABOVE,
+    HEADER,
+    LABEL,
+    LEAST,
+    NAME,
+    STAR,
+    Cell,
+    Near,
+    Negative,
+    Payload,
+    Turning,
+)
 from skydns.reply import Forward, Reply
 from skydns.rrs import Question
-from skydns.seen import AT_ONCE, Seen, bucket, moment
 from skydns.signing import Signing
 from skydns.state import Served
 from skydns.tsig import Keyring, Opened, Seal
@@ -57,24 +68,11 @@ from skydns.zonefile import Zone
 _SOAS: Final = (rrs.SOA, rrs.IXFR)
 """Types whose answers hold the zone's serial."""
 
-Cell = list[int]
-"""A counter as the hot loop likes it: `cell[0] += 1`."""
-
-Payload = bytes | Callable[[], bytes]
-"""A reply without its id, or what makes one."""
-
 MOST_KEPT: Final = 400_000  # entries in `ready`; 0.4 KiB each
 MOST_BRIEF: Final = 4096  # entries of answers that read only their own name
 MOST_SHAPES: Final = 64  # a changed name costs a look-up for each
 MOST_ABSENT: Final = 10_000  # names that do not exist kept one by one
 MOST_NEAR: Final = 10_000  # NXDOMAIN templates; 1.3 KiB each
-NAME: Final = 10  # where the question's name begins in a query without its id
-STAR: Final = frozenset(keys.WILDCARDS)
-LEAST: Final = 17  # octets of the shortest query: header, name, type, class
-HEADER: Final = slice(NAME + 1)  # of a query without its id, with the first label's length
-LABEL: Final = tuple(slice(NAME + 1, NAME + 1 + length) for length in range(256))
-ABOVE: Final = tuple(slice(NAME + 1 + length, None) for length in range(256))
-"""What cuts a query without its id before, in and after its first label, by the label's length."""
 
 
 class Ask(NamedTuple):
@@ -125,79 +123,6 @@ class Entry:
         self.nears: tuple[bytes, ...] = ()
 
 
-class Turning:
-    """A reply whose addresses take turns in being first."""
-
-    __slots__ = ("at", "head", "ring", "size", "step", "tail")
-
-    def __init__(self, payload: bytes, start: int, step: int, count: int) -> None:
-        self.size = step * count
-        self.step = step
-        self.at = 0
-        self.head = payload[:start]
-        self.tail = payload[start + self.size :]
-        self.ring = payload[start : start + self.size] * 2
-
-    def __call__(self) -> bytes:
-        """Return the reply with the next address first."""
-        at = self.at + self.step
-        if at >= self.size:
-            at = 0
-        self.at = at
-        return self.head + self.ring[at : at + self.size] + self.tail
-
-
-class Negative:
-    """A negative reply around its zone's present serial."""
-
-    __slots__ = ("head", "serial", "tail")
-
-    def __init__(self, payload: bytes, at: int, serial: list[bytes]) -> None:
-        self.head = payload[:at]
-        self.serial = serial
-        self.tail = payload[at + 4 :]
-
-    def __call__(self) -> bytes:
-        """Return the reply with the serial of now."""
-        return self.head + self.serial[0] + self.tail
-
-
-class Near:
-    """NXDOMAIN for any label that `children` does not hold.
-
-    Attributes:
-        question: what cuts the question out of a query without its id.
-        after: what follows the question, around the serial `seen`.
-    """
-
-    __slots__ = ("after", "cell", "children", "flags", "head", "question", "seen", "serial", "tail")
-
-    def __init__(
-        self,
-        children: Mapping[bytes, object],
-        reply: tuple[bytes, bytes, bytes],
-        stop: int | None,
-        serial: list[bytes],
-        cell: Cell,
-    ) -> None:
-        self.children = children
-        self.flags, self.head, self.tail = reply
-        self.question = slice(NAME, stop)
-        self.serial = serial
-        self.cell = cell
-        self.renew()
-
-    def present(self) -> bytes:
-        """Return what follows the question now."""
-        return self.after if self.seen is self.serial[0] else self.renew()
-
-    def renew(self) -> bytes:
-        """Return `after` with the zone's present serial."""
-        self.seen = self.serial[0]
-        self.after = self.head + self.seen + self.tail
-        return self.after
-
-
 class Answers:
     """Replies to queries, from what is served under a policy.
 
@@ -207,6 +132,7 @@ class Answers:
     Attributes:
         ahead: answers names ahead of the store; None: nobody does.
         keyring: of keys that queries may be signed with; None: signatures are not looked at.
+        counts: of queries.
         faults: answers that could not be made for a fault of ours.
         on_fault: told of each, with the query; None: it is raised.
     """
@@ -233,7 +159,7 @@ class Answers:
         self._fading: set[Entry] = set()
         self._sealed: dict[bytes, set[Entry]] = {}  # by zone: its serial is under a signature
         self._serials: dict[bytes, list[bytes]] = {}
-        self._cells: dict[Seen, Cell] = {}
+        self.counts = Counts()
 
     # ── queries
 
@@ -275,7 +201,8 @@ class Answers:
         query = message.parse(data)
         if not isinstance(query, Query):
             if query is not None:
-                self._count(b"", 0, query[3] & 0xF, False, "auth", data, query, udp, begun)
+                seconds = self._clock() - begun
+                self.counts.ours(b"", 0, query[3] & 0xF, data, query, udp=udp, seconds=seconds)
             return query
         try:
             return self._careful(data, query, udp, begun)
@@ -313,7 +240,7 @@ class Answers:
         """Answer a parsed query, which came at `begun`, from what is kept, or make the answer."""
         if udp and query.rtype == rrs.AXFR:  # needs a stream (RFC 5936 §4.2)
             reply = message.failure(query, rrs.FORMERR, recursion=self._recursion)
-            self._count(b"", query.rtype, rrs.FORMERR, query.do, "auth", data, reply, udp, begun)
+            self._count(b"", rrs.FORMERR, query, data, reply, udp, begun)
             return reply
         kind = query.rclass | (query.do + query.co) << 16 if self.signing else query.rclass
         key = (query.name, query.rtype, kind)
@@ -338,9 +265,7 @@ class Answers:
             if not self.loaded and made.zone:
                 # nothing was ever read: neither "no such name" nor "no data" would be true
                 reply = message.failure(query, rrs.SERVFAIL, recursion=self._recursion, trouble=14)
-                self._count(
-                    made.zone, query.rtype, rrs.SERVFAIL, query.do, "auth", data, reply, udp, begun
-                )
+                self._count(made.zone, rrs.SERVFAIL, query, data, reply, udp, begun)
                 return reply
             entry = self._keep(key, made, query)
         if entry.reply is not None and self.policy.chasing:
@@ -348,20 +273,21 @@ class Answers:
         reply = self._finish(entry.body, query, udp)
         if entry.body.serial:
             reply = self._with_serial(reply, entry, query)
-        cell = self._count(
-            entry.zone,
-            query.rtype,
-            entry.body.rcode,
-            query.do,
-            _system(query, entry),
-            data,
-            reply,
-            udp,
-            begun,
-        )
+        system = _system(query, entry)
+        cell = self._count(entry.zone, entry.body.rcode, query, data, reply, udp, begun, system)
         if udp and query.plain:
             self._ready(data, query, entry, reply, cell)
         return reply
+
+    def _count(
+        self, zone: bytes, rcode: int, query: Query, data: bytes, reply: bytes, udp: bool,
+        begun: float, system: str = "auth",
+    ) -> Cell:  # fmt: skip
+        """Count a parsed query, which came at `begun`."""
+        seconds = self._clock() - begun
+        return self.counts.ours(
+            zone, query.rtype, rcode, data, reply, system=system, do=query.do, udp=udp, seconds=seconds
+        )  # fmt: skip
 
     def _finish(self, body: Body, query: Query, udp: bool) -> bytes:
         limit = min(query.size, self.policy.bufsize) if udp else message.TCP_SIZE
@@ -590,59 +516,12 @@ class Answers:
                 if not present:
                     del self._readers[name]
 
-    # ── counting
-
-    @property
-    def counts(self) -> dict[Seen, int]:
-        """Queries answered so far, by what they were."""
-        return {seen: cell[0] for seen, cell in self._cells.items()}
-
-    def count(self, seen: Seen) -> None:
-        """Count one query answered elsewhere."""
-        self._cells.setdefault(seen, [0])[0] += 1
-
-    def totals(self) -> Counter[str]:
-        """Return queries by rcode."""
-        found: Counter[str] = Counter()
-        for seen, cell in self._cells.items():
-            found[seen.rcode] += cell[0]
-        return found
-
     def sizes(self) -> dict[str, int]:
         """Return how much is kept, for status and metrics."""
         return {
             "ready": len(self.ready), "near": len(self.near), "kept": len(self._kept) + len(self._brief),
             "absent": len(self._absent), "readers": len(self._readers),
         }  # fmt: skip
-
-    def _count(
-        self,
-        zone: bytes,
-        rtype: int,
-        rcode: int,
-        do: bool,
-        system: str,
-        data: bytes,
-        reply: bytes,
-        udp: bool,
-        begun: float,
-    ) -> Cell:
-        """Count a query; return the cell of those that are answered from what is ready."""
-        seen = Seen(
-            _shown(zone) if zone else "dropped", rrs.TYPES.get(rtype, "other"),
-            rrs.RCODES.get(rcode, str(rcode)), "udp" if udp else "tcp", do, system,
-            bucket(len(data)), bucket(len(reply)), bool(reply[2] & message.TC >> 8),
-        )  # fmt: skip
-        cell = self._cells.setdefault(seen, [0])
-        took = moment(self._clock() - begun)
-        if took == AT_ONCE:
-            cell[0] += 1
-        else:
-            self.count(seen._replace(took=took))
-        return cell
-
-
-_shown = lru_cache(1024)(names.to_text)  # zones: few
 
 
 def _reads_itself(entry: Entry) -> bool:

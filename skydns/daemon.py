@@ -309,7 +309,7 @@ def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> N
 def _decide(sockets: Sockets, given: Config) -> None:
     """Have these access lists and rules in force."""
     way = sockets.way
-    way.screen = acl.screen(given.acl, way.answers.count, sockets.tally.decided)
+    way.screen = acl.screen(given.acl, way.answers.counts.add, sockets.tally.decided)
     way.rewriter = rewrite.rewriter(given.rewrites)
 
 
@@ -318,7 +318,7 @@ def _state(
 ) -> dict[str, object]:
     """Return what /debug/state shows of us; `replies` are those of all workers."""
     served, forwarder = answers.served, live.forwarder
-    replies = answers.totals()
+    replies = answers.counts.totals()
     for key, number in others().counts.items():
         if key[3] == "coredns_dns_responses_total":
             rcode = next(label[6:] for label in key if label.startswith("rcode="))

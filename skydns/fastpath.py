@@ -19,10 +19,11 @@ from typing import Any, Final
 
 from skydns import flood
 from skydns.batch import CUTS, LIBRARY, Batch
-from skydns.compiled import ABOVE, HEADER, LABEL, LEAST, STAR, Answers, Ask
+from skydns.compiled import Answers, Ask
 from skydns.limit import Limiter
 from skydns.places import HEAD, PLACES, QUERY
 from skydns.querylog import QueryLog
+from skydns.ready import ABOVE, HEADER, LABEL, LEAST, STAR
 from skydns.tally import Tally
 
 BATCH: Final = 256

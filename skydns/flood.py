@@ -19,8 +19,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from skydns.compiled import LEAST, NAME, STAR, Near
 from skydns.places import HEAD
+from skydns.ready import LEAST, NAME, STAR, Near
 
 FEWEST: Final = 2
 """Queries that make a batch worth a look."""

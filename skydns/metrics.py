@@ -49,7 +49,7 @@ class Collected(Collector):
 
     def collect(self) -> Iterable[Any]:
         """Return the families with their present values."""
-        counts, signing = self._answers.counts, self._answers.signing
+        counts, signing = self._answers.counts.numbers, self._answers.signing
         forwarder = self._server.way.forwarder
         where = f"dns://{self._server.host}:{self._server.port}"
         yield from originals.coredns(counts, where, self._family)

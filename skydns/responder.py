@@ -146,7 +146,7 @@ class Responder:
         reply, system = await self.forwarder.answer(ask, self.answers, client.host, udp=client.udp)
         seconds = perf_counter() - begun
         rcode = reply[3] & 0xF
-        self.answers.count(Seen(
+        self.answers.counts.add(Seen(
             names.to_text(ask.reply.zone) if ask.reply else ".",
             rrs.TYPES.get(ask.query.rtype, "other"), rrs.RCODES.get(rcode, str(rcode)),
             client.proto, ask.query.do, system, bucket(len(data)), bucket(len(reply)),

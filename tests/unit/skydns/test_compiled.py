@@ -134,7 +134,7 @@ def test_counts_are_exact():
     for name in ("a", "a", "A", "x", "y", "z"):
         packet = dns.message.make_query(f"{name}.z.test.", "A").to_wire()
         ask(answers, packet)
-    assert dict(answers.totals()) == {"NOERROR": 3, "NXDOMAIN": 3}
+    assert dict(answers.counts.totals()) == {"NOERROR": 3, "NXDOMAIN": 3}
 
 
 def test_a_name_in_mixed_case_is_kept_in_lower_case_and_answered_in_its_own():

@@ -56,7 +56,7 @@ def test_missing_names_of_one_form_are_answered_whole(answers, options):
     assert whole(answers, queries) is None  # no template yet
     assert answers.reply(queries[0])[3] & 15 == 3
     assert whole(answers, queries) == [answers.quick(query)[2:] for query in queries]
-    assert answers.totals()["NXDOMAIN"] == 7
+    assert answers.counts.totals()["NXDOMAIN"] == 7
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,11 @@ def text():
     way = Responder(answers, forwarder, limiter=limiter)
     server = Server(way, host="127.0.0.1", port=53)
     for _ in range(3):
-        answers.count(Seen("z.test.", "A", "NOERROR", "udp", False, "auth", 100, 200))
-    answers.count(Seen("z.test.", "SRV", "NXDOMAIN", "tcp", True, "auth", 0, 65535))
+        answers.counts.add(Seen("z.test.", "A", "NOERROR", "udp", False, "auth", 100, 200))
+    answers.counts.add(Seen("z.test.", "SRV", "NXDOMAIN", "tcp", True, "auth", 0, 65535))
     for seconds in (0.0029, 0.9, 30.0):
         took = moment(seconds)
-        answers.count(Seen(".", "A", "NOERROR", "udp", False, "recursive", 0, 0, True, took))
+        answers.counts.add(Seen(".", "A", "NOERROR", "udp", False, "recursive", 0, 0, True, took))
     forwarder.took["192.0.2.1:53", "NOERROR", moment(0.9)] += 2
     server.tally.statuses[404] += 1
     server.tally.decided[Action.BLOCK, "z.test."] += 4
