@@ -13,7 +13,7 @@ overlay=(nft:nftables iptables:iptables ethtool:ethtool /usr/lib/cni/bridge:cont
 others=(curl:curl openssl:openssl systemd-analyze:systemd haproxy:haproxy unbound:unbound kdig:knot-dnsutils
   drill:ldnsutils nghttp:nghttp2-client redis-server:redis-server /usr/share/doc/php-fpm:php-fpm /usr/share/java/zookeeper.jar:zookeeper)
 needed=("${demo[@]}" "${overlay[@]}" "${others[@]}")
-peers=(caddy:caddy knotd:knot nsd:nsd dnsperf:dnsperf wrk:wrk)
+peers=(caddy:caddy knotd:knot nsd:nsd dnsperf:dnsperf wrk:wrk cc:gcc /usr/include/stdio.h:libc6-dev)
 [[ ${1:-} == peers ]] && needed+=("${peers[@]}")
 
 python=
