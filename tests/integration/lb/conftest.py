@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
-import os
 import re
 import signal
 import sys
@@ -29,6 +29,7 @@ from lb.live import Limits
 from lb.plane import Plane
 from lb.policy import BACKEND, SERVER, BackendPolicy, ServerPolicy
 from lb.state import Frontend, Listener, Pool, Server, Traffic
+from lb.vctl import main as vctl
 
 
 class Web:
@@ -148,12 +149,14 @@ class Balancer:
             return await self.process.wait()
 
     async def vctl(self, *words: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lb.vctl", "--vulcan", self.api, *words,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"},
-        )  # fmt: skip
-        out, _ = await process.communicate()
-        return process.returncode or 0, out.decode()
+        """Run vctl; in this process, for one of its own takes a third of a second to start."""
+        said = io.StringIO()
+
+        def run() -> int:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                return vctl.main(["--vulcan", self.api, *words])
+
+        return await asyncio.to_thread(run), said.getvalue()
 
 
 class World:

@@ -135,7 +135,7 @@ def plain(value: Any) -> Any:
     )
 
 
-async def test_answers_are_the_originals(world: World, original: Original) -> None:
+async def test_answers_are_the_originals(original: Original, world: World) -> None:
     for method, path, body in WALK:
         ours = await call(world.lb.api, method, path, body)
         theirs = await call(original.api, method, path, body)
@@ -198,7 +198,7 @@ def words(text: str) -> list[str]:
 
 
 async def test_the_originals_vctl_against_our_api_and_ours_against_the_originals(
-    world: World, original: Original, tmp_path: Path
+    original: Original, world: World, tmp_path: Path
 ) -> None:
     theirs = peer("vctl")
     ours = shutil.which("vctl", path=str(Path(os.sys.executable).parent))  # type: ignore[attr-defined]
