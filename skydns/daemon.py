@@ -48,6 +48,7 @@ from skydns.limit import Limiter
 from skydns.live import Live
 from skydns.metrics import Collected, Reloads, Together
 from skydns.notify import Notifier
+from skydns.overload import Overload
 from skydns.querylog import QueryLog
 from skydns.responder import Responder
 from skydns.server import Limits
@@ -115,7 +116,7 @@ def _core(config: Config, runtime: Runtime) -> _Core:
         loop.dirty.mark(services.apply(values))
         stored_changed = settings.apply(values)
         if stored_changed or any(live.concerns(key) for key, _ in values):
-            live.changed()
+            live.changed(int(batch.revision))
 
     def sign_with(given: Config) -> None:
         answers.keyring = Keyring(given.shared_keys, runtime.clock.wall)
@@ -302,6 +303,10 @@ def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> N
         )
     for path, seconds in config.watched:
         tasks.start(f"watch {path}", listening.watch_file(path, seconds))
+    for _, host, port in [page for page in config.pages if page[0] == "health"][:1]:
+        overload = Overload(host, port, runtime.clock.monotonic)
+        runtime.metrics.registry.register(overload)
+        tasks.start("overload", overload.run())
     if config.peers.any_notified:
         tasks.start("notify", Notifier(core.answers, config.peers).run())
 

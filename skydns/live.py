@@ -167,8 +167,12 @@ class Live:
             self._runtime.log.info("signing", zone=names.to_text(key.zone), key_tag=key.tag)
         return True
 
-    def changed(self) -> None:
-        """Put in force what follows from what is set now."""
+    def changed(self, revision: int = 0) -> None:
+        """Put in force what follows from what is set now.
+
+        Args:
+            revision: of the store's change that this comes of; 0: it comes of none.
+        """
         stored, answers = self.stored, self._answers
         running = self._started is not None or answers.loaded
         if self.forwarder is None or (running and not self._sign(stored or Stored())):
@@ -193,6 +197,8 @@ class Live:
         )
         if policy != answers.policy:
             answers.policy = policy
+            if revision and answers.loaded:  # other TTLs, say: secondaries are to fetch them
+                answers.served.serials |= dict.fromkeys(policy.zones, revision)
             answers.clear()
             self._runtime.log.info(
                 "policy in force",

@@ -54,7 +54,7 @@ def coredns(counts: Mapping[Seen, int], server: str, family: str) -> Iterable[An
     yield counter("coredns_dns_requests", "Queries.", [*where, "proto", "family", "type"], requests)
     yield counter("coredns_dns_responses", "Replies.", [*where, "rcode", "plugin"], replies)
     yield counter("coredns_dns_do_requests", "Queries with DO set.", where, do)
-    yield _times(
+    yield durations(
         "coredns_dns_request_duration_seconds", "Times to a reply.", where, times, COREDNS_TIMES
     )
     for kind, by_labels in sizes.items():
@@ -84,7 +84,7 @@ def skydns(counts: Mapping[Seen, int], prefix: str) -> Iterable[Any]:
     yield counter(
         f"{prefix}_dns_error_count", "Replies that are errors.", [*where, "cause"], errors
     )
-    yield _times(
+    yield durations(
         f"{prefix}_dns_request_duration_seconds", "Times to a reply.", where, times, SKYDNS_TIMES
     )
     yield _sizes(
@@ -166,7 +166,7 @@ def upstream(forwarder: Forwarder, server: str) -> Iterable[Any]:
     times: dict[Labels, Counter[float]] = defaultdict(Counter)
     for (to, rcode, bound), number in forwarder.took.items():
         times["forward", to, rcode][bound] += number
-    yield _times(
+    yield durations(
         "coredns_proxy_request_duration_seconds", "Times that name servers took.",
         ["proxy_name", "to", "rcode"], times, COREDNS_TIMES,
     )  # fmt: skip
@@ -208,7 +208,7 @@ def counter(
     return family
 
 
-def _times(
+def durations(
     name: str,
     text: str,
     labels: list[str],

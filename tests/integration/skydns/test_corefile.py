@@ -118,6 +118,9 @@ async def test_a_corefile(tmp_path):
             assert await asyncio.to_thread(get, ready, "/ready") == "OK\n"
             page = await asyncio.to_thread(get, metrics, "/metrics")
             assert 'coredns_dns_requests_total{family="1",proto="udp"' in page
+            asked = "coredns_health_request_duration_seconds_count "
+            await program.until(lambda: f"{asked}0.0" not in program.page("/metrics"))
+            assert "coredns_health_request_failures_total 0.0" in program.page("/metrics")
             wanted = '\\"A IN web.skydns.test. udp 33 false 512\\" NOERROR qr,aa,rd,ra 49'
             await program.until(lambda: wanted in program.log)
             text = text.replace("skydns.test 10", "skydns.test other.test 10")

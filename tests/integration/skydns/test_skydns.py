@@ -273,6 +273,7 @@ async def test_the_config_key_is_followed(tmp_path):
         async with skydns(tmp_path, cluster.endpoints[0]) as program:
             await program.ready()
             assert program.query("web.skydns.test").answer[0].ttl == 300
+            before = program.query("skydns.test", "SOA").answer[0][0].serial
             await cluster.etcdctl(
                 "put",
                 "/skydns/config",
@@ -284,6 +285,8 @@ async def test_the_config_key_is_followed(tmp_path):
             assert program.query("web.other.test").answer[0].ttl == 7
             assert program.rdata("web.skydns.test") == ("REFUSED", [])
             assert "root.example.org." in program.rdata("other.test", "SOA")[1][0]
+            # §5.7: what the key changes secondaries fetch too
+            assert program.query("other.test", "SOA").answer[0][0].serial > before
             await cluster.etcdctl("put", "/skydns/config", '{"ttl":8,"dnssec":"Kkey"}')
             await program.until(lambda: "keys of the config key refused" in program.log)
             assert (

@@ -17,6 +17,7 @@ from skydns.forward import Upstream as Servers
 from skydns.hosts import Spec
 from skydns.limit import Limiter
 from skydns.metrics import Collected, Reloads
+from skydns.overload import Overload
 from skydns.policy import Policy
 from skydns.responder import Responder
 from skydns.seen import Seen, moment
@@ -50,6 +51,7 @@ def text():
     ahead.use({b"\0": SimpleNamespace(hosts=Spec("", frozenset((b"\0",)), lines), file=[])})
     answers.faults = 2
     registry.register(Collected(answers, server, plugins=plugins, ahead=ahead))
+    registry.register(Overload("", 8080, lambda: 0.0))
     registry.register(Reloads(SimpleNamespace(refused=3), [(__file__, 30.0)]))
     return generate_latest(registry).decode()
 
