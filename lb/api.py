@@ -225,7 +225,9 @@ class Api:
             raise Refused(400, _EMPTY_ID[kind])
         if "/" in name:
             raise Refused(400, f'{kind} id "{name}": no / may be in it')
-        record = self._sealing.sealed(reading.build(Ref(kind, name, parent), tree))
+        ref = Ref(kind, name, parent)
+        tree = self._sealing.unmasked(tree, self._catalog.get(ref))
+        record = self._sealing.sealed(reading.build(ref, tree))
         if isinstance(record, records.Frontend):
             self._backend(record.backend)
         elif kind is Kind.SERVER:

@@ -337,7 +337,15 @@ async def _keys(lb: Balancer, where: Path, token: str, key: str, cluster: Cluste
     headers = {"Authorization": f"Bearer {token}"}
     _, host = await call(lb.api, "GET", "/v2/hosts/a", headers=headers)
     assert host["Settings"]["KeyPair"]["Key"] == ""
-    assert host["Settings"]["KeyPair"]["KeyFingerprint"].startswith("sha256:")
+    mask = host["Settings"]["KeyPair"]["KeyFingerprint"]
+    assert mask.startswith("sha256:")
+    # read, changed and written back: the key stays; another's mask is refused
+    host["Settings"]["Default"] = True
+    status, again = await call(lb.api, "POST", "/v2/hosts", {"Host": host}, headers=headers)
+    assert (status, again) == (200, host)
+    host["Settings"]["KeyPair"]["KeyFingerprint"] = "sha256:0"
+    status, told = await call(lb.api, "POST", "/v2/hosts", {"Host": host}, headers=headers)
+    assert (status, "fingerprint" in told["message"]) == (400, True)
     _, host = await call(lb.api, "GET", "/v2/hosts/a?keys=true", headers=headers)
     assert host["Settings"]["KeyPair"]["Key"] == key
     _, stored = await run("etcdctl", "--endpoints", cluster.endpoints[0], "get", "--prefix", "/vulcand/hosts")  # fmt: skip
