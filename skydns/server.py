@@ -283,6 +283,8 @@ class Server:
         https: bool = False,
     ) -> None:
         """Answer a client's messages until it goes."""
+        # what is written is the kernel's, or waited for: closing never leaves octets behind for ever
+        writer.transport.set_write_buffer_limits(high=0)
         try:
             if https:
                 await doh.converse(
@@ -290,8 +292,9 @@ class Server:
                 )
             else:
                 await self._queries(reader, writer, client)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # the client went, or was too slow: nobody is left to be told
+        except* (OSError, asyncio.IncompleteReadError):  # a group's: answers are under way in one
+            # it went, or was too slow: what is not sent yet must not hold the socket open
+            writer.transport.abort()
         finally:
             writer.close()
 

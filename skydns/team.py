@@ -225,8 +225,16 @@ class Member:
         return msgspec.convert(await self._call("held"), list[Service])
 
     async def messages(self, data: bytes, host: str) -> AsyncIterator[bytes]:
-        """Yield the messages of a transfer, which the parent makes (`transfer.Source`)."""
-        for each in await self._worker.call("transfer", (data, host)):
+        """Yield the messages of a transfer, which the parent makes (`transfer.Source`).
+
+        Raises:
+            ConnectionAbortedError: it is going down.
+        """
+        try:
+            found = await self._worker.call("transfer", (data, host))
+        except ParentError as error:
+            raise ConnectionAbortedError(f"the parent makes no transfer: {error}") from error
+        for each in found:
             yield each
 
     async def lease_times(self, lease: LeaseID) -> LeaseTimes:
