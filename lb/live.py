@@ -17,8 +17,9 @@ from lb.balance import RoundRobin
 from lb.ledger import Counts
 from lb.liveserver import LiveServer
 from lb.middleware import Chain
+from lb.places import MOST
 from lb.policy import ListenerPolicy
-from lb.pool import MOST_PLACES, LivePool
+from lb.pool import LivePool
 from lb.predicate import Predicate
 from lb.route.match import Check, check
 from lb.route.parse import parse
@@ -166,7 +167,7 @@ class LiveListener:
         """Count a connection; false when no more may be accepted. `leave` when it is over."""
         most = self.spec.policy.max_conns
         if self.counts is not None:  # counted without a limit too, since one may come
-            if not self.counts.enter(self._name, most or MOST_PLACES, time.monotonic()):
+            if not self.counts.enter(self._name, most or MOST, time.monotonic()):
                 return False
         elif 0 < most <= self.connections:
             return False

@@ -148,7 +148,7 @@ class Mirrors:
             await self._exchange(server, method, request, client)
         finally:
             if limited:
-                pool.leave(server)
+                pool.places.leave(server)
 
     async def _exchange(
         self, server: LiveServer, method: bytes, request: bytes, client: asyncio.BaseTransport

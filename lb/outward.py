@@ -153,7 +153,7 @@ class Outward:
         """The attempt is over."""
         place, self._place = self._place, None
         if place is not None:
-            place.pool.leave(place)
+            place.pool.places.leave(place)
         passage, self._passage = self._passage, None
         if passage is not None:
             passage.over(monotonic(), self._received(), self.counted)

@@ -141,7 +141,7 @@ class Plane:
         pool = self.pools.get(name)
         if pool is None:
             pool = self.pools[name] = LivePool(name)
-            pool.counts, pool.follows = self.counts, self.follows
+            pool.places.counts, pool.follows = self.counts, self.follows
             pool.on_verdict = self.on_verdict
             pool.share = 1.0 / self.seats if self.follows else 1.0
         return pool

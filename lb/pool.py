@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lb.balance import Ring, RoundRobin, better_of_two, least_active
 from lb.liveserver import LiveServer
+from lb.places import Places
 from lb.policy import BACKEND, BackendPolicy
 from lb.rebalance import FAILURES, Rebalancer
 from lb.state import Pool
-
-if TYPE_CHECKING:
-    from lb.ledger import Counts
+from lb.sticky import Binding, Key
 
 _STEPS: Final = 10  # of a slow start: each is a new round of turns
 
@@ -43,16 +41,16 @@ class LivePool:
     """A backend in use; `spec` is None while there is none and frontends wait for it."""
 
     __slots__ = (
+        "_binding",
         "_rebalancer",
         "_ring",
-        "_tokens",
         "_turn",
         "_unsettled",
-        "counts",
         "follows",
         "id",
         "limited",
         "on_verdict",
+        "places",
         "plain",
         "policy",
         "retries",
@@ -68,7 +66,7 @@ class LivePool:
         self.limited = False  # requests under way are
         self.share = 1.0  # of what several processes may do together
         self.follows = False  # another process judges the servers (`follow`)
-        self.counts: Counts | None = None  # of requests under way in several processes
+        self.places = Places(name)
         self.on_verdict: Callable[[LivePool], None] | None = None
         self.spec: Pool | None = None
         self.policy: BackendPolicy = BACKEND
@@ -78,7 +76,7 @@ class LivePool:
         self.robin: RoundRobin[LiveServer] = RoundRobin()
         self.retries = 0.0  # tries again that the budget still allows
         self._ring: Ring[LiveServer] | None = None
-        self._tokens: dict[bytes, LiveServer] = {}
+        self._binding: Binding | None = None
         self._turn = 0
         self._unsettled = False  # time alone will change weights
         self._rebalancer = Rebalancer()
@@ -158,7 +156,8 @@ class LivePool:
         self.usable = tuple(chosen)
         self.robin = RoundRobin(self.usable, [s.weight for s in chosen], self.robin.at)
         self._ring = Ring(self.usable) if policy.balance == "hash" else None
-        self._tokens = {s.token: s for s in self.servers.values()} if policy.sticky else {}
+        servers = self.servers.values()
+        self._binding = Binding(policy.sticky, servers) if policy.sticky else None
         self.limited = bool(policy.max_conns) or any(
             server.spec.policy.max_conns for server in self.servers.values()
         )
@@ -188,7 +187,7 @@ class LivePool:
 
     # whose turn
 
-    def pick(self, tried: Sequence[LiveServer], key: Callable[[str], bytes]) -> LiveServer | None:
+    def pick(self, tried: Sequence[LiveServer], key: Key) -> LiveServer | None:
         """Return the server of the next try, if there can be one not in `tried`.
 
         Args:
@@ -202,23 +201,18 @@ class LivePool:
         passed = [*tried]
         for _ in range(len(self.servers) + 1):
             server = self._choose(passed, key)
-            if server is None or self.enter(server):
+            if server is None or self.places.enter(server, self.policy.max_conns):
                 return server
             passed.append(server)  # another process took the last place meanwhile
         return None
 
-    def _choose(
-        self, tried: Sequence[LiveServer], key: Callable[[str], bytes]
-    ) -> LiveServer | None:
+    def _choose(self, tried: Sequence[LiveServer], key: Key) -> LiveServer | None:
         policy = self.policy
-        if policy.sticky is not None and not tried:
-            named = self._sticky_server(policy.sticky.cookie, key)
-            if named is not None:
-                return named
+        if not tried and (bound := self._bound(key)) is not None:
+            return bound
         self._turn += 1
-        left = [s for s in self.usable if s not in tried and self.free(s)]
-        if not left:
-            left = [s for s in self.usable if self.free(s)]
+        free = [s for s in self.usable if s.weight and self.places.left(s)]
+        left = [s for s in free if s not in tried] or free
         if not left:
             return None
         match policy.balance:
@@ -234,70 +228,18 @@ class LivePool:
                 return server
         return left[0]
 
-    def _sticky_server(self, cookie: str, key: Callable[[str], bytes]) -> LiveServer | None:
+    def _bound(self, key: Key) -> LiveServer | None:
         """Return the server that the client's cookie names: a draining one too, its clients stay."""
-        for field in key("request.header.Cookie").split(b";"):
-            name, equals, value = field.strip(b" \t").partition(b"=")
-            if equals and name == cookie.encode():
-                server = self._tokens.get(value)
-                if server is not None and server.healthy and self.free(server, drained=True):
-                    return server
+        server = self._binding.named(key) if self._binding is not None else None
+        if server is not None and server.healthy and self.places.left(server):
+            return server
         return None
 
-    def cookie(self, server: LiveServer, key: Callable[[str], bytes]) -> bytes:
+    def cookie(self, server: LiveServer, key: Key) -> bytes:
         """Return the Set-Cookie line that binds a client to a server; b"" when it is bound."""
-        sticky = self.policy.sticky
-        if sticky is None or self._sticky_server(sticky.cookie, key) is server:
+        if self._binding is None or self._bound(key) is server:
             return b""
-        text = f"\r\nSet-Cookie: {sticky.cookie}={server.token.decode()}; Path={sticky.path}"
-        if sticky.max_age:
-            text += f"; Max-Age={sticky.max_age}"
-        return (text + "; HttpOnly; SameSite=Lax" + "; Secure" * sticky.secure).encode()
-
-    # places, where the requests under way are limited
-
-    def free(self, server: LiveServer, *, drained: bool = False) -> bool:
-        """Say whether a server may get another request now; `drained`: one without turns too."""
-        if not server.weight and not drained:
-            return False
-        most = server.spec.policy.max_conns
-        return not most or self._under_way(server) < most
-
-    def _under_way(self, server: LiveServer) -> int:
-        if self.counts is not None:
-            return self.counts.count(self._place(server))
-        return server.entered
-
-    def _place(self, server: LiveServer) -> bytes:
-        return b"server %b %b" % (self.id.encode(), server.key)
-
-    def enter(self, server: LiveServer) -> bool:
-        """Take a place for a request; false when there is none. `leave` gives it back."""
-        most, of_server = self.policy.max_conns, server.spec.policy.max_conns
-        counts = self.counts
-        if counts is None:
-            if most and sum(each.entered for each in self.servers.values()) >= most:
-                return False
-            if of_server and server.entered >= of_server:
-                return False
-            server.entered += 1
-            return True
-        now = monotonic()
-        whole = b"pool " + self.id.encode()
-        if not counts.enter(whole, most or MOST_PLACES, now):
-            return False
-        if counts.enter(self._place(server), of_server or MOST_PLACES, now):
-            return True
-        counts.leave(whole)
-        return False
-
-    def leave(self, server: LiveServer) -> None:
-        """Give a place back."""
-        if self.counts is None:
-            server.entered -= 1
-            return
-        self.counts.leave(b"pool " + self.id.encode())
-        self.counts.leave(self._place(server))
+        return self._binding.line(server)
 
     # retries
 
@@ -392,7 +334,6 @@ class LivePool:
         self.refresh(now)
 
 
-MOST_PLACES: Final = 1 << 30
 MOST_STEPS: Final = 64
 """Turns that are passed over for a server that is full before any free one is taken."""
 _VARIABLE: Final = re.compile(r"request\.header\.(.+)")

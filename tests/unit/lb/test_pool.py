@@ -31,7 +31,7 @@ def picks(live: LivePool, count: int) -> list[str]:
 def test_a_place_is_taken_by_the_pick_not_only_when_the_connection_stands() -> None:
     live = pool(BackendPolicy(max_conns=3), a=ServerPolicy(max_conns=1), b=ServerPolicy())
     assert sorted(picks(live, 4)) == ["-", "a", "b", "b"]
-    live.leave(live.servers["a", 80])
+    live.places.leave(live.servers["a", 80])
     assert picks(live, 2) == ["a", "-"]
 
 
