@@ -8,6 +8,7 @@
       │                    a Corefile's hosts, file ─► ahead ┤
       └─► stored ─► live ─► policy, upstream               ▼ signing, message
     datagram ─► fastpath ─► compiled.Answers: ready? ──────┴─► reply; forward when not ours
+    stream ─► server ─► responder ─► compiled.Answers, transfer; later replies of datagrams too
     flags, corefile ─► config; acl, rewriting and querylog look at every query where they are set
 
 With `-workers` the lower half runs in processes of their own, fed by the upper (`team`).

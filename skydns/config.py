@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
-from skydns import keys, names, order, stub, tsig
+from skydns import keys, names, order, sharedkeys, stub
 from skydns.acl import Acl
 from skydns.addresses import Peers, Server, network, parse_allowed, parse_notified, parse_server
 from skydns.cache import Bounds
@@ -143,7 +143,7 @@ class Config:
     systemd: bool = False
     encrypted: Encrypted | None = None
     peers: Peers = field(default_factory=Peers)
-    shared_keys: tsig.Keys = field(default_factory=dict)
+    shared_keys: sharedkeys.Keys = field(default_factory=dict)
     metrics: Exported = field(default_factory=Exported)
     log_every: int = 0
     binds: tuple[Server, ...] = ()
@@ -220,11 +220,13 @@ def _over(file: Bounds, flags: Bounds, given: Values) -> Bounds:
     return file
 
 
-def _peers(values: Overlaid, said: Said, faults: list[ConfigError]) -> tuple[Peers, tsig.Keys]:
+def _peers(
+    values: Overlaid, said: Said, faults: list[ConfigError]
+) -> tuple[Peers, sharedkeys.Keys]:
     """Return who may have our zones, and the keys they may prove it by; notes what is wrong."""
-    shared: dict[bytes, tsig.Key] = dict(said.keys)
+    shared: dict[bytes, sharedkeys.Key] = dict(said.keys)
     try:
-        shared |= tsig.read(values.text("tsig-keys")) if values.text("tsig-keys") else {}
+        shared |= sharedkeys.read(values.text("tsig-keys")) if values.text("tsig-keys") else {}
         allowed = tuple(map(parse_allowed, values.many("transfer-to")))
         told = tuple(map(parse_notified, values.many("notify")))
     except ValueError as error:

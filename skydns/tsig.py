@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed messages: who asks for a zone proves it by a shared key (RFC 8945). Pure but for the file.
+"""Signed messages: who asks for a zone proves it by a shared key (RFC 8945). Pure.
 
 ::
 
@@ -12,17 +12,13 @@ fields; a reply's also over its query's MAC, each further message of a transfer 
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import hmac
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from skydns import message, names, rrs
+from skydns.sharedkeys import ALGORITHMS, Key, Keys
 
 FUDGE: Final = 300  # seconds that clocks may differ (RFC 8945 §10)
 NOTAUTH: Final = 9
@@ -31,40 +27,7 @@ BADKEY: Final = 17
 BADTIME: Final = 18
 BADTRUNC: Final = 22
 
-_ALGORITHMS: Final = {
-    names.from_text(f"hmac-{name}"): name for name in ("sha1", "sha224", "sha256", "sha384", "sha512")
-}  # fmt: skip
 MARK: Final = b"\0\xfa\0\xff\0\0\0\0"  # type, class and TTL of every TSIG
-_COMMENT: Final = re.compile(r"/\*.*?\*/|(?://|#)[^\n]*", re.DOTALL)
-_KEY: Final = re.compile(r'\s*key\s+("?)([^\s"{;]+)\1\s*\{([^}]*)\}\s*;')
-_FIELD: Final = re.compile(r'\s*(algorithm|secret)\s+("?)([^\s";]+)\2\s*;')
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A shared key.
-
-    Attributes:
-        name: folded.
-        algorithm: its name in messages; b"": any, as the query says.
-    """
-
-    name: bytes
-    algorithm: bytes
-    secret: bytes
-
-    def mac(self, parts: Iterable[bytes]) -> bytes:
-        """Return the MAC over some octets."""
-        return hmac.digest(self.secret, b"".join(parts), _ALGORITHMS[self.algorithm])
-
-    @property
-    def size(self) -> int:
-        """Octets of a MAC."""
-        return hashlib.new(_ALGORITHMS[self.algorithm]).digest_size
-
-
-Keys = Mapping[bytes, Key]
-"""By name, folded."""
 
 
 class _Signature(NamedTuple):
@@ -150,7 +113,7 @@ def opened(data: bytes, keys: Keys, now: int) -> Opened | bytes | None:
     if found is _BROKEN:
         return message.rejected(plain, rrs.FORMERR)
     key = keys.get(found.name)
-    if key is not None and not key.algorithm and found.algorithm in _ALGORITHMS:
+    if key is not None and not key.algorithm and found.algorithm in ALGORITHMS:
         key = replace(key, algorithm=found.algorithm)
     if key is None or key.algorithm != found.algorithm:
         return _unsigned(plain, found, BADKEY)
@@ -190,51 +153,6 @@ def answers(reply: bytes, key: Key, mac: bytes) -> bool:
     plain = _without(reply, found)
     wanted = key.mac((_counted(mac), found.number, plain[2:], fields))
     return hmac.compare_digest(wanted, found.mac)
-
-
-def read(path: str) -> dict[bytes, Key]:
-    """Return the keys of a file as `tsig-keygen` writes it.
-
-    Raises:
-        ValueError: it cannot be read, or a key in it cannot be used.
-    """
-    try:
-        text = _COMMENT.sub("", Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f'cannot read "{path}": {error}') from error
-    found: dict[bytes, Key] = {}
-    at = 0
-    while text[at:].strip():
-        block = _KEY.match(text, at)
-        if block is None:
-            raise ValueError(f'"{path}": key NAME {{ algorithm …; secret …; }}; is expected')
-        fields = {each[1]: each[3] for each in _FIELD.finditer(block[3])}
-        try:
-            key = made(block[2], fields.get("algorithm", "hmac-sha256"), fields.get("secret", ""))
-        except ValueError as error:
-            raise ValueError(f'"{path}": {error}') from error
-        found[key.name] = key
-        at = block.end()
-    return found
-
-
-def made(name: str, algorithm: str, secret: str) -> Key:
-    """Return a key from its texts; `secret` is base64, no `algorithm` stands for any.
-
-    Raises:
-        ValueError: one of them is none.
-    """
-    try:
-        shape = names.from_text(algorithm).lower() if algorithm else b""
-        octets = base64.b64decode(secret, validate=True)
-        folded = names.from_text(name).lower()
-    except (ValueError, binascii.Error) as error:
-        raise ValueError(f'key "{name}": {error}') from error
-    if shape and shape not in _ALGORITHMS:
-        raise ValueError(f'key "{name}": algorithm "{algorithm}" is not known')
-    if not octets:
-        raise ValueError(f'key "{name}": it has no secret')
-    return Key(folded, shape, octets)
 
 
 # ── octets

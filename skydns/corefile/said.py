@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # 100 ms that only those with a Corefile pay
     from skydns.hosts import Spec
     from skydns.logformat import Format
     from skydns.rewrite import Rule
-    from skydns.tsig import Key
+    from skydns.sharedkeys import Key
     from skydns.zonefile import Zonefile
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from skydns import tsig as signing
+from skydns import sharedkeys
 from skydns.addresses import Peers
 from skydns.corefile.grammar import Block, CorefileError, Directive
 from skydns.corefile.said import Said, one, refused, zones_of
@@ -21,10 +21,10 @@ def tsig(plugin: Directive, block: Block, said: Said) -> None:
         try:
             match each.name:
                 case "secret" if len(each.args) == 2:
-                    key = signing.made(each.args[0], "", each.args[1])
+                    key = sharedkeys.made(each.args[0], "", each.args[1])
                     said.keys[key.name] = key
                 case "secrets":
-                    said.keys |= signing.read(one(each))
+                    said.keys |= sharedkeys.read(one(each))
                 case "require" if each.args == ("none",):
                     required = False
                 case "require" if each.args and _TRANSFERS.issuperset(map(str.upper, each.args)):

@@ -17,7 +17,7 @@ import pytest
 from h2.connection import H2Connection
 
 from fairlead.etcd.types import KeyValue, Revision
-from skydns import doh, keys, records, tsig
+from skydns import doh, keys, records, sharedkeys, tsig
 from skydns.compiled import Answers
 from skydns.cookies import Cookies
 from skydns.limit import Limiter
@@ -54,7 +54,7 @@ OPTS = (
 )
 
 
-KEY = tsig.made("k.example", "hmac-sha256", "AAECAwQFBgc=")
+KEY = sharedkeys.made("k.example", "hmac-sha256", "AAECAwQFBgc=")
 
 
 def signed(packet):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skydns import keys, message, names, tsig
+from skydns import keys, message, names, sharedkeys, tsig
 from skydns.compiled import Answers, Ask
 from skydns.policy import Policy
 from skydns.state import Served
@@ -26,7 +26,7 @@ NOW = int(time.time())  # dnspython looks at the clock of its own accord
 
 
 def key(algorithm="hmac-sha256", name="k.example.", secret=TEXT):
-    return tsig.made(name, algorithm, secret)
+    return sharedkeys.made(name, algorithm, secret)
 
 
 def theirs(algorithm="hmac-sha256", name="k.example.", secret=SECRET):
@@ -158,7 +158,7 @@ KEYGEN = 'key "a.example" {\n\talgorithm hmac-sha512;\n\tsecret "YWJj";\n};\n# a
 def test_a_file_as_tsig_keygen_writes_it(tmp_path):
     path = tmp_path / "keys"
     path.write_text(KEYGEN)
-    found = tsig.read(str(path))
+    found = sharedkeys.read(str(path))
     assert {names.to_text(name): names.to_text(each.algorithm) for name, each in found.items()} == {
         "a.example.": "hmac-sha512.",
         "b.": "hmac-sha256.",
@@ -175,9 +175,9 @@ def test_a_file_that_is_none_says_why(tmp_path, text, reason):
     path = tmp_path / "keys"
     path.write_text(text)
     with pytest.raises(ValueError, match=reason):
-        tsig.read(str(path))
+        sharedkeys.read(str(path))
     with pytest.raises(ValueError, match="cannot read"):
-        tsig.read(str(tmp_path / "none"))
+        sharedkeys.read(str(tmp_path / "none"))
 
 
 @settings(max_examples=300)
