@@ -44,7 +44,7 @@ from skydns.seen import moment
 from skydns.streams import Streams, Way
 from skydns.upstream import Probe, Routes, Upstream
 
-GLUE: Final = 1.0  # seconds for addresses that an answer is complete without
+HELP: Final = 1.0  # seconds for addresses that an answer is useful without
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
 LOOKING: Final = 30.0  # seconds after the start in which a loop is looked for
 OTHER: Final = 0  # RFC 8914
@@ -160,22 +160,27 @@ class Forwarder:
     async def _told(self, ask: Ask, reply: Reply, host: str) -> dict[Wanted, bytes]:
         """Return what is said of the names outside our zones that a reply of ours leads to.
 
-        Glue is a help only: it is waited for a second, and not at all when its servers are down.
+        Glue is a help only, and so is what comes beside addresses of our own: it is waited for a
+        second, and not at all when its servers are down.
         """
         wanted = reply.wanted(ask.query.rtype)
-        helpful = frozenset(reply.glue)
+        helpful = set(reply.glue)
+        if reply.answer:
+            helpful |= {target for target, _ in reply.absorbed}
 
         async def one(each: Wanted) -> bytes | None:
             name, rtype = each
             upstream = self.routes.upstream(name.lower())
             help_only = name in helpful
-            if not upstream.serves(host) or (help_only and self.health.all_down(upstream.servers)):
+            if not upstream.servers or not upstream.serves(host):
+                return None
+            if help_only and self.health.all_down(upstream.servers):
                 return None
             # a target of ours must be resolved, whatever the client wants
             sent = _sent(ask, upstream)
             sent = Sent(name.lower(), rtype, rrs.IN, sent.flags | message.RD, *sent[4:])
             with suppress(TimeoutError):
-                async with asyncio.timeout(GLUE if help_only else None):
+                async with asyncio.timeout(HELP if help_only else None):
                     return (await self._resolve(sent, upstream, host)).octets
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from contextlib import suppress
 from typing import Final
 
 from fairlead.errors import ConfigError
@@ -60,9 +61,12 @@ def whole(sock: socket.socket) -> None:
     six = sock.family == socket.AF_INET6
     if sock.type != UDP or not sys.platform.startswith("linux"):
         return
-    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _OMIT)  # of IPv4 on [::] too
-    if six:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _OMIT)
+    with suppress(
+        OSError
+    ):  # a sandbox's kernel may not know it; 1232 octets pass nearly everywhere
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _OMIT)  # of IPv4 on [::] too
+        if six:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _OMIT)
 
 
 def shared(

@@ -12,12 +12,14 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from skydns import keys, message, names
+from skydns import keys, message, names, rrs
 from skydns.addresses import Server
 from skydns.cache import Bounds, Key
 from skydns.compiled import Answers, Ask
 from skydns.forward import Forwarder
 from skydns.policy import Policy
+from skydns.reply import Reply
+from skydns.rrs import RR
 from skydns.state import Served
 from skydns.upstream import Routes, Upstream
 
@@ -217,6 +219,31 @@ async def test_trap_19_never_silent():
         for fake in both:
             fake.way = "SERVFAIL"
         assert (await c.ask("b.example.org.")).rcode() == dns.rcode.SERVFAIL
+
+
+async def test_what_only_helps_is_waited_for_a_second_and_not_of_servers_that_are_down():
+    """§4.3, §5.3: addresses beside our own, and those of targets outside."""
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        away = names.from_text("away.example.org")
+        query = dns.message.make_query("n.z.test.", "A")
+        own = RR(names.from_text("n.z.test"), rrs.A, 60, bytes((10, 0, 0, 1)))
+        reply = Reply(rrs.NOERROR, answer=(own,), absorbed=((away, own.owner),))
+        ask = Ask(message.parse(query.to_wire()), reply)
+
+        async def addresses():
+            octets, _ = await c.forwarder.answer(ask, c.answers, "127.0.0.1", udp=True)
+            return sorted(each.address for each in dns.message.from_wire(octets).answer[0])
+
+        fake.way = "silent"
+        async with asyncio.timeout(4):  # where a question of its own takes 4.5 s
+            assert await addresses() == ["10.0.0.1"]
+        await until(lambda: c.said == ["down"])
+        asked = sum(each.question[0].rdtype == 1 for each in fake.asked)
+        assert await addresses() == ["10.0.0.1"]
+        assert sum(each.question[0].rdtype == 1 for each in fake.asked) == asked
+        fake.way = "answer"
+        await until(lambda: "answers again" in c.said)
+        assert await addresses() == ["10.0.0.1", "192.0.2.1"]
 
 
 async def test_what_has_run_out_is_served_when_nobody_answers():
