@@ -393,7 +393,7 @@ class Answers:
         above = names.parent(query.name)
         policy = self.policy
         if (
-            policy.profile.catch_all
+            policy.shape(above).catch_all
             or self.ahead is not None  # may know a brother
             or not entry.zone
             or not entry.body.serial

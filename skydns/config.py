@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
 from fairlead.flags import Values
-from skydns import keys, names, order, sharedkeys, stub
+from skydns import keys, names, order, shapes, sharedkeys, stub
 from skydns.acl import Acl
 from skydns.addresses import Peers, Server, network, parse_allowed, parse_notified, parse_server
 from skydns.cache import Bounds
@@ -24,7 +24,8 @@ from skydns.corefile.said import InBlock, Overlaid, Said
 from skydns.limit import Network
 from skydns.logformat import EVERYTHING, Formats
 from skydns.order import Order
-from skydns.policy import PROFILES, Apex, Own, Policy
+from skydns.policy import PROFILES, Apex, Policy
+from skydns.shapes import ByZone
 from skydns.upstream import Routes, Upstream
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
     from skydns.dnssec import Key
     from skydns.rewrite import Rule
-
-
-_OWN = {"children": Own.CHILDREN, "first": Own.FIRST, "union": Own.UNION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,12 +266,18 @@ def configure(given: Values) -> Config:
         least_lease=profile.least_lease if said.least_lease is None else said.least_lease,
         most_lease=profile.most_lease if said.most_lease is None else said.most_lease,
         apex=profile.apex if said.apex_fallback else Apex.EXACT,
-        own=_OWN.get(values.text("own"), profile.own),
-        catch_all={"true": True, "false": False}.get(values.text("wildcards"), profile.catch_all),
     )
     zones = take("domain", keys.zones, ())
     if not zones and not faults:
         faults.append(values.error("domain", "no zone is named"))
+    own = take("own", partial(shapes.own, profile=profile, zones=zones), ByZone(profile.own))
+    depth = take("depth", partial(shapes.depth, zones=zones), ByZone(None))
+    catch_all = take(
+        "wildcards",
+        partial(shapes.catch_all, profile=profile, zones=zones),
+        ByZone(profile.catch_all),
+    )
+    profile = replace(profile, own=own.rest, catch_all=catch_all.rest)
     policy = Policy(
         zones=frozenset(zones),
         profile=profile,
@@ -283,7 +287,8 @@ def configure(given: Values) -> Config:
         local=take("local", lambda text: names.from_text(text).lower() if text else b"", b""),
         rotate=values.flag("round-robin"),
         auto_ptr=values.flag("auto-ptr"),
-        depth=values.number("depth") if values.number("depth") >= 0 else None,
+        depth=depth.rest,
+        shapes=shapes.of_all(zones, own, depth, catch_all),
         minimal=said.minimal,
         bufsize=said.bufsize,
         minimal_tc=values.flag("minimal-tc"),

@@ -71,7 +71,7 @@ def _records(name: bytes, zone: bytes, served: Served, policy: Policy, now: floa
     asked = name
     if keys.wildcard_base(name) is not None:
         above = names.parent(name)
-        if not policy.profile.catch_all or name[:2] != b"\x01*" or keys.wildcard_base(above):
+        if not policy.shape(above).catch_all or name[:2] != b"\x01*" or keys.wildcard_base(above):
             return  # here it is a literal (trap 17), elsewhere it would catch all
         asked = names.from_labels((secrets.token_hex(16).encode(), *names.labels(above)))
     alias = False

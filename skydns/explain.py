@@ -108,7 +108,7 @@ def _lies_below(key: bytes, prefix: bytes, name: bytes) -> bool:
 def _parts(question: Question, reply: Reply, index: Index, policy: Policy) -> tuple[Part, ...]:
     """Return the part of every key at or below the name, and of those an alias led to."""
     name = question.name
-    node = index.node(name)
+    node, shape = index.node(name), policy.shape(name)
     own = list(node.own) if node else []
     below = index.below(name)
     read: Sequence[Service]
@@ -117,28 +117,23 @@ def _parts(question: Question, reply: Reply, index: Index, policy: Policy) -> tu
     if base is not None:
         own, below = [], index.matching(base, name)
         read = below
-    elif own and below and policy.profile.own is Own.FIRST:
+    elif own and below and shape.own is Own.FIRST:
         read = own
         hidden = {each.key: "the name has a record of its own, which comes first" for each in below}
-    elif (
-        own
-        and below
-        and policy.profile.own is Own.CHILDREN
-        and question.rtype not in {rrs.CNAME, rrs.PTR}
-    ):
+    elif own and below and shape.own is Own.CHILDREN and question.rtype not in {rrs.CNAME, rrs.PTR}:
         read = below
         hidden = {
             each.key: "the name has keys below it: they answer for it (trap 8)" for each in own
         }
-    elif policy.profile.own is Own.UNION:
+    elif shape.own is Own.UNION:
         read = [*own, *below]
     else:
         read = own or below
-    if base is None and policy.depth is not None:
-        near = {each.key for each in index.below(name, depth=policy.depth)}
+    if base is None and shape.depth is not None:
+        near = {each.key for each in index.below(name, depth=shape.depth)}
         deep = [each for each in below if each.key not in near]
         hidden |= {
-            each.key: f"it lies more than {policy.depth} labels below (-depth)" for each in deep
+            each.key: f"it lies more than {shape.depth} labels below (-depth)" for each in deep
         }
         read = [each for each in read if each.key not in hidden]
     kept = {service.key for service in grouped(read)}

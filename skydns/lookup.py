@@ -81,7 +81,7 @@ class Lookup:
 
     def find(self, name: bytes, rtype: int) -> list[Service] | None:
         """Return the records that a folded name stands for, None when it does not exist."""
-        index, profile = self.served.index, self.policy.profile
+        index = self.served.index
         self.reads[name] = None
         base = keys.wildcard_base(name)
         if base is not None:
@@ -91,13 +91,13 @@ class Lookup:
             return grouped(index.matching(base, name))
         if name in self.policy.zones:
             return grouped(self._apex(name, rtype))
-        node = index.node(name)
+        node, shape = index.node(name), self.policy.shape(name)
         if node is None:
-            return self._catch_all(name) if profile.catch_all else None
-        if node.own and (profile.own is Own.FIRST or not node.children or self.policy.depth == 0):
+            return self._catch_all(name) if shape.catch_all else None
+        if node.own and (shape.own is Own.FIRST or not node.children or shape.depth == 0):
             return grouped(node.own)
-        below = index.below(name, depth=self.policy.depth)
-        return grouped([*node.own, *below] if profile.own is Own.UNION else below)
+        below = index.below(name, depth=shape.depth)
+        return grouped([*node.own, *below] if shape.own is Own.UNION else below)
 
     def existence(self, name: bytes) -> list[RR] | None:
         """Return an empty list for a name that exists, else None; reads no records."""
@@ -106,7 +106,7 @@ class Lookup:
         self.reads[name] = None
         if name in self.policy.zones or self.served.index.exists(name) or self.is_our_ns(name):
             return []
-        if self.policy.profile.catch_all and self._catch_all(name) is not None:
+        if self.policy.shape(name).catch_all and self._catch_all(name) is not None:
             return []
         return None
 
@@ -121,7 +121,7 @@ class Lookup:
         if apex is Apex.ONLY or (apex is Apex.EXACT and rtype in {rrs.A, rrs.AAAA}):
             node = index.node(zone)
             return list(node.own) if node else []
-        found = index.below(zone, without=_DNS, depth=self.policy.depth)
+        found = index.below(zone, without=_DNS, depth=self.policy.shape(zone).depth)
         if not found and (node := index.node(zone)):
             return list(node.own)
         return found

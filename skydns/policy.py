@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from skydns import records
+from skydns import names, records
 from skydns.order import Order
 
 
@@ -27,6 +27,22 @@ class Own(Enum):
     CHILDREN = "the records below"
     FIRST = "its own record"
     UNION = "its own record and those below"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a zone's keys are to a name that they stand below.
+
+    Attributes:
+        own: what a name that has both a record and children answers with (§3.3).
+        depth: how many labels below a name are part of its answers; None: all, 0: its own
+            key's only (§3.4).
+        catch_all: a stored `*` answers for missing names (§3.1, RFC 4592).
+    """
+
+    own: Own = Own.CHILDREN
+    depth: int | None = None
+    catch_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +103,8 @@ class Policy:
         local: the name looked up for `local.dns.<zone>`, folded; b"": none.
         rotate: the addresses of an answer take turns in being first, or as `order` says.
         auto_ptr: an address of a record answers PTR with the record's name.
-        depth: how many labels below a name are part of its answers; None: all, 0: its own key's only.
+        depth: as in `Shape`, where `shapes` has no other.
+        shapes: by zone, where one is not as the profile and `depth` have it; else none at all.
         minimal: an answer with data has nothing in its other sections.
         fallthrough: zones of ours whose missing names are asked of the servers.
         stubs: folded names that other servers answer for, ours or not.
@@ -114,6 +131,7 @@ class Policy:
     rotate: bool = True
     auto_ptr: bool = False
     depth: int | None = None
+    shapes: Mapping[bytes, Shape] = field(default_factory=dict)
     minimal: bool = False
     fallthrough: frozenset[bytes] = frozenset()
     stubs: frozenset[bytes] = frozenset()
@@ -128,6 +146,11 @@ class Policy:
     order: Order = field(default_factory=Order)
     bufsize: int = 1232
     minimal_tc: bool = False
+
+    def shape(self, name: bytes) -> Shape:
+        """Return that of the zone in which a folded name lies."""
+        found = self.shapes.get(names.longest(name, self.zones)) if self.shapes else None
+        return found or Shape(self.profile.own, self.depth, self.profile.catch_all)
 
     @property
     def by_client(self) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import dns.flags
 import pytest
 
-from skydns.policy import Own
+from skydns import names
+from skydns.policy import Own, Shape
 
 
 def host(address):
@@ -214,3 +215,26 @@ def test_depth_own_and_union(server):
     assert hosts(made(depth=0)) == ["1"]  # its own key only
     assert hosts(made(depth=1), "e A") == []  # exists, has nothing that near
     assert hosts(made(depth=0), "skydns.test. A") == []
+
+
+def test_3_4_depth_own_and_wildcards_by_zone(server):
+    """§3.1, §3.3, §3.4: options of a zone; one inside another is its own."""
+    stored = {
+        f"{zone}{name}": f'{{"host":"10.0.{at}.{host}"}}'
+        for at, zone in enumerate(("n/", "n/in/deep/"))
+        for host, name in enumerate(("x", "x/y", "x/y/z", "*"))
+    }
+    outer, inner = (names.from_text(text) for text in ("n.skydns.test.", "deep.in.n.skydns.test."))
+    s = server(stored, zones="n.skydns.test,deep.in.n.skydns.test")
+    s.answers.policy = replace(
+        s.policy,
+        shapes={outer: Shape(depth=1), inner: Shape(own=Own.FIRST, catch_all=True)},
+    )
+
+    def hosts(question):
+        return [line.split()[-1] for line in s.answer(f"{question} A")]
+
+    assert hosts("x.n.skydns.test.") == ["10.0.0.1"]
+    assert hosts("x.deep.in.n.skydns.test.") == ["10.0.1.0"]
+    assert s.answer("no.n.skydns.test. A") == "NXDOMAIN"
+    assert hosts("no.deep.in.n.skydns.test.") == ["10.0.1.3"]
