@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-from fairlead.errors import ConfigError
 from skydns import doh, message, rrs, sockets, streamed
 from skydns.attentive import Attentive
 from skydns.batch import LIBRARY
@@ -90,13 +89,7 @@ class Server:
         Raises:
             ConfigError: an address is not ours, or is taken.
         """
-        udp = sockets.bound(sockets.UDP, host, port)
-        try:
-            tcp = sockets.bound(sockets.TCP, host, udp.getsockname()[1])
-        except ConfigError:
-            udp.close()
-            raise
-        await self.adopt(udp, tcp)
+        await self.adopt(*sockets.pair(host, port))
 
     def _serve_udp(self, sock: socket.socket, host: str) -> None:
         """Begin to answer on a bound UDP socket."""

@@ -17,6 +17,7 @@ BACKLOG: Final = 1024
 _IP_MTU_DISCOVER: Final = 10  # Linux's numbers; Python has no names for them
 _IPV6_MTU_DISCOVER: Final = 23
 _OMIT: Final = 5
+_TRIES: Final = 8  # the kernel's next free UDP port may be somebody's of TCP
 
 UDP: Final = socket.SOCK_DGRAM
 TCP: Final = socket.SOCK_STREAM
@@ -54,6 +55,24 @@ def bound(
         reason = f"cannot listen: {error}; is another name server running, or root needed?"
         raise ConfigError(flag, f"{host}:{port}", "start", reason) from error
     return sock
+
+
+def pair(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """Return a UDP and a TCP socket on one port; of port 0 on one that is free for both.
+
+    Raises:
+        ConfigError: as `bound`.
+    """
+    tries = 1 if port else _TRIES
+    while True:
+        udp = bound(UDP, host, port)
+        try:
+            return udp, bound(TCP, host, udp.getsockname()[1])
+        except ConfigError:
+            udp.close()
+            tries -= 1
+            if not tries:
+                raise
 
 
 def whole(sock: socket.socket) -> None:
