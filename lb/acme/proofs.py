@@ -33,7 +33,8 @@ from lb.tls import ACME
 
 _IDENTIFIER: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # id-pe-acmeIdentifier
 _OCTETS: Final = b"\x04\x20"  # DER: an OCTET STRING of 32
-_CLIENT_HELLO: Final = 1
+_HANDSHAKE: Final = 22  # a record's content type
+_CLIENT_HELLO: Final = 1  # of a handshake's messages
 _LIFE: Final = timedelta(days=1)  # a validation takes seconds; clocks may differ by hours
 
 
@@ -125,9 +126,6 @@ class Proofs:
         direction, _, content, kind, data = told
         if direction == "read" and content == _HANDSHAKE and kind == _CLIENT_HELLO:
             self._heard = (connection, hello.protocols(bytes(data)))
-
-
-_HANDSHAKE: Final = 22  # a record's content type
 
 
 def _overhear(context: ssl.SSLContext, hear: Any) -> None:
