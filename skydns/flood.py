@@ -64,27 +64,29 @@ def replies(
     size = _usual(sizes)
     if size is None:
         return None
-    odd = []
-    if sizes.count(size) != count:
-        odd = [place for place, each in enumerate(sizes) if each != size]
-    spans = list(zip((0, *(place + 1 for place in odd)), (*odd, count), strict=True))
-    alike = heads
-    if odd:
-        alike = b"".join([heads[begin * HEAD : end * HEAD] for begin, end in spans])
-    octets = _alike(near, alike, count - len(odd), size)
+    if sizes.count(size) == count:
+        octets = _alike(near, heads, count, size)
+        return None if octets is None else (octets, [len(octets) // count] * count)
+    odd = [place for place, each in enumerate(sizes) if each != size]
+    parts, begin = [], 0
+    for place in odd:
+        parts.append(heads[begin * HEAD : place * HEAD])
+        begin = place + 1
+    parts.append(heads[begin * HEAD :])
+    usual = count - len(odd)
+    octets = _alike(near, b"".join(parts), usual, size)
     if octets is None:
         return None
-    length = len(octets) // (count - len(odd))
+    length = len(octets) // usual
     lengths = [length] * count
-    if not odd:
-        return octets, lengths
-    parts, at = [], 0
-    for begin, end in spans:
-        parts.append(octets[at : at + (end - begin) * length])
-        at += (end - begin) * length
-        if end < count:
-            parts.append(other(end))
-            lengths[end] = len(parts[-1])
+    parts, at, begin = [], 0, 0
+    for place in odd:
+        end = at + (place - begin) * length
+        reply = _single(near, heads, place * HEAD, sizes[place]) or other(place)
+        parts += octets[at:end], reply
+        lengths[place] = len(reply)
+        at, begin = end, place + 1
+    parts.append(octets[at:])
     return b"".join(parts), lengths
 
 
@@ -98,6 +100,26 @@ def _usual(sizes: tuple[int, ...]) -> int | None:
         if sizes.count(size) * 4 >= len(sizes) * 3:
             return size
     return None
+
+
+def _single(near: dict[bytes, Near], heads: bytes, start: int, size: int) -> bytes | None:
+    """Return the reply to one missing name whose query begins there, None when it is something else.
+
+    A name in mixed case, and one of few octets, is left to whoever answers one by one.
+    """
+    name = start + 2 + NAME + 1
+    length = heads[name - 1]
+    if not LEAST <= size <= HEAD or not _LONGEST_STAR < length < size - LEAST:
+        return None
+    header, label = heads[start + 2 : name], heads[name : name + length]
+    rest = heads[name + length : start + size]
+    found = near.get(header + rest)
+    if found is None or label in found.children or label.lower() != label:
+        return None
+    found.cell[0] += 1
+    return b"".join(
+        (found.flags, header[NAME:], label, rest[: found.question.stop], found.present())
+    )
 
 
 def _alike(near: dict[bytes, Near], heads: bytes, count: int, size: int) -> bytes | None:
