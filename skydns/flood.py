@@ -82,7 +82,7 @@ def replies(
     parts, at, begin = [], 0, 0
     for place in odd:
         end = at + (place - begin) * length
-        reply = _single(near, heads, place * HEAD, sizes[place]) or other(place)
+        reply = other(place)
         parts += octets[at:end], reply
         lengths[place] = len(reply)
         at, begin = end, place + 1
@@ -100,26 +100,6 @@ def _usual(sizes: tuple[int, ...]) -> int | None:
         if sizes.count(size) * 4 >= len(sizes) * 3:
             return size
     return None
-
-
-def _single(near: dict[bytes, Near], heads: bytes, start: int, size: int) -> bytes | None:
-    """Return the reply to one missing name whose query begins there, None when it is something else.
-
-    A name in mixed case, and one of few octets, is left to whoever answers one by one.
-    """
-    name = start + 2 + NAME + 1
-    length = heads[name - 1]
-    if not LEAST <= size <= HEAD or not _LONGEST_STAR < length < size - LEAST:
-        return None
-    header, label = heads[start + 2 : name], heads[name : name + length]
-    rest = heads[name + length : start + size]
-    found = near.get(header + rest)
-    if found is None or label in found.children or label.lower() != label:
-        return None
-    found.cell[0] += 1
-    return b"".join(
-        (found.flags, header[NAME:], label, rest[: found.question.stop], found.present())
-    )
 
 
 def _alike(near: dict[bytes, Near], heads: bytes, count: int, size: int) -> bytes | None:
