@@ -13,14 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
 
-from skydns import message, names, rrs
+from skydns import ede, message, names, rrs
 from skydns.addresses import Network
 from skydns.seen import Seen, bucket
-
-_BLOCKED: Final = 15  # extended errors (RFC 8914)
-_FILTERED: Final = 17
 
 
 class Action(Enum):
@@ -135,7 +131,7 @@ class Screen:
         blocked = action is Action.BLOCK
         rcode = rrs.REFUSED if blocked else rrs.NOERROR
         reply = message.failure(
-            query, rcode, recursion=False, trouble=_BLOCKED if blocked else _FILTERED
+            query, rcode, recursion=False, trouble=ede.BLOCKED if blocked else ede.FILTERED
         )
         self._count(Seen(
             "dropped", rrs.TYPES.get(rtype, "other"), rrs.RCODES[rcode], "udp" if udp else "tcp",

@@ -25,7 +25,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from skydns import chaos, keys, names, rrs
+from skydns import chaos, ede, keys, names, rrs
 from skydns.lookup import NS, Lookup, grouped, in_stub, zone_of
 from skydns.policy import Policy
 from skydns.records import NO_PORT, Service
@@ -127,7 +127,7 @@ class _Making:
         if found is None and self.zone.endswith(b"\x04arpa\0") and self.auto_ptr(name, name):
             found = []  # the name exists, if only by its PTR
         if self.failed and not found:
-            return self._done(rrs.SERVFAIL, (), (), trouble=0)
+            return self._done(rrs.SERVFAIL, (), (), trouble=ede.OTHER)
         if found:
             return self._done(rrs.NOERROR, found, additional)
         rcode = rrs.NXDOMAIN if found is None else rrs.NOERROR

@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
-from skydns import keys, message, names, rrs
+from skydns import ede, keys, message, names, rrs
 from skydns.answer import answer
 from skydns.counting import Counts
 from skydns.lookup import zone_of
@@ -212,7 +212,9 @@ class Answers:
                 raise
             self.faults += 1
             self.on_fault(data, fault)
-            return message.failure(query, rrs.SERVFAIL, recursion=self._recursion, trouble=0)
+            return message.failure(
+                query, rrs.SERVFAIL, recursion=self._recursion, trouble=ede.OTHER
+            )
 
     def opened(self, data: bytes) -> Opened | bytes | None:
         """Return a signed query without its signature; the reply to one that is not good; None: unsigned."""
@@ -261,10 +263,17 @@ class Answers:
             if isinstance(made, Forward):
                 if self.policy.forwarding or made.stub:
                     return Ask(query, None)
-                made = Reply(rrs.REFUSED, authoritative=False, reads=made.reads, trouble=20)
+                made = Reply(
+                    rrs.REFUSED,
+                    authoritative=False,
+                    reads=made.reads,
+                    trouble=ede.NOT_AUTHORITATIVE,
+                )
             if not self.loaded and made.zone:
                 # nothing was ever read: neither "no such name" nor "no data" would be true
-                reply = message.failure(query, rrs.SERVFAIL, recursion=self._recursion, trouble=14)
+                reply = message.failure(
+                    query, rrs.SERVFAIL, recursion=self._recursion, trouble=ede.NETWORK
+                )
                 self._count(made.zone, rrs.SERVFAIL, query, data, reply, udp, begun)
                 return reply
             entry = self._keep(key, made, query)

@@ -241,14 +241,18 @@ async def _opened(
         standing = parent.stand_ins if parent else []
         return [*opened, *(each for some in standing for each in some)]
 
-    def renew(given: Config) -> None:
-        if (log := sockets.way.log) is not None:
-            log.use(given.logged)
-        _decide(sockets, given)
+    def renew() -> None:
         for each in everywhere():
             each.renew()
 
-    runtime.on_reload(renew)
+    def reload(given: Config) -> None:
+        if (log := sockets.way.log) is not None:
+            log.use(given.logged)
+        _decide(sockets, given)
+        renew()
+
+    core.live.renewed = renew
+    runtime.on_reload(reload)
     return everywhere
 
 

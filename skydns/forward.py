@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 import dnslib
 
 from fairlead import tls
-from skydns import message, names, rrs, special
+from skydns import ede, message, names, rrs, special
 from skydns.addresses import Server
 from skydns.cache import Cache, Key
 from skydns.compiled import Answers, Ask
@@ -47,11 +47,6 @@ from skydns.upstream import Probe, Routes, Upstream
 HELP: Final = 1.0  # seconds for addresses that an answer is useful without
 DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
 LOOKING: Final = 30.0  # seconds after the start in which a loop is looked for
-OTHER: Final = 0  # RFC 8914
-STALE: Final = 3
-PROHIBITED: Final = 18
-NO_SERVER: Final = 22
-NETWORK: Final = 23
 _FAILURES = (OSError, TimeoutError, asyncio.IncompleteReadError)
 
 
@@ -149,12 +144,14 @@ class Forwarder:
             return Answered(message.failure(query, rrs.REFUSED, recursion=True), system)
         if found.octets is None:
             cut_off = all(self._habit(server).unreachable for server in upstream.servers)
-            trouble = NETWORK if cut_off else NO_SERVER
+            trouble = ede.NETWORK if cut_off else ede.NO_SERVER
             failed = message.failure(query, rrs.SERVFAIL, recursion=True, trouble=trouble)
             return Answered(failed, system)
         limit = min(query.size, answers.policy.bufsize) if udp else message.TCP_SIZE
-        stale = STALE if found.stale else None
-        octets = relayed(query, found.octets, limit, trouble=stale, nsid=answers.policy.nsid)
+        stale = ede.STALE if found.stale else None
+        octets = relayed(
+            query, found.octets, limit, kept=found.kept, trouble=stale, nsid=answers.policy.nsid
+        )
         return Answered(octets, "cache" if found.kept else system)
 
     async def _told(self, ask: Ask, reply: Reply, host: str) -> dict[Wanted, bytes]:
@@ -195,11 +192,13 @@ class Forwarder:
         """Return the reply to what no server is asked about; None: ask."""
         if query.name in self._looked_for:
             self._leads_back(self._looked_for[query.name])
-            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
+            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
         if not upstream.serves(host):
-            return message.failure(query, rrs.REFUSED, recursion=False, trouble=PROHIBITED)
-        if query.looped:
-            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
+            return message.failure(query, rrs.REFUSED, recursion=False, trouble=ede.PROHIBITED)
+        if query.looped:  # an answer, where the original sends none: RFC 8906, and nobody waits
+            for server in upstream.servers[:1]:
+                self._said("asks us what we ask it: a stub zone leads in a circle", server)
+            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
         if upstream.local_names:
             question = Question(query.name, query.rtype, query.rclass)
             made = special.answer(question, upstream.servers)
@@ -210,7 +209,7 @@ class Forwarder:
             or names.count(query.name) < upstream.ndots
             or any(above in upstream.excepted for above in names.ancestors(query.name))
         ):
-            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
+            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
         return None
 
     async def _resolve(self, sent: Sent, upstream: Upstream, host: str) -> Found:
@@ -436,18 +435,28 @@ def _sent(ask: Ask, upstream: Upstream) -> Sent:
 
 
 def relayed(
-    query: Query, found: bytes, limit: int, *, trouble: int | None = None, nsid: bytes = b""
+    query: Query,
+    found: bytes,
+    limit: int,
+    *,
+    kept: bool = False,
+    trouble: int | None = None,
+    nsid: bytes = b"",
 ) -> bytes:
-    """Return a server's answer as ours: the client's id, letter case and EDNS; RA set, AD not."""
+    """Return a server's answer as ours: the client's id, letter case and EDNS; RA set, AD not.
+
+    Args:
+        kept: it is from the cache, so AA is not set: that is for who has the zone (RFC 1035 §4.1.1).
+    """
     body = _without_opt(found, message.HEADER + len(query.question))
     if body is None:
-        return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=OTHER)
+        return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
     records, counts = body
     name = nsid if query.nsid else b""
     opt = message.opt(query.do, trouble=trouble, nsid=name) if query.edns else b""
     bits = int.from_bytes(found[2:4], "big")
     flags = message.QR | (query.flags & (message.RD | message.CD)) | message.RA
-    flags |= bits & (message.AA | message.TC | 0xF)
+    flags |= bits & ((0 if kept else message.AA) | message.TC | 0xF)
     if message.HEADER + len(query.question) + len(records) + len(opt) > limit:
         records, counts, flags = b"", (0, 0, 0), flags | message.TC
     return b"".join((

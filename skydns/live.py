@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,7 +37,11 @@ def own(host: str, port: int) -> tuple[addresses.Server, ...]:
 
 
 class Live:
-    """The policy in force: the command line's under the `config` key's (§13.1), live."""
+    """The policy in force: the command line's under the `config` key's (§13.1), live.
+
+    Attributes:
+        renewed: told of a new policy; sockets may have to look at every query, or no longer.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class Live:
         self._started: Stored | None = None
         self._services = services
         self.forwarder: Forwarder | None = None
+        self.renewed: Callable[[], None] = lambda: None
         self.address = given.address
 
     @property
@@ -200,6 +206,7 @@ class Live:
             if revision and answers.loaded:  # other TTLs, say: secondaries are to fetch them
                 answers.served.serials |= dict.fromkeys(policy.zones, revision)
             answers.clear()
+            self.renewed()
             self._runtime.log.info(
                 "policy in force",
                 zones=",".join(sorted(map(names.to_text, policy.zones))),

@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Final, Protocol
 
-from skydns import content, message, rrs
+from skydns import content, ede, message, rrs
 from skydns.addresses import Peers
 from skydns.compiled import Answers
 from skydns.message import Query
@@ -91,7 +91,7 @@ class Transfers:
         allowed = query.rclass == rrs.IN and self.peers.may(host, query.name, key)
         if not allowed or not (ours or file):
             self.refused += 1
-            yield message.failure(query, rrs.REFUSED, recursion=False, trouble=18)
+            yield message.failure(query, rrs.REFUSED, recursion=False, trouble=ede.PROHIBITED)
             return
         zone = query.name
         serial = file.serial if file else answers.served.serial(zone)

@@ -36,6 +36,7 @@ class Fake(asyncio.DatagramProtocol):
         self.by_tcp = 0
         self.connections = 0
         self.ttl = 60
+        self.flags = 0
 
     def connection_made(self, transport):
         self.transport = transport
@@ -66,6 +67,7 @@ class Fake(asyncio.DatagramProtocol):
         if self.way == "silent":
             return None
         made = dns.message.make_response(query)
+        made.flags |= self.flags
         if self.way in {"SERVFAIL", "REFUSED", "NXDOMAIN", "NOTAUTH", "NOERROR"}:
             made.set_rcode(dns.rcode.from_text(self.way))
             return made.to_wire()
@@ -170,6 +172,18 @@ async def test_kept_for_its_time_and_refreshed_before_it_runs_out():
         await c.ask("short.example.org.")
         assert c.forwarder.cache.prefetched == 1
         await until(lambda: len(fake.asked) == 4)
+
+
+async def test_only_the_server_itself_has_authority():
+    async with fakes(1) as ((fake,), servers), client(servers) as c:
+        fake.flags = dns.flags.AA
+        assert (await c.ask()).flags & dns.flags.AA  # §9.2: the server's flags
+        for options in ({}, {"use_edns": 0}, {"udp": False}):
+            assert not (await c.ask(**options)).flags & dns.flags.AA
+        assert len(fake.asked) == 1
+        age(c, 61)
+        fake.way = "SERVFAIL"
+        assert not (await c.ask()).flags & dns.flags.AA  # what has run out has none either
 
 
 async def test_equal_questions_are_asked_once():
@@ -390,6 +404,7 @@ async def test_a_loop_is_found_and_the_server_left_out():
 
 
 async def test_stub_zones_carry_a_mark_and_a_marked_query_ends_here():
+    """§9.2: the original drops the query with a log line; RFC 8906 wants an answer, so both."""
     async with fakes(2) as ((plain, stub), servers):
         routes = Routes(upstream(servers[:1])).with_stubs(
             {keys.zones("example.org")[0]: servers[1:]}
@@ -404,6 +419,7 @@ async def test_stub_zones_carry_a_mark_and_a_marked_query_ends_here():
         reply, system = await c.forwarder.answer(Ask(query, None), c.answers, "127.0.0.1", udp=True)
         assert dns.message.from_wire(reply).rcode() == dns.rcode.SERVFAIL
         assert len(stub.asked) == 1
+        assert c.said == ["asks us what we ask it: a stub zone leads in a circle"]
         assert (system, c.system) == ("stub", "stub")
         await c.ask()
         assert c.system == "cache"

@@ -254,7 +254,10 @@ async def test_without_etcd_and_file_it_says_so_and_waits(tmp_path):
         await cluster.nodes[0].kill()
         async with skydns(tmp_path, cluster.endpoints[0]) as program:
             await program.until(lambda: "listening" in program.log, 30.0)
-            assert program.rdata("web.skydns.test") == ("SERVFAIL", [])
+            reply = program.query("web.skydns.test", use_edns=0)
+            # §6: no SOA, for nobody knows the zone; extended error 23, as for any fault of the store
+            assert (reply.rcode(), reply.authority) == (dns.rcode.SERVFAIL, [])
+            assert [int(option.code) for option in reply.options] == [23]
             await program.until(lambda: "waiting for etcd" in program.log)
             assert "msg=ready" not in program.log
             await cluster.nodes[0].start()
@@ -296,6 +299,30 @@ async def test_the_config_key_is_followed(tmp_path):
             await program.until(
                 lambda: program.rdata("web.skydns.test") == ("NOERROR", ["10.0.0.1"])
             )
+
+
+async def test_an_order_by_client_that_the_config_key_turns_on(tmp_path):
+    def first_ones():
+        query = dns.message.make_query("pool.skydns.test", "A")
+        return {
+            dns.query.udp(
+                query, "127.0.0.1", port=program.port, source=f"127.0.0.{at}", timeout=2.0
+            ).answer[0][0].address
+            for at in range(1, 33)
+        }  # fmt: skip
+
+    async with real_etcd() as cluster:
+        await put_all(cluster, {f"pool/x{at}": {"host": f"10.0.0.{at}"} for at in range(1, 5)})
+        await cluster.etcdctl("put", "/skydns/config", '{"round_robin":false}')
+        async with skydns(tmp_path, cluster.endpoints[0], "-no-rec", "-order=client") as program:
+            await program.ready()
+            assert first_ones() == {"10.0.0.1"}
+            await cluster.etcdctl("del", "/skydns/config")
+            await program.until(lambda: len(first_ones()) > 1)
+            fixed = [program.query("pool.skydns.test").answer[0][0].address for _ in range(4)]
+            assert len(set(fixed)) == 1
+            await cluster.etcdctl("put", "/skydns/config", '{"round_robin":false}')
+            await program.until(lambda: first_ones() == {"10.0.0.1"})
 
 
 async def test_leases(tmp_path):
