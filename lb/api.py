@@ -25,13 +25,14 @@ from lb.catalog import Catalog
 from lb.config import Access
 from lb.explain import Verdict
 from lb.keys import Kind, Ref
+from lb.masking import Masking
 from lb.pieces import pieces
 from lb.records import Record
 from lb.route.match import Query
 from lb.sealing import Sealing
-from lb.secret import Pair
 from lb.settings import LEVELS
 from lb.stats import Stats
+from lb.writing import Look
 
 _EMPTY_ID: Final = {
     Kind.HOST: "Hostname can not be empty",
@@ -63,6 +64,7 @@ class Api:
         catalog: Catalog,
         stats: Stats,
         sealing: Sealing,
+        masking: Masking,
         access: Access,
         verdict: Callable[[Query], Verdict],
     ) -> None:
@@ -71,6 +73,7 @@ class Api:
         self._catalog = catalog
         self._stats = stats
         self._sealing = sealing
+        self._masking = masking
         self._access = access
         self._verdict = verdict
 
@@ -127,19 +130,19 @@ class Api:
         _set_severity(self._runtime, LEVELS[name])
         return json({"message": f"Severity has been updated to {name}"})
 
-    def _shown(self, request: web.Request) -> Callable[[Pair], object]:
-        """Return how key pairs are shown: the private key only to a caller who may and asks for it."""
+    def _shown(self, request: web.Request) -> Look:
+        """Return how keys are shown: the private key only to a caller who may and asks for it."""
         asked = request.query.get("keys", "").lower()
         if asked not in ("", "0", "1", "true", "false"):
             raise Refused(400, "keys: true or false is wanted")
         if asked in ("", "0", "false"):
-            return self._sealing.masked
+            return self._masking.masked
         if not self._access.guarded:
             raise Refused(
                 403,
                 "private keys are shown only where the API asks for a token or a client certificate",
             )
-        return self._sealing.whole
+        return self._masking.whole
 
     async def _openapi(self, request: web.Request) -> object:
         return openapi.description()
@@ -168,7 +171,7 @@ class Api:
             "Shadowed": [{"Id": one.id, "Route": one.route} for one in verdict.shadowed],
         }
 
-    async def _list(self, plural: str, parent: str, pair: Callable[[Pair], object]) -> object:
+    async def _list(self, plural: str, parent: str, look: Look) -> object:
         kind, _ = _NAMES[plural]
         objects: Mapping[str, Record]
         catalog = self._catalog
@@ -190,7 +193,7 @@ class Api:
         trees: list[object] = []
         # 10,000 at once: 40 ms for requests to wait
         for names in pieces(sorted(objects), _AT_ONCE):
-            trees += [writing.tree(objects[name], pair) for name in names if name in objects]
+            trees += [writing.tree(objects[name], look) for name in names if name in objects]
             await asyncio.sleep(0)
         return {plural.capitalize(): trees}
 
@@ -226,8 +229,9 @@ class Api:
         if "/" in name:
             raise Refused(400, f'{kind} id "{name}": no / may be in it')
         ref = Ref(kind, name, parent)
-        tree = self._sealing.unmasked(tree, self._catalog.get(ref))
-        record = self._sealing.sealed(reading.build(ref, tree))
+        old = self._catalog.get(ref)
+        tree = self._masking.unmasked(kind, tree, old)
+        record = self._sealing.sealed(reading.build(ref, tree), old)
         if isinstance(record, records.Frontend):
             self._backend(record.backend)
         elif kind is Kind.SERVER:
@@ -235,7 +239,7 @@ class Api:
         elif kind is Kind.MIDDLEWARE:
             self._wanted(Kind.FRONTEND, parent)
         await self._writer.put(record, _seconds(body.get("ttl")) if kind in _TTL else 0.0)
-        return writing.tree(record, self._sealing.masked)
+        return writing.tree(record, self._masking.masked)
 
     async def _delete(self, ref: Ref) -> object:
         self._found(ref, "object not found")

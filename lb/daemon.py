@@ -56,6 +56,7 @@ from lb.judge import Judge, state
 from lb.keys import Kind, Ref
 from lb.ledger import Ledger
 from lb.live import Limits
+from lb.masking import Masking
 from lb.metrics import Counts, figures, phases_of
 from lb.middleware import Chain, access
 from lb.middleware.build import Links
@@ -129,7 +130,9 @@ async def serve(config: Config, runtime: Runtime) -> None:
         writer = Writer(runtime, mirrors, catalog, followed)
         runtime.on_drain(partial(_drain, plane, config.drain))  # after the API's
         verdict = partial(_verdict, plane, config.route_order)
-        calls = Api(runtime, writer, catalog, stats, Sealing(box), config.access, verdict)
+        calls = Api(
+            runtime, writer, catalog, stats, Sealing(box), Masking(box), config.access, verdict
+        )
         sock = await apiserver.listen(
             runtime, config.api, config.access, calls.app(), plane.inherited
         )

@@ -35,7 +35,7 @@ def _times(*names: str) -> JSON:
     return _maybe(**dict.fromkeys(names, _SPAN))
 
 
-_KEY_PAIR: Final = _maybe(Key=_TEXT, Cert=_TEXT, KeyFingerprint=_TEXT)
+_KEY_PAIR: Final = _maybe(Key=_TEXT, Cert=_TEXT, KeyFingerprint=_TEXT, Fault=_TEXT)
 _TLS: Final = _maybe(
     MinVersion=_TEXT,
     MaxVersion=_TEXT,

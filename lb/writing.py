@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -14,8 +15,19 @@ from lb.records import AutoCert, Backend, Frontend, Host, Listener, Middleware, 
 from lb.secret import Pair, Sealed
 
 
-def _stored(pair: Pair) -> object:
-    return pair.text() if isinstance(pair, Sealed) else pair.tree()
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How secrets are shown: a key pair as JSON, a key without a certificate as text."""
+
+    pair: Callable[[Pair], object]
+    key: Callable[[Pair], str]
+
+
+stored: Final = Look(
+    pair=lambda pair: pair.text() if isinstance(pair, Sealed) else pair.tree(),
+    key=lambda pair: pair.text() if isinstance(pair, Sealed) else pair.key.decode(),
+)
+"""As they stand in etcd."""
 
 
 def _listener_settings(record: Listener) -> JSON:
@@ -30,28 +42,22 @@ def _listener_settings(record: Listener) -> JSON:
     return {**settings, **record.ours}
 
 
-def _auto(auto: AutoCert, pair: Callable[[Pair], object]) -> JSON:
-    def shown(key: Pair | None) -> object:
-        found = "" if key is None else pair(key)
-        # a dict: in the clear, or masked; of a pair that is a key and nothing else
-        return base64.b64decode(found["Key"]).decode() if isinstance(found, dict) else found
-
-    external = {"KeyID": auto.external_id, "MACKey": shown(auto.external_key)}
+def _auto(auto: AutoCert, look: Look) -> JSON:
+    external = {
+        "KeyID": auto.external_id,
+        "MACKey": look.key(auto.external_key) if auto.external_key else "",
+    }
     return {
         "Email": auto.email,
         "RenewBefore": round(auto.renew_before * 1e9),
         "DirectoryURL": auto.directory,
-        "Key": shown(auto.key),
+        "Key": look.key(auto.key) if auto.key else "",
         **({"ExternalAccount": external} if auto.external_id else {}),
     }
 
 
-def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
-    """Return a record as vulcand's own struct prints it, unknown fields after.
-
-    Args:
-        pair: how a key pair is shown.
-    """
+def tree(record: Record, look: Look = stored) -> JSON:
+    """Return a record as vulcand's own struct prints it, unknown fields after."""
     ref = record.ref
     out: JSON
     match record:
@@ -60,8 +66,8 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                 "Name": ref.id,
                 "Settings": {
                     "Default": record.default,
-                    "KeyPair": None if record.pair is None else pair(record.pair),
-                    "AutoCert": None if record.auto is None else _auto(record.auto, pair),
+                    "KeyPair": look.pair(record.pair) if record.pair else None,
+                    "AutoCert": _auto(record.auto, look) if record.auto else None,
                     "OCSP": {
                         "Enabled": record.ocsp.enabled,
                         "Period": record.ocsp_period,
@@ -96,7 +102,7 @@ def tree(record: Record, pair: Callable[[Pair], object] = _stored) -> JSON:
                         "MaxIdleConnsPerHost": record.max_idle,
                     },
                     **({"TLS": tls.tree(record.tls)} if record.tls else {}),
-                    **({"ClientCert": pair(record.client)} if record.client else {}),
+                    **({"ClientCert": look.pair(record.client)} if record.client else {}),
                     **record.ours,
                 },
             }

@@ -20,6 +20,20 @@ from lb.vctl.command import FORGIVE, Command, Outcome, listed, said, tell
 _NAME: Final = Setting("name", help="Hostname.")
 _CERT: Final = Setting("cert", help="Path to a certificate with its chain, PEM.")
 _KEY: Final = Setting("privateKey", help="Path to its private key, PEM.")
+_AUTO: Final = (
+    Setting("autoCert", Kind.BOOL, False, "Obtain a certificate from an ACME server."),
+    Setting("autoCertEmail", help="Whom that server may write to."),
+    Setting("autoCertDirectory", help="URL of its directory; empty: Let's Encrypt's."),
+    Setting(
+        "autoCertRenewBefore",
+        Kind.DURATION,
+        0.0,
+        "How long before its end a certificate is renewed; 0: 30 days.",
+    ),
+    Setting("autoCertKeyFile", help="File with the account's private key; empty: made."),
+    Setting("autoCertKeyID", help="Key id of an account with the authority (EAB)."),
+    Setting("autoCertMACKeyFile", help="File with that account's MAC key, base64url."),
+)
 _FILE: Final = Setting("file", help="File to write to; empty: stdout.", aliases=("f",))
 
 
@@ -35,10 +49,33 @@ def _pair(values: Values) -> KeyPair | None:
     cert, key = values.text("cert"), values.text("privateKey")
     if not cert and not key:
         return None
+    if not cert or not key:
+        raise ApiError("-cert and -privateKey go together")
     try:
         return KeyPair(Path(key).read_bytes(), Path(cert).read_bytes())
     except OSError as error:
         raise ApiError(f"{error.filename}: {error.strerror}") from error
+
+
+def _auto(values: Values) -> JSON:
+    """Return a host's AutoCert, empty where none is asked for."""
+    if not values.flag("autoCert"):
+        stray = next((s.name for s in _AUTO if s.name != "autoCert" and values.given(s.name)), "")
+        if stray:
+            raise ApiError(f"-{stray} goes with -autoCert")
+        return {}
+    auto: JSON = {
+        "Email": values.text("autoCertEmail"),
+        "DirectoryURL": values.text("autoCertDirectory"),
+        "RenewBefore": round(values.seconds("autoCertRenewBefore") * 1e9),
+        "Key": _read(values.text("autoCertKeyFile")),
+    }
+    if values.text("autoCertKeyID") or values.text("autoCertMACKeyFile"):
+        auto["ExternalAccount"] = {
+            "KeyID": values.text("autoCertKeyID"),
+            "MACKey": _read(values.text("autoCertMACKeyFile")),
+        }
+    return {"AutoCert": auto}
 
 
 def _upsert(client: Client, values: Values) -> JSON:
@@ -52,17 +89,7 @@ def _upsert(client: Client, values: Values) -> JSON:
     settings: JSON = {"OCSP": ocsp, "KeyPair": None if pair is None else pair.tree()}
     if values.flag("default"):
         settings["Default"] = True
-    if values.flag("autoCert"):
-        settings["AutoCert"] = {
-            "Email": values.text("autoCertEmail"),
-            "DirectoryURL": values.text("autoCertDirectory"),
-            "RenewBefore": round(values.seconds("autoCertRenewBefore") * 1e9),
-        }
-        if values.text("autoCertKeyID") or values.text("autoCertMACKeyFile"):
-            settings["AutoCert"]["ExternalAccount"] = {
-                "KeyID": values.text("autoCertKeyID"),
-                "MACKey": _read(values.text("autoCertMACKeyFile")),
-            }
+    settings |= _auto(values)
     body = {"Name": values.text("name"), "Settings": settings}
     return client.call("POST", "hosts", body={"Host": body})
 
@@ -121,17 +148,7 @@ HOST: Final = {
             Setting("ocspPeriod", Kind.DURATION, 3600.0, "How often an answer is fetched."),
             Setting("ocspResponder", Kind.REPEAT, help="Whom to ask; may be repeated."),
             Setting("default", Kind.BOOL, False, "Offer its certificate where no other fits."),
-            Setting("autoCert", Kind.BOOL, False, "Obtain a certificate from an ACME server."),
-            Setting("autoCertEmail", help="Whom that server may write to."),
-            Setting("autoCertDirectory", help="URL of its directory; empty: Let's Encrypt's."),
-            Setting(
-                "autoCertRenewBefore",
-                Kind.DURATION,
-                0.0,
-                "How long before its end a certificate is renewed; 0: 30 days.",
-            ),
-            Setting("autoCertKeyID", help="Key id of an account with the authority (EAB)."),
-            Setting("autoCertMACKeyFile", help="File with that account's MAC key, base64url."),
+            *_AUTO,
         ),
     ),
     "rm": Command(

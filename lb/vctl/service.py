@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fairlead.flags import Kind, Setting, Values
-from lb import reading
+from lb import masking, reading
 from lb.fields import Invalid
 from lb.keys import Kind as Object
 from lb.keys import Ref
@@ -190,7 +190,10 @@ def _import(client: Client, values: Values) -> Outcome:
                 client.call("DELETE", *_path(ref), ref.id)
                 count += 1
             continue
-        client.call("POST", *_path(ref), body={_PATHS[ref.kind][1]: wanted[ref]})
+        try:
+            client.call("POST", *_path(ref), body={_PATHS[ref.kind][1]: wanted[ref]})
+        except ApiError as error:
+            raise ApiError(f"{ref}: {error}; {count} objects changed before it") from error
         count += 1
     return Outcome({"changed": count}, message=f"{count} objects changed")
 
@@ -208,9 +211,9 @@ def _without_masks(tree: JSON) -> JSON:
 
 def _masked(name: str, value: object) -> bool:
     if not isinstance(value, dict):
-        return False
+        return name == "Key" and masking.is_mask(value)
     if name == "ExternalAccount":
-        return not value.get("MACKey")
+        return not value.get("MACKey") or masking.is_mask(value["MACKey"])
     return "KeyFingerprint" in value and not value.get("Key")
 
 

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from fairlead.testing.etcd import Cluster, free_ports, real_etcd
+from lb.acme import jws
 from lb.secret import new_key
 
 from .conftest import Balancer, World
@@ -236,10 +237,13 @@ async def test_vctl_beyond_the_originals(world: World, tmp_path: Path) -> None: 
     assert (await world.lb.vctl("validate", str(file)))[0] == 0
     whole = json.loads(text)
     masked = {"KeyPair": {"Key": "", "Cert": "eA==", "KeyFingerprint": "sha256:0"}}
-    account = {"AutoCert": {"Email": "a@b.org", "ExternalAccount": {"KeyID": "k", "MACKey": ""}}}
+    external = {"KeyID": "k", "MACKey": "sha256:0"}
+    account = {"AutoCert": {"Email": "a@b.org", "Key": "sha256:0", "ExternalAccount": external}}
     hosts = [{"Name": f"{n}.example.org", "Settings": s} for n, s in enumerate((masked, account))]
     file.write_text(json.dumps({"Hosts": hosts}))  # as an export without rights has them
     assert (await world.lb.vctl("validate", str(file)))[0] == 0
+    status, told = await world.lb.vctl("import", str(file))  # not on a node that has no such key
+    assert (status, 'host "0.example.org": Settings.KeyPair: no Key' in told) == (1, True)
     whole["Backends"].append({"Id": "b2", "Type": "http", "Servers": [{"Id": "x", "URL": "http://a"}]})  # fmt: skip
     file.write_text(json.dumps(whole))
     assert (await world.lb.vctl("diff", str(file)))[0] == 1
@@ -345,9 +349,10 @@ async def _keys(lb: Balancer, where: Path, token: str, key: str, cluster: Cluste
     assert (status, again) == (200, host)
     host["Settings"]["KeyPair"]["KeyFingerprint"] = "sha256:0"
     status, told = await call(lb.api, "POST", "/v2/hosts", {"Host": host}, headers=headers)
-    assert (status, "fingerprint" in told["message"]) == (400, True)
+    assert (status, "KeyFingerprint" in told["message"]) == (400, True)
     _, host = await call(lb.api, "GET", "/v2/hosts/a?keys=true", headers=headers)
     assert host["Settings"]["KeyPair"]["Key"] == key
+    await _account(lb, headers)
     _, stored = await run("etcdctl", "--endpoints", cluster.endpoints[0], "get", "--prefix", "/vulcand/hosts")  # fmt: skip
     assert key[:60] not in stored  # sealed
     for path, body in (
@@ -375,6 +380,29 @@ async def _keys(lb: Balancer, where: Path, token: str, key: str, cluster: Cluste
     )
     assert 0 <= line["first_byte_ms"] <= line["duration_ms"]
     assert line["server"] == ""
+
+
+async def _account(lb: Balancer, headers: Mapping[str, str]) -> None:
+    """An ACME account's keys survive who reads the host, changes it and writes it back."""
+    account = {"KeyID": "kid", "MACKey": "k" * 43}
+    auto = {"Email": "a@b.org", "Key": jws.new_key().decode(), "ExternalAccount": account}
+    settings = {"AutoCert": auto, "KeyPair": {"Key": "", "Cert": ""}}
+    given = {"Name": "c.example.org", "Settings": settings}
+    status, host = await call(lb.api, "POST", "/v2/hosts", {"Host": given}, headers=headers)
+    assert status == 200
+    assert host["Settings"]["AutoCert"]["Key"].startswith("sha256:")
+    host["Settings"]["AutoCert"]["RenewBefore"] = "240h"
+    status, _ = await call(lb.api, "POST", "/v2/hosts", {"Host": host}, headers=headers)
+    assert status == 200
+    for path, kept in (("?keys=true", True), ("", False)):
+        _, host = await call(lb.api, "GET", f"/v2/hosts/c.example.org{path}", headers=headers)
+        shown = host["Settings"]["AutoCert"]
+        assert (shown["Key"] == auto["Key"], shown["ExternalAccount"] == account) == (kept, kept)
+        assert shown["RenewBefore"] == 864_000_000_000_000
+    host["Settings"]["AutoCert"]["Key"] = ""
+    _, host = await call(lb.api, "POST", "/v2/hosts", {"Host": host}, headers=headers)
+    assert host["Settings"]["AutoCert"]["Key"] == ""
+    assert host["Settings"]["AutoCert"]["ExternalAccount"]["MACKey"].startswith("sha256:")
 
 
 async def test_openapi_description_holds(world: World, tmp_path: Path) -> None:

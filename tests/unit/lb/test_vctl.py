@@ -69,6 +69,22 @@ def test_verdict_has_colour_on_a_terminal_only() -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
+        (["-cert", "x.pem"], "-cert and -privateKey go together"),
+        (["-cert", "x.pem", "-privateKey", "/none"], "/none: No such file"),
+        (["-autoCertEmail", "a@b.org"], "-autoCertEmail goes with -autoCert"),
+        (["-autoCert", "-autoCertKeyFile", "/none"], "/none: No such file"),
+    ],
+)
+def test_a_hosts_flags_are_refused_by_name(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["host", "upsert", "-name", "a.example.org", *words]) == 1
+    assert hint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
         (["fronted", "ls"], 'did you mean "frontend"?'),
         (["frontend"], "a verb is wanted"),
         (["frontend", "lst"], "vctl frontend upsert "),
