@@ -21,9 +21,8 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterable, Set
 from functools import partial
-from pathlib import Path
 
-from fairlead.errors import ConfigError, ConfigErrors
+from fairlead import pidfile
 from fairlead.etcd.mirror import Changes, Source
 from fairlead.reconcile import Guard, Loop, one_by_one
 from fairlead.records import Records
@@ -141,7 +140,7 @@ async def serve(config: Config, runtime: Runtime) -> None:
         )
         _log_access(config, runtime, plane)
         if config.pid_path:
-            _write_pid(config.pid_path)
+            pidfile.write(config.pid_path, "-pidPath")
         await runtime.synced()
         loop.dirty.mark_all()
         await followed()
@@ -267,14 +266,6 @@ def _ways(catalog: Catalog, built_in: str | None) -> tuple[str, ...]:
     if built_in is not None:
         listeners.append((False, split_address(built_in)[1]))
     return ways(listeners)
-
-
-def _write_pid(path: str) -> None:
-    try:
-        Path(path).write_text(f"{os.getpid()}\n")
-    except OSError as error:
-        reason = f"cannot be written: {error.strerror}"
-        raise ConfigErrors((ConfigError("-pidPath", path, "start", reason),)) from error
 
 
 def _standing(plane: Plane) -> int:

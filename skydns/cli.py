@@ -31,10 +31,15 @@ def _etcd(config: Config) -> Options:
 
 
 def _early(values: Values) -> int | None:
-    """Answer -version."""
-    if not values.flag("version"):
+    """Answer -version and -plugins."""
+    if values.flag("version"):
+        sys.stdout.write(f"skydns server version: 2.5.3a (fairlead {__version__})\n")
+    elif values.flag("plugins"):
+        from skydns.corefile.translate import PLUGINS
+
+        sys.stdout.write("".join(f"{name}\n" for name in PLUGINS))
+    else:
         return None
-    sys.stdout.write(f"skydns server version: 2.5.3a (fairlead {__version__})\n")
     return 0
 
 

@@ -124,6 +124,8 @@ class Config:
         shared_keys: that queries may be signed with.
         rate, slip, exempt: response rate limiting (`skydns.limit`).
         cookie_secret: b"": made up at start.
+        pidfile: where our process id is written; "": nowhere.
+        quiet: where we answer is not logged.
         workers: processes that answer.
         recursion: false with `-no-rec`: names that are not ours are refused.
     """
@@ -155,6 +157,8 @@ class Config:
     slip: int = 2
     exempt: tuple[Network, ...] = ()
     cookie_secret: bytes = b""
+    pidfile: str = ""
+    quiet: bool = False
     workers: int = 1
 
     @property
@@ -185,7 +189,11 @@ def _file(values: Values) -> tuple[Said, Overlaid]:
     try:
         text = sys.stdin.read() if path == "stdin" else Path(path).read_text("utf-8")
         blocks = grammar.parse(text, os.environ, Path(path).parent)
-        said = translate(blocks, ignore_unknown=values.flag("ignore-unknown-plugins"))
+        said = translate(
+            blocks,
+            ignore_unknown=values.flag("ignore-unknown-plugins"),
+            port=int(values.text("dns.port") or grammar.PORT),
+        )
     except (OSError, CorefileError) as error:
         raise ConfigErrors((values.error("conf", str(error)),)) from error
     return said, Overlaid(values, said.settings)
@@ -333,6 +341,8 @@ def configure(given: Values) -> Config:
         bounds = _over(said.bounds, bounds, given)
     if upstream.timeout <= 0:
         faults.append(values.error("rtimeout", "must be more than 0"))
+    if values.text("dns.port") and not values.text("conf"):
+        faults.append(values.error("dns.port", "goes with -conf; without, -addr has the port"))
     if bool(values.text("tls-key")) != bool(values.text("tls-pem")):
         faults.append(values.error("tls-key", "-tls-key and -tls-pem go together"))
     etcd = Options(
@@ -386,6 +396,8 @@ def configure(given: Values) -> Config:
         encrypted=encrypted,
         peers=peers,
         shared_keys=shared,
+        pidfile=values.text("pidfile"),
+        quiet=values.flag("quiet"),
         workers=values.number("workers"),
         log_every=max(values.number("log-every"), 1) if values.flag("verbose") else 0,
         binds=tuple(Server(host, address[1]) for host in said.binds),

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Never
 
+from fairlead import pidfile
 from fairlead.etcd.types import KeyRange
 from fairlead.reconcile import Guard, Loop
 from fairlead.records import Records
@@ -168,16 +169,18 @@ async def serve(config: Config, runtime: Runtime) -> None:
     opened = await _opened(config, runtime, core, sockets, given, parent)
     listeners = await listening.metrics(config, runtime) if member is None else []
     try:
-        _show(config, runtime, core, sockets, parent)
-        if member is None:
-            await _loaded(core, runtime)
-            _say_ready(config, runtime, core, sockets)
-        _start(config, runtime, core, sockets)
-        runtime.tasks.start("leases", apply.follow_leases(core.publisher, ask, runtime.clock))
-        if parent is not None:
-            await parent.workers.ready()
-        await runtime.ready()
-        await _sweep(core.answers, runtime)
+        # not sooner: who finds the sockets taken must not touch the file of who has them
+        with pidfile.held(config.pidfile if member is None else "", "-pidfile"):
+            _show(config, runtime, core, sockets, parent)
+            if member is None:
+                await _loaded(core, runtime)
+                _say_ready(config, runtime, core, sockets)
+            _start(config, runtime, core, sockets)
+            runtime.tasks.start("leases", apply.follow_leases(core.publisher, ask, runtime.clock))
+            if parent is not None:
+                await parent.workers.ready()
+            await runtime.ready()
+            await _sweep(core.answers, runtime)
     finally:
         for each in opened():
             await each.aclose()
@@ -258,6 +261,8 @@ async def _opened(
 
 def _say_ready(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> None:
     """Write the lines that SkyDNS's users look for (specs/skydns.md §13.3)."""
+    if config.quiet:
+        return
     zones = ",".join(sorted(map(names.to_text, core.answers.policy.zones)))
     host = f"[{sockets.host}]" if ":" in sockets.host else sockets.host
     for protocol in sockets.protocols if config.workers == 1 else ("udp", "tcp"):
@@ -287,7 +292,8 @@ def _show(
     runtime.state("skydns", partial(_state, core.answers, sockets, core.live, others))
     if config.encrypted is not None:
         runtime.certificates(config.encrypted.cert)
-    runtime.log.info("listening", address=f"{sockets.host}:{sockets.port}")
+    if not config.quiet:
+        runtime.log.info("listening", address=f"{sockets.host}:{sockets.port}")
 
 
 def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> None:

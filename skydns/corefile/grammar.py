@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+PORT: Final = 53
+PORTS: Final = {"dns": PORT, "tls": 853, "https": 443}
+"""Where each scheme is spoken when a block names no port."""
 _MOST_IMPORTS: Final = 10_000
 _TOKEN: Final = re.compile(
     r'[ \t\r]*(?:#[^\n]*|(?P<quoted>"(?:\\.|[^"\\])*")|(?P<word>[^\s"#][^\s]*)|(?P<line>\n))'
@@ -225,7 +228,7 @@ def _place(text: str, line: int) -> tuple[str, str, int]:
     """Return scheme, zone and port of `tls://example.org:853`."""
     scheme, found, rest = text.rpartition("://")
     scheme = scheme if found else "dns"
-    if scheme not in {"dns", "tls", "https"}:
+    if scheme not in PORTS:
         raise CorefileError(f'line {line}: "{text}": scheme {scheme} is not supported')
     zone, colon, port = rest.rpartition(":")
     if not colon or "/" in port:  # a network of IPv6 has colons too

@@ -61,8 +61,7 @@ def tls(plugin: Directive, block: Block, said: Said) -> None:
     """Take over the certificate, and whether clients must have one."""
     if not 2 <= len(plugin.args) <= 3 or block.scheme == "dns":
         raise CorefileError(f"line {plugin.line}: tls CERT KEY [CA], in a tls:// or https:// block")
-    port = block.port or (853 if block.scheme == "tls" else 443)
-    said.settings[f"{block.scheme}-addr"] = f"0.0.0.0:{port}"
+    said.settings[f"{block.scheme}-addr"] = f"0.0.0.0:{block.port}"
     said.settings["serve-cert"], said.settings["serve-key"] = plugin.args[:2]
     wanted = "nocert"
     for each in plugin.properties:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Final
 
 from skydns import names
 from skydns.addresses import Peers
 from skydns.corefile import content, listening, rules, signatures, store, upstreams, watching
-from skydns.corefile.grammar import Block, CorefileError, Directive
+from skydns.corefile.grammar import PORT, PORTS, Block, CorefileError, Directive
 from skydns.corefile.said import InBlock, Said, zones
 
 Taking = Callable[[Directive, Block, Said], None]
@@ -27,16 +27,18 @@ PLUGINS: Final[Mapping[str, Taking]] = {
 }  # fmt: skip
 
 
-def translate(blocks: Sequence[Block], *, ignore_unknown: bool = False) -> Said:
+def translate(blocks: Sequence[Block], *, ignore_unknown: bool = False, port: int = PORT) -> Said:
     """Return what the blocks of a file say.
 
     Args:
         ignore_unknown: plugins that we do not know are noted as without effect.
+        port: of blocks of plain DNS that name none.
 
     Raises:
         CorefileError: something in it is not supported, or contradicts something else.
     """
     said = Said()
+    blocks = [_with_port(block, port) for block in blocks]
     ours: list[str] = []
     seen: set[tuple[str, str, int]] = set()
     for block in blocks:
@@ -57,7 +59,7 @@ def translate(blocks: Sequence[Block], *, ignore_unknown: bool = False) -> Said:
     if not ours:
         raise CorefileError("no block has the plugin etcd")
     _same(said.blocks)
-    _listen(said, _port(blocks))
+    _listen(said, _port(blocks, port))
     said.settings |= {
         "domain": ",".join(dict.fromkeys(ours)), "no-rec": not said.routes, "ndots": 0,
     }  # fmt: skip
@@ -75,21 +77,28 @@ def _plugin(plugin: Directive, block: Block, said: Said, *, ignore_unknown: bool
             )
         said.without_effect(plugin.line, f"{plugin.name}: not supported, as if it were not there")
         return
-    server = f"{block.scheme}://:{block.port or 53}"
+    server = f"{block.scheme}://:{block.port}"
     for zone in block.zones:
         for folded in zones(zone, block.line):
             said.plugins.append((server, names.to_text(folded), plugin.name))
     take(plugin, block, said)
 
 
-def _port(blocks: Sequence[Block]) -> int:
+def _with_port(block: Block, port: int) -> Block:
+    """Return a block with the port it is for."""
+    return replace(
+        block, port=block.port or (port if block.scheme == "dns" else PORTS[block.scheme])
+    )
+
+
+def _port(blocks: Sequence[Block], port: int) -> int:
     """Return the one port of the blocks that speak plain DNS."""
-    ports = sorted({block.port or 53 for block in blocks if block.scheme == "dns"})
+    ports = sorted({block.port for block in blocks if block.scheme == "dns"})
     if len(ports) > 1:
         raise CorefileError(
             f"blocks on several ports ({', '.join(map(str, ports))}): run a skydns for each"
         )
-    return ports[0] if ports else 53
+    return ports[0] if ports else port
 
 
 def _listen(said: Said, port: int) -> None:

@@ -80,12 +80,15 @@ async def test_a_corefile(tmp_path):
         text = FILE.format(endpoint=cluster.endpoints[0], **fields)
         file.write_text(text)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "skydns", f"-conf={file}", f"-addr=127.0.0.1:{port}",
+            sys.executable, "-m", "skydns", f"-conf={file}", "-p", str(port), f"-pidfile={tmp_path}/pid", "-quiet",
             f"-state-dir={tmp_path}/state", f"-admin-socket={tmp_path}/skydns.sock", stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         program = Skydns(process, tmp_path, port)
         try:
             await program.ready()
+            assert (tmp_path / "pid").read_text() == f"{process.pid}\n"
+            assert "msg=listening" not in program.log
+            assert "ready for queries" not in program.log
             assert program.rdata("web.skydns.test") == ("NOERROR", ["10.0.0.1"])
             assert program.rdata("1.0.0.10.in-addr.arpa", "PTR") == (
                 "NOERROR",
@@ -148,6 +151,7 @@ async def test_a_corefile(tmp_path):
 
             await program.until(seen)
             assert await program.end() == 0
+            assert not (tmp_path / "pid").exists()
         finally:
             if process.returncode is None:
                 process.kill()

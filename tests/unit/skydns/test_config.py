@@ -108,10 +108,15 @@ def test_what_has_no_effect_is_said(flag):
 
 
 @pytest.mark.parametrize("argv", [("-addr=localhost:53",), ("-addr=127.0.0.1:0x",), ("-domain=a..b",), ("-nameservers=dns.example.org:53",),
-    ("-machines=http://",), ("-tls-key=/x",), ("-rtimeout=0s",), ("-forward-from=10.0.0.0/99",), ("-path-prefix=/",)])  # fmt: skip
+    ("-dns.port=54",), ("-machines=http://",), ("-tls-key=/x",), ("-rtimeout=0s",), ("-forward-from=10.0.0.0/99",), ("-path-prefix=/",)])  # fmt: skip
 def test_faults_are_named(argv):
     with pytest.raises(ConfigErrors, match=argv[0].partition("=")[0]):
         configured(*argv)
+
+
+def test_15_2_the_flag_that_lists_the_plugins(capsys):
+    assert main(["-plugins"]) == 0
+    assert {"etcd", "forward", "cache"} <= set(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(("text", "server"), [

@@ -68,6 +68,17 @@ def test_flags_win(tmp_path):
     assert not found.recursion
 
 
+@pytest.mark.parametrize("flag", ["-p", "-dns.port"])
+def test_15_2_the_port_of_blocks_that_name_none(tmp_path, flag):
+    assert configured(tmp_path, TYPICAL, flag, "1053").address == ("0.0.0.0", 1053)
+    named = TYPICAL.replace("skydns.local 10.0.0.0/24 {", "skydns.local:54 {").replace("\n. {", "\n.:54 {")  # fmt: skip
+    assert configured(tmp_path, named, flag, "1053").address == ("0.0.0.0", 54)
+    with pytest.raises(ConfigErrors, match=r"blocks on several ports \(54, 1053\)"):
+        configured(tmp_path, TYPICAL.replace("\n. {", "\n.:54 {"), flag, "1053")
+    with pytest.raises(ConfigErrors, match="is there twice"):
+        configured(tmp_path, TYPICAL.replace("\n. {", "\nskydns.local:1053 {"), flag, "1053")
+
+
 def test_every_property_of_etcd(tmp_path):
     found = configured(tmp_path, """
         a.test:1053 {
