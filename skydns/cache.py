@@ -94,7 +94,7 @@ class Hit(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("asked", "born", "failed", "last", "octets", "places", "ttl")
+    __slots__ = ("asked", "born", "failed", "last", "now", "octets", "places", "ttl")
 
     def __init__(self, octets: bytes, places: tuple[tuple[int, int], ...], ttl: int, born: float):
         self.octets = octets
@@ -104,6 +104,22 @@ class _Kept:
         self.asked = 0
         self.last = born  # asked for
         self.failed = -math.inf  # when asking anew last came to nothing
+        self.now = (0, octets)  # as they are so many seconds later
+
+    def aged(self, seconds: int | None, stale: int = 0) -> bytes:
+        """Return the message with its TTLs less by `seconds`; None: `stale` in their place.
+
+        The same object while the second is the same.
+        """
+        if self.now[0] == seconds:
+            return self.now[1]
+        octets = bytearray(self.octets)
+        for at, ttl in self.places:
+            left = stale if seconds is None else max(ttl - seconds, 0)
+            octets[at : at + 4] = left.to_bytes(4, "big")
+        if seconds is not None:
+            self.now = (seconds, bytes(octets))
+        return bytes(octets) if seconds is None else self.now[1]
 
 
 class Cache:
@@ -120,27 +136,36 @@ class Cache:
 
     def get(self, key: Key, now: float) -> Hit | None:
         """Return what is kept for a question, run out or not; None: nothing."""
+        if self.fresh(key, now):
+            return self.use(key, now)
+        self.misses += 1
         kept = self._kept.get(key)
         if kept is None:
-            self.misses += 1
             return None
+        left = kept.ttl - (now - kept.born)
+        if -left > self.bounds.stale:
+            self._forget(self._kept.pop(key))
+            return None
+        return Hit(kept.aged(None, self.bounds.stale_ttl), left, due=True)
+
+    def use(self, key: Key, now: float) -> Hit:
+        """Return what is kept for a question, and `fresh`."""
+        kept = self._kept[key]
         age = now - kept.born
         left = kept.ttl - age
-        if left < 0:
-            if -left > self.bounds.stale:
-                self._forget(self._kept.pop(key))
-                self.misses += 1
-                return None
-            self.misses += 1
-            return Hit(_aged(kept, None, self.bounds.stale_ttl), left, due=True)
         self._kept.move_to_end(key)
         self.hits += 1
         self.denial_hits += _denies(kept.octets)
         kept.asked = kept.asked + 1 if now - kept.last < self.bounds.gap else 1
         kept.last = now
         enough = bool(self.bounds.prefetch) and kept.asked >= self.bounds.prefetch
-        octets = kept.octets if self.bounds.keep_ttl else _aged(kept, int(age))
+        octets = kept.octets if self.bounds.keep_ttl else kept.aged(int(age))
         return Hit(octets, left, due=enough and left < kept.ttl * self.bounds.share)
+
+    def fresh(self, key: Key, now: float) -> bool:
+        """Say whether what is kept for a question is there and good; counts nothing."""
+        kept = self._kept.get(key)
+        return kept is not None and now - kept.born <= kept.ttl
 
     def failed_lately(self, key: Key, now: float) -> bool:
         """Say whether asking anew failed so lately that it is not tried again."""
@@ -226,14 +251,3 @@ def lifetime(octets: bytes, bounds: Bounds) -> tuple[int, tuple[tuple[int, int],
     floor = bounds.least if bounds.least_negative is None else bounds.least_negative
     least = max(min((*answers, soa)), floor)
     return (ttl, tuple(places)) if (ttl := min(least, bounds.negative)) else None
-
-
-def _aged(kept: _Kept, seconds: int | None, stale: int = 0) -> bytes:
-    """Return a message with its TTLs less by `seconds`; None: `stale` in their place."""
-    if seconds == 0:
-        return kept.octets
-    octets = bytearray(kept.octets)
-    for at, ttl in kept.places:
-        left = stale if seconds is None else max(ttl - seconds, 0)
-        octets[at : at + 4] = left.to_bytes(4, "big")
-    return bytes(octets)

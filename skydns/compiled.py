@@ -234,9 +234,12 @@ class Answers:
         return whole
 
     def close(self, query: Query, reply: Reply, *, udp: bool) -> bytes:
-        """Return the octets of a reply made elsewhere (by the name servers' help)."""
-        body, _ = self._encoded(query.name, reply, query)
-        return self._finish(body, query, udp)
+        """Return the octets of a reply made elsewhere."""
+        return self.finish(self.body(query, reply), query, udp=udp)
+
+    def body(self, query: Query, reply: Reply) -> Body:
+        """Return the records of a reply made elsewhere, signed where that is wanted."""
+        return self._encoded(query.name, reply, query)[0]
 
     def _careful(self, data: bytes, query: Query, udp: bool, begun: float) -> bytes | Ask:
         """Answer a parsed query, which came at `begun`, from what is kept, or make the answer."""
@@ -279,7 +282,7 @@ class Answers:
             entry = self._keep(key, made, query)
         if entry.reply is not None and self.policy.chasing:
             return Ask(query, entry.reply)
-        reply = self._finish(entry.body, query, udp)
+        reply = self.finish(entry.body, query, udp=udp)
         if entry.body.serial:
             reply = self._with_serial(reply, entry, query)
         system = _system(query, entry)
@@ -298,10 +301,18 @@ class Answers:
             zone, query.rtype, rcode, data, reply, system=system, do=query.do, udp=udp, seconds=seconds
         )  # fmt: skip
 
-    def _finish(self, body: Body, query: Query, udp: bool) -> bytes:
+    def finish(
+        self, body: Body, query: Query, *, udp: bool, recursion: bool | None = None
+    ) -> bytes:
+        """Return a whole reply: these records behind a header and the question.
+
+        Args:
+            recursion: set RA; None: as for our own names.
+        """
         limit = min(query.size, self.policy.bufsize) if udp else message.TCP_SIZE
-        nsid = self.policy.nsid
-        reply = message.finish(body, query, limit, recursion=self._recursion, nsid=nsid)
+        if recursion is None:
+            recursion = self._recursion
+        reply = message.finish(body, query, limit, recursion=recursion, nsid=self.policy.nsid)
         # a query with options may have a cookie, which who knows the client's address looks at
         if self.policy.minimal_tc and query.plain and reply[2] & message.TC >> 8:
             return message.emptied(reply)

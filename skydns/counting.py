@@ -45,7 +45,7 @@ class Counts:
             seconds: that it took.
         """
         seen = Seen(
-            _shown(zone) if zone else "dropped", rrs.TYPES.get(rtype, "other"),
+            shown(zone) if zone else "dropped", rrs.TYPES.get(rtype, "other"),
             rrs.RCODES.get(rcode, str(rcode)), "udp" if udp else "tcp", do, system,
             bucket(len(data)), bucket(len(reply)), bool(reply[2] & message.TC >> 8),
         )  # fmt: skip
@@ -58,4 +58,5 @@ class Counts:
         return cell
 
 
-_shown = lru_cache(1024)(names.to_text)  # zones: few
+shown = lru_cache(1024)(names.to_text)
+"""A zone as text; there are few."""

@@ -300,7 +300,7 @@ def _start(config: Config, runtime: Runtime, core: _Core, sockets: Sockets) -> N
     """Start what goes on beside answering."""
     tasks = runtime.tasks
     if (forwarder := sockets.way.forwarder) is not None:
-        tasks.once("loops", forwarder.look_for_loops())
+        tasks.once("loops", forwarder.circles.look())
     if config.lameduck and runtime.team is None:  # else it is the workers that answer
         runtime.on_drain(partial(asyncio.sleep, config.lameduck))
     if config.blocks:
@@ -353,7 +353,7 @@ def _state(
             names.to_text(zone): list(map(str, upstream.servers))
             for zone, upstream in (forwarder.routes.by_zone.items() if forwarder else ())
         },
-        "down": list(map(str, forwarder.health.down)) if forwarder else [],
+        "down": list(map(str, forwarder.asking.health.down)) if forwarder else [],
     }
 
 

@@ -1,53 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that are not ours: asked of the name servers, never left without an answer.
+"""Questions that are not ours: answered from the cache or by the name servers, never left without an answer.
 
 ::
 
-    Ask ─► special name? ─► kept? ─────────────► relayed ─► reply
-                              │ no                  ▲
-                              └─► race of servers ──┘ nobody: what has run out, else SERVFAIL
+    Ask ─► special name? ─► all kept? ─► reply at once, no task, as quick as the loop comes round
+                              │ no
+                              └─► asking: a race of servers ─► reply; nobody: what has run out, else SERVFAIL
 
-The servers of a route are tried in turn, those that failed lately last; one that is silent for
-`hedge` seconds gets company by the next, and whoever answers first has answered. SERVFAIL and
-REFUSED are tried on the next server too. When all have failed the client gets what the cache
-still holds (RFC 8767), else SERVFAIL and an extended error, where the original said nothing at
-all (trap 19).
+When all servers have failed the client gets what the cache still holds (RFC 8767), else SERVFAIL
+and an extended error, where the original said nothing at all (trap 19).
 
-Equal questions at the same time are asked once. EDNS is hop by hop (RFC 6891): the client's
-options do not go on, the server's OPT does not come back.
+Equal questions at the same time are asked once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import ssl
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-import dnslib
-
-from fairlead import tls
-from skydns import ede, message, names, rrs, special
+from skydns import ede, message, names, relayed, rrs, special
 from skydns.addresses import Server
-from skydns.cache import Cache, Key
+from skydns.asking import Asking, Said
+from skydns.cache import Cache, Hit, Key
+from skydns.circles import Circles
 from skydns.compiled import Answers, Ask
-from skydns.exchange import Habits, Sent, exchange
-from skydns.health import Health
-from skydns.https import ALPN
-from skydns.message import Query
+from skydns.exchange import Sent
+from skydns.message import Body, Query
 from skydns.reply import Reply, Wanted
-from skydns.rrs import RR, Question
-from skydns.seen import moment
-from skydns.streams import Streams, Way
-from skydns.upstream import Probe, Routes, Upstream
+from skydns.rrs import Question
+from skydns.upstream import Routes, Upstream
 
 HELP: Final = 1.0  # seconds for addresses that an answer is useful without
-DEADLINE: Final = 4.5  # seconds for all servers together: stub resolvers give up after 5
-LOOKING: Final = 30.0  # seconds after the start in which a loop is looked for
-_FAILURES = (OSError, TimeoutError, asyncio.IncompleteReadError)
+_MOST_BODIES: Final = 4096
+_MOST_CLIENTS: Final = 10_000
 
 
 class Found(NamedTuple):
@@ -71,40 +59,32 @@ class Answered(NamedTuple):
     system: str
 
 
-Said = Callable[[str, Server], None]
-"""Told what happens to a server: an event and the server."""
+def _tell_nobody(event: str, server: Server) -> None:
+    """Take what happens to a server."""
 
 
 class Forwarder:
-    """Asks the servers.
+    """Answers what the servers, or their answers kept, have a part in.
 
     Args:
         said: told when a server goes down, comes back, or leads back to us.
     """
 
-    def __init__(self, routes: Routes | Upstream, said: Said = lambda event, server: None) -> None:
+    def __init__(self, routes: Routes | Upstream, said: Said = _tell_nobody) -> None:
         self.routes = routes if isinstance(routes, Routes) else Routes(routes)
         self.cache = Cache(self.routes.bounds)
-        self.health = Health(self._alive, said)
+        self.asking = Asking(self.routes, said)
+        self.circles = Circles(self.asking, said)
         self.asked = 0
         self.failed = 0
         self.rejected = 0
-        self.took: Counter[tuple[str, str, float]] = Counter()  # server, rcode, upper bound
-        self.looping: set[Server] = set()
         self._said = said
-        self._turn = 0
-        self._habits: dict[Server, Habits] = {}
-        self.streams = Streams()
-        self._contexts: dict[tuple[tuple[str, str, str], bool], ssl.SSLContext] = {}
         self._under_way: Counter[Upstream] = Counter()
         self._pending: dict[Sent, asyncio.Task[bytes | None]] = {}
         self._clients: Counter[str] = Counter()
-        self._looked_for: dict[bytes, Server] = {}
-
-    @property
-    def strays(self) -> int:
-        """Messages that answered no question of ours."""
-        return sum(habits.strays for habits in self._habits.values())
+        self._served: dict[tuple[int, str], bool] = {}
+        self._bodies: dict[Key | int, tuple[object, object, Body]] = {}
+        self._turns = 0
 
     @property
     def upstream(self) -> Upstream:
@@ -115,7 +95,8 @@ class Forwarder:
         """Ask by other routes from now on; what is kept stays unless its bounds differ."""
         if routes.bounds != self.routes.bounds:
             self.cache = Cache(routes.bounds)
-        self.health.forget(self.routes.servers - routes.servers)
+        self._served.clear()
+        self.asking.use(routes)
         self.routes = routes
 
     async def aclose(self) -> None:
@@ -124,81 +105,76 @@ class Forwarder:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
-        await self.health.aclose()
-        self.streams.close()
+        await self.asking.aclose()
 
     # ── replies
 
     async def answer(self, ask: Ask, answers: Answers, host: str, *, udp: bool) -> Answered:
         """Return the whole reply to a query that needs the servers."""
+        at_hand = self.at_hand(ask, answers, host, udp=udp)
+        return at_hand or await self.ask_others(ask, answers, host, udp=udp)
+
+    def at_hand(self, ask: Ask, answers: Answers, host: str, *, udp: bool) -> Answered | None:
+        """Return the reply that nobody has to be asked for; None: there is none."""
+        query, now = ask.query, asyncio.get_running_loop().time()
+        if ask.reply is not None:
+            parts = self._parts(ask, ask.reply, host)
+            if not all(self.cache.fresh(_key(sent), now) for sent, _ in parts.values()):
+                return None
+            told = {
+                each: self._looked_up(sent, upstream, now).octets
+                for each, (sent, upstream) in parts.items()
+            }
+            return self._completed(ask.reply, query, told, answers, udp=udp)
+        upstream = self.routes.upstream(query.name)
+        if (refusal := self._at_once(query, upstream, answers, host, udp=udp)) is not None:
+            return Answered(refusal, _system(upstream))
+        sent = _sent(ask, upstream)
+        key = _key(sent)
+        if not self.cache.fresh(key, now):
+            return None
+        octets = self._looked_up(sent, upstream, now).octets
+        body = self._body(key, octets, None)
+        if body is None:
+            body = relayed.body(octets, kept=True)
+            if body is None:
+                return Answered(_failure(query), "cache")
+            self._remember(key, octets, None, body)
+        return Answered(self._finished(body, query, answers, recursion=True, udp=udp), "cache")
+
+    async def ask_others(self, ask: Ask, answers: Answers, host: str, *, udp: bool) -> Answered:
+        """Return the reply to a query that `at_hand` has none for."""
         query = ask.query
         if ask.reply is not None:
-            whole = completed(ask.reply, query, await self._told(ask, ask.reply, host))
-            return Answered(answers.close(query, whole, udp=udp), "auth")
+            told = await self._told(ask, ask.reply, host)
+            return self._completed(ask.reply, query, told, answers, udp=udp)
         upstream = self.routes.upstream(query.name)
-        system = "stub" if upstream.stub else "recursive"
-        if (refusal := self._at_once(query, upstream, answers, host, udp=udp)) is not None:
-            return Answered(refusal, system)
+        system = _system(upstream)
         found = await self._resolve(_sent(ask, upstream), upstream, host)
         if found.refused:
             return Answered(message.failure(query, rrs.REFUSED, recursion=True), system)
         if found.octets is None:
-            cut_off = all(self._habit(server).unreachable for server in upstream.servers)
-            trouble = ede.NETWORK if cut_off else ede.NO_SERVER
-            failed = message.failure(query, rrs.SERVFAIL, recursion=True, trouble=trouble)
-            return Answered(failed, system)
+            cut_off = self.asking.cut_off(upstream)
+            return Answered(_failure(query, ede.NETWORK if cut_off else ede.NO_SERVER), system)
         limit = min(query.size, answers.policy.bufsize) if udp else message.TCP_SIZE
-        stale = ede.STALE if found.stale else None
-        octets = relayed(
-            query, found.octets, limit, kept=found.kept, trouble=stale, nsid=answers.policy.nsid
-        )
+        octets = relayed.relayed(
+            query, found.octets, limit, kept=found.kept,
+            trouble=ede.STALE if found.stale else None, nsid=answers.policy.nsid,
+        )  # fmt: skip
         return Answered(octets, "cache" if found.kept else system)
-
-    async def _told(self, ask: Ask, reply: Reply, host: str) -> dict[Wanted, bytes]:
-        """Return what is said of the names outside our zones that a reply of ours leads to.
-
-        Glue is a help only, and so is what comes beside addresses of our own: it is waited for a
-        second, and not at all when its servers are down.
-        """
-        wanted = reply.wanted(ask.query.rtype)
-        helpful = set(reply.glue)
-        if reply.answer:
-            helpful |= {target for target, _ in reply.absorbed}
-
-        async def one(each: Wanted) -> bytes | None:
-            name, rtype = each
-            upstream = self.routes.upstream(name.lower())
-            help_only = name in helpful
-            if not upstream.servers or not upstream.serves(host):
-                return None
-            if help_only and self.health.all_down(upstream.servers):
-                return None
-            # a target of ours must be resolved, whatever the client wants
-            sent = _sent(ask, upstream)
-            sent = Sent(name.lower(), rtype, rrs.IN, sent.flags | message.RD, *sent[4:])
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HELP if help_only else None):
-                    return (await self._resolve(sent, upstream, host)).octets
-            return None
-
-        found = await asyncio.gather(*map(one, wanted))
-        return {
-            each: octets for each, octets in zip(wanted, found, strict=True) if octets is not None
-        }
 
     def _at_once(
         self, query: Query, upstream: Upstream, answers: Answers, host: str, *, udp: bool
     ) -> bytes | None:
         """Return the reply to what no server is asked about; None: ask."""
-        if query.name in self._looked_for:
-            self._leads_back(self._looked_for[query.name])
-            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
-        if not upstream.serves(host):
+        if self.circles.closes(query.name):
+            return _failure(query)
+        if not self._serves(upstream, host):
             return message.failure(query, rrs.REFUSED, recursion=False, trouble=ede.PROHIBITED)
         if query.looped:  # an answer, where the original sends none: RFC 8906, and nobody waits
             for server in upstream.servers[:1]:
                 self._said("asks us what we ask it: a stub zone leads in a circle", server)
-            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
+            return _failure(query)
         if upstream.local_names:
             question = Question(query.name, query.rtype, query.rclass)
             made = special.answer(question, upstream.servers)
@@ -207,22 +183,123 @@ class Forwarder:
         if (
             not upstream.servers
             or names.count(query.name) < upstream.ndots
-            or any(above in upstream.excepted for above in names.ancestors(query.name))
+            or (upstream.excepted and names.longest(query.name, upstream.excepted))
         ):
-            return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
+            return _failure(query)
         return None
+
+    def _serves(self, upstream: Upstream, host: str) -> bool:
+        """Say whether we ask for a client: looked up, for networks are compared in 10 µs."""
+        place = id(upstream.clients), host
+        found = self._served.get(place)
+        if found is None:
+            if len(self._served) >= _MOST_CLIENTS:
+                self._served.clear()
+            found = self._served[place] = upstream.serves(host)
+        return found
+
+    # ── our replies, with what others say of names outside our zones
+
+    def _parts(self, ask: Ask, reply: Reply, host: str) -> dict[Wanted, tuple[Sent, Upstream]]:
+        """Return what a reply of ours lacks, as far as somebody can be asked for this client."""
+        found = {}
+        for each in reply.wanted(ask.query.rtype):
+            name, rtype = each[0].lower(), each[1]
+            upstream = self.routes.upstream(name)
+            if upstream.servers and self._serves(upstream, host):
+                # a target of ours must be resolved, whatever the client wants
+                sent = _sent(ask, upstream)
+                sent = Sent(name, rtype, rrs.IN, sent.flags | message.RD, *sent[4:])
+                found[each] = sent, upstream
+        return found
+
+    async def _told(self, ask: Ask, reply: Reply, host: str) -> dict[Wanted, bytes]:
+        """Return what is said of the names outside our zones that a reply of ours leads to.
+
+        Glue is a help only, and so is what comes beside addresses of our own: it is waited for a
+        second, and not at all when its servers are down.
+        """
+        helpful = set(reply.glue)
+        if reply.answer:
+            helpful |= {target for target, _ in reply.absorbed}
+
+        async def one(sent: Sent, upstream: Upstream, *, help_only: bool) -> bytes | None:
+            if help_only and self.asking.health.all_down(upstream.servers):
+                return None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HELP if help_only else None):
+                    return (await self._resolve(sent, upstream, host)).octets
+            return None
+
+        parts = self._parts(ask, reply, host)
+        found = await asyncio.gather(
+            *(one(*part, help_only=each[0] in helpful) for each, part in parts.items())
+        )
+        return {
+            each: octets for each, octets in zip(parts, found, strict=True) if octets is not None
+        }
+
+    def _completed(
+        self,
+        reply: Reply,
+        query: Query,
+        told: Mapping[Wanted, bytes],
+        answers: Answers,
+        *,
+        udp: bool,
+    ) -> Answered:
+        """Return a reply of ours joined with what was said: the same octets while that stays the same."""
+        body = self._body(id(reply), reply, told)
+        if body is None:
+            body = answers.body(query, relayed.completed(reply, query, told))
+            self._remember(id(reply), reply, told, body)
+        return Answered(self._finished(body, query, answers, recursion=None, udp=udp), "auth")
+
+    # ── octets, kept while what they were made of stays: dnslib takes 100 µs to read two addresses
+
+    def _body(self, place: Key | int, first: object, then: object) -> Body | None:
+        """Return what was made of these."""
+        kept = self._bodies.get(place)
+        if kept is None or kept[0] is not first or kept[1] != then:
+            return None
+        return kept[2]
+
+    def _remember(self, place: Key | int, first: object, then: object, body: Body) -> None:
+        if len(self._bodies) >= _MOST_BODIES:
+            self._bodies.clear()
+        self._bodies[place] = first, then, body
+
+    def _finished(
+        self, body: Body, query: Query, answers: Answers, *, recursion: bool | None, udp: bool
+    ) -> bytes:
+        """Return a whole reply, with another address first each time."""
+        reply = answers.finish(body, query, udp=udp, recursion=recursion)
+        policy = answers.policy
+        complete = int.from_bytes(reply[6:8], "big") == body.answers
+        if body.turn is None or not complete or not policy.rotate or policy.order.client:
+            return reply
+        self._turns += 1
+        start = message.HEADER + len(query.question) + body.turn[0]
+        place = (start, body.turn[1], body.turns)
+        return policy.order.turned(query.name, reply, place, self._turns)
+
+    # ── the cache, and asking
+
+    def _looked_up(self, sent: Sent, upstream: Upstream, now: float) -> Hit:
+        """Return what is kept for a question, and fresh; what is asked for often is asked anew in time."""
+        key = _key(sent)
+        hit = self.cache.use(key, now)
+        if hit.due and sent not in self._pending and self._asking(sent, upstream, key, ""):
+            self.cache.prefetched += 1
+        return hit
 
     async def _resolve(self, sent: Sent, upstream: Upstream, host: str) -> Found:
         """Return the answer from the cache or the servers."""
         now = asyncio.get_running_loop().time()
-        checking = bool(sent.flags & message.CD)
-        key = Key(sent.name, sent.rtype, sent.rclass, sent.do, checking, sent.options)
-        hit = self.cache.get(key, now)
-        if hit is not None and hit.left >= 0:
-            if hit.due and sent not in self._pending and self._asking(sent, upstream, key, ""):
-                self.cache.prefetched += 1
-            return Found(hit.octets, kept=True)
-        bounds = self.routes.bounds
+        key = _key(sent)
+        if self.cache.fresh(key, now):
+            return Found(self._looked_up(sent, upstream, now).octets, kept=True)
+        hit, bounds = self.cache.get(key, now), self.routes.bounds
         if hit is not None and self.cache.failed_lately(key, now):
             self.cache.stale += 1
             return Found(hit.octets, kept=True, stale=True)
@@ -232,7 +309,7 @@ class Forwarder:
         task = self._asking(sent, upstream, key, host)
         octets: bytes | None = None
         if task is not None:
-            hopeless = hit is not None and self.health.all_down(upstream.servers)
+            hopeless = hit is not None and self.asking.health.all_down(upstream.servers)
             at_once = hopeless or bounds.stale_first
             patience = None if hit is None else 0.0 if at_once else bounds.patience
             try:
@@ -273,16 +350,10 @@ class Forwarder:
         task.add_done_callback(ended)
         return task
 
-    # ── servers
-
     async def _exchange(self, sent: Sent, upstream: Upstream, key: Key) -> bytes | None:
         """Ask, and keep the answer."""
         self.asked += 1
-        found = await self._race(sent, upstream)
-        route: Upstream | None = upstream
-        while route is not None and found is not None and route.passes_on(found):
-            if (route := route.following) is not None:
-                found = await self._race(sent, route)
+        found = await self.asking.answer(sent, upstream)
         now = asyncio.get_running_loop().time()
         if found is None:
             self.failed += 1
@@ -291,140 +362,13 @@ class Forwarder:
             self.cache.put(key, found, now)
         return found
 
-    async def _race(self, sent: Sent, upstream: Upstream) -> bytes | None:
-        """Ask one server after the other, the next when one fails or takes its time."""
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + DEADLINE
-        order = self._order(upstream)
-        if upstream.failfast and order and self.health.all_down(order):
-            return None
-        attempts = upstream.attempts or 2 * len(order)  # a lost datagram, a server that came back
-        waiting = deque((*order, *order)[:attempts])
-        running: dict[asyncio.Task[bytes | None], tuple[Server, float]] = {}
-        unwell: bytes | None = None
-        following = 0.0  # when the next may be asked
-        try:
-            while (waiting or running) and (now := loop.time()) < ends:
-                if waiting and (not running or now >= following):
-                    server = waiting.popleft()
-                    task = asyncio.ensure_future(self._ask_one(server, sent, upstream, ends))
-                    running[task] = server, now
-                    following = now + upstream.hedge
-                until = min(ends, following) if waiting else ends
-                done, _ = await asyncio.wait(
-                    running, timeout=max(until - now, 0.0), return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    server, _ = running.pop(task)
-                    found = task.result()
-                    if found is not None and found[3] & 0xF not in upstream.failover:
-                        return found
-                    unwell = unwell or found
-                    following = 0.0
-        finally:
-            for task, (server, begun) in running.items():
-                task.cancel()
-                if loop.time() - begun >= upstream.hedge:  # others were faster, again
-                    self.health.failed(server, upstream.fails, upstream.probe)
-        return unwell
 
-    async def _ask_one(
-        self, server: Server, sent: Sent, upstream: Upstream, ends: float
-    ) -> bytes | None:
-        """Return one server's answer, None when it gave none in its time."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        try:
-            async with asyncio.timeout_at(min(now + upstream.timeout, ends)):
-                found = await exchange(
-                    server, sent, self._habit(server), self.streams, self._way(server, upstream)
-                )
-        except _FAILURES as error:
-            self._habit(server).unreachable = not isinstance(error, TimeoutError)
-            self.health.failed(server, upstream.fails, upstream.probe)
-            return None
-        self.health.well(server)
-        rcode = rrs.RCODES.get(found[3] & 0xF, str(found[3] & 0xF))
-        self.took[str(server), rcode, moment(loop.time() - now)] += 1
-        return found
+def _system(upstream: Upstream) -> str:
+    return "stub" if upstream.stub else "recursive"
 
-    async def _alive(self, server: Server, probe: Probe) -> bool:
-        """Say whether a server answers anything at all."""
-        flags = message.RD if probe.recursive else 0
-        sent = Sent(probe.name, rrs.NS, rrs.IN, flags, do=False)
-        try:
-            async with asyncio.timeout(2.0):
-                await exchange(server, sent, self._habit(server), self.streams, self._way(server))
-        except _FAILURES:
-            return False
-        return True
 
-    def _habit(self, server: Server) -> Habits:
-        return self._habits.setdefault(server, Habits())
-
-    def _way(self, server: Server, upstream: Upstream | None = None) -> Way:
-        """Return how a server is spoken to; without a route as the first that has it says."""
-        if upstream is None:
-            upstream = next(each for each in self.routes.every if server in each.servers)
-        context = self._tls(upstream.files, https=server.https) if server.tls else None
-        return Way(
-            upstream.tcp, context, upstream.source, upstream.expire, upstream.idle, upstream.get
-        )
-
-    def _tls(self, files: tuple[str, str, str], *, https: bool) -> ssl.SSLContext:
-        if (made := self._contexts.get((files, https))) is None:
-            made = self._contexts[files, https] = tls.client_context(*files)
-            if https:
-                made.set_alpn_protocols([ALPN])
-        return made
-
-    def _order(self, upstream: Upstream) -> list[Server]:
-        """Return the servers as they are to be asked: in turn, those that are down last."""
-        servers = [server for server in upstream.servers if server not in self.looping]
-        if upstream.rotate and servers:
-            self._turn += 1
-            turn = self._turn % len(servers)
-            servers = servers[turn:] + servers[:turn]
-        return sorted(servers, key=self.health.down.__contains__)
-
-    # ── loops
-
-    async def look_for_loops(self) -> None:
-        """Ask each server for a name nobody else knows; one by which it reaches us leads back."""
-        probes = {
-            names.from_labels(
-                (secrets.token_hex(8).encode(), secrets.token_hex(8).encode())
-            ): server
-            for server in sorted(self.routes.servers)
-        }
-        self._looked_for |= probes
-        try:
-            async with asyncio.timeout(LOOKING):
-                await asyncio.gather(*(self._look(name, server) for name, server in probes.items()))
-        except TimeoutError:
-            return
-        finally:
-            for name in probes:
-                del self._looked_for[name]
-
-    async def _look(self, name: bytes, server: Server) -> None:
-        sent = Sent(name, rrs.HINFO, rrs.IN, message.RD, do=False)
-        while server not in self.looping:
-            try:
-                async with asyncio.timeout(5.0):
-                    await exchange(
-                        server, sent, self._habit(server), self.streams, self._way(server)
-                    )
-            except _FAILURES:
-                await asyncio.sleep(2.0)
-                continue
-            return
-
-    def _leads_back(self, server: Server) -> None:
-        """Stop asking a server that asks us; the original ends the whole program here."""
-        if server not in self.looping:
-            self.looping.add(server)
-            self._said("leads back to us, not asked any more", server)
+def _failure(query: Query, trouble: int = ede.OTHER) -> bytes:
+    return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=trouble)
 
 
 def _sent(ask: Ask, upstream: Upstream) -> Sent:
@@ -434,93 +378,7 @@ def _sent(ask: Ask, upstream: Upstream) -> Sent:
     return Sent(query.name, query.rtype, query.rclass, flags, query.do, upstream.stub, ask.options)
 
 
-def relayed(
-    query: Query,
-    found: bytes,
-    limit: int,
-    *,
-    kept: bool = False,
-    trouble: int | None = None,
-    nsid: bytes = b"",
-) -> bytes:
-    """Return a server's answer as ours: the client's id, letter case and EDNS; RA set, AD not.
-
-    Args:
-        kept: it is from the cache, so AA is not set: that is for who has the zone (RFC 1035 §4.1.1).
-    """
-    body = _without_opt(found, message.HEADER + len(query.question))
-    if body is None:
-        return message.failure(query, rrs.SERVFAIL, recursion=True, trouble=ede.OTHER)
-    records, counts = body
-    name = nsid if query.nsid else b""
-    opt = message.opt(query.do, trouble=trouble, nsid=name) if query.edns else b""
-    bits = int.from_bytes(found[2:4], "big")
-    flags = message.QR | (query.flags & (message.RD | message.CD)) | message.RA
-    flags |= bits & ((0 if kept else message.AA) | message.TC | 0xF)
-    if message.HEADER + len(query.question) + len(records) + len(opt) > limit:
-        records, counts, flags = b"", (0, 0, 0), flags | message.TC
-    return b"".join((
-        query.id.to_bytes(2, "big"), flags.to_bytes(2, "big"), b"\0\x01",
-        counts[0].to_bytes(2, "big"), counts[1].to_bytes(2, "big"), (counts[2] + bool(opt)).to_bytes(2, "big"),
-        query.question, records, opt,
-    ))  # fmt: skip
-
-
-def completed(reply: Reply, query: Query, told: Mapping[Wanted, bytes]) -> Reply:
-    """Return a reply with what the servers say about its names outside; of any rcode (§5.2)."""
-    question = Question(query.name, query.rtype, query.rclass)
-    return reply.joined(question, {each: _records(octets) for each, octets in told.items()})
-
-
-def _records(found: bytes) -> tuple[RR, ...]:
-    """Return the answer in a server's message; none when it cannot be read."""
-    try:
-        parsed = dnslib.DNSRecord.parse(found)
-        return tuple(rr for record in parsed.rr if (rr := _translated(record)) is not None)
-    except (dnslib.DNSError, ValueError, IndexError):
-        return ()
-
-
-def _translated(record: dnslib.RR) -> RR | None:
-    """Return dnslib's record as ours; None for a kind that no chain has."""
-    owner = names.from_labels(record.rname.label)
-    if record.rtype == rrs.CNAME:
-        target = names.from_labels(record.rdata.label.label)
-        return RR(owner, rrs.CNAME, record.ttl, names=(target,))
-    if record.rtype in {rrs.A, rrs.AAAA, rrs.TXT}:
-        buffer = dnslib.DNSBuffer()
-        record.rdata.pack(buffer)
-        return RR(owner, record.rtype, record.ttl, bytes(buffer.data))
-    return None
-
-
-def _without_opt(found: bytes, start: int) -> tuple[bytes, tuple[int, int, int]] | None:
-    """Return the records of a message without its OPT, and their counts; None: unreadable."""
-    an, ns, ar = (int.from_bytes(found[at : at + 2], "big") for at in (6, 8, 10))
-    at = start
-    for place in range(an + ns + ar):
-        record = message.record(found, at)
-        if record is None:
-            return None
-        _, kind, _, _, _, end = record
-        if kind == rrs.OPT:
-            if place != an + ns + ar - 1:  # what follows may be pointed at: written anew
-                return _rewritten(found)
-            return found[start:at], (an, ns, ar - 1)
-        at = end
-    return found[start:at], (an, ns, ar)
-
-
-def _rewritten(found: bytes) -> tuple[bytes, tuple[int, int, int]] | None:
-    """Return the records without an OPT that others follow, by way of dnslib."""
-    try:
-        parsed = dnslib.DNSRecord.parse(found)
-        parsed.ar = [record for record in parsed.ar if record.rtype != rrs.OPT]
-        octets = parsed.pack()
-    except (dnslib.DNSError, ValueError):
-        return None
-    return octets[message.question_end(octets) :], (
-        len(parsed.rr),
-        len(parsed.auth),
-        len(parsed.ar),
-    )
+def _key(sent: Sent) -> Key:
+    """Return what a question's answer is kept under."""
+    checking = bool(sent.flags & message.CD)
+    return Key(sent.name, sent.rtype, sent.rclass, sent.do, checking, sent.options)

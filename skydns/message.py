@@ -4,7 +4,7 @@
 `parse` is the careful path: whatever arrives becomes a Query, a ready error reply, or None for
 what must be dropped (specs/skydns.md §10.1 says which). It is ours and not `dnslib`'s for two
 reasons: dnslib accepts what must be refused (two OPT records, a pointer in the question), and
-takes 20 µs where 5 do. dnslib reads what upstream servers send (`skydns.forward`).
+takes 20 µs where 5 do. dnslib reads what upstream servers send (`skydns.relayed`).
 
 `encode` writes a Reply's records once, compressed, into a `Body`; `finish` cuts the body to a
 limit and puts header, question and OPT around it. A body is valid for every letter case of its

@@ -80,8 +80,16 @@ class Order:
         turns = zlib.crc32(client)
         return b"".join((reply[:start], *_turned_by(first, turns), *_turned_by(rest, turns), reply[end:]))  # fmt: skip
 
+    def turned(self, name: bytes, reply: bytes, place: tuple[int, int, int], turns: int) -> bytes:
+        """Return a reply with its addresses in the order of this turn; see `payload`."""
+        if not self:
+            start, step, count = place
+            end, at = start + step * count, start + step * (turns % count)
+            return b"".join((reply[:start], reply[at:end], reply[start:at], reply[end:]))
+        return self.payload(name, reply, *place, turns)()
+
     def payload(
-        self, name: bytes, reply: bytes, start: int, step: int, count: int
+        self, name: bytes, reply: bytes, start: int, step: int, count: int, turns: int = 0
     ) -> Callable[[], bytes]:
         """Return what makes a reply with its addresses in another order each time.
 
@@ -89,6 +97,7 @@ class Order:
             name: asked for, folded.
             reply: octets, without the id.
             start, step, count: where the equally long address records stand.
+            turns: that were before.
         """
         end = start + step * count
         head, tail = reply[:start], reply[end:]
@@ -97,7 +106,7 @@ class Order:
             return _weighted(head, records, tail, [given.get(_address(each), 1) for each in records])  # fmt: skip
         first = [each for each in records if self.preferred and self._prefers(_address(each))]
         rest = [each for each in records if each not in first]
-        one, other = (_shuffled, _shuffled) if self.chance else (_turned(), _turned())
+        one, other = (_shuffled, _shuffled) if self.chance else (_turned(turns), _turned(turns))
         return lambda: b"".join((head, *one(first), *other(rest), tail))
 
 
@@ -115,9 +124,7 @@ def _shuffled(records: list[bytes]) -> list[bytes]:
     return random.sample(records, len(records))
 
 
-def _turned() -> Callable[[list[bytes]], list[bytes]]:
-    turns = 0
-
+def _turned(turns: int) -> Callable[[list[bytes]], list[bytes]]:
     def turned(records: list[bytes]) -> list[bytes]:
         nonlocal turns
         turns += 1

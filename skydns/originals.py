@@ -136,7 +136,7 @@ def upstream(forwarder: Forwarder, server: str) -> Iterable[Any]:
         ("prefetch", "Asked for before they ran out.", cache.prefetched),
         ("served_stale", "Served after they ran out.", cache.stale),
         ("evictions", "Thrown out for want of room.", cache.evicted),
-        ("drops", "Answers to another question, not taken.", forwarder.strays),
+        ("drops", "Answers to another question, not taken.", forwarder.asking.strays),
     ):
         yield counter(f"coredns_cache_{name}", text, where, {(server, "", ""): value})
     yield counter(
@@ -145,16 +145,19 @@ def upstream(forwarder: Forwarder, server: str) -> Iterable[Any]:
     )  # fmt: skip
     yield counter(
         "coredns_forward_healthcheck_broken", "Questions when all servers were down.",
-        [], {(): forwarder.health.broken},
+        [], {(): forwarder.asking.health.broken},
     )  # fmt: skip
     failures: dict[Labels, int] = {
-        ("forward", str(each)): number for each, number in forwarder.health.failures.items()
+        ("forward", str(each)): number for each, number in forwarder.asking.health.failures.items()
     }
     yield counter(
         "coredns_proxy_healthcheck_failures", "Questions and probes that a server did not answer.",
         ["proxy_name", "to"], failures,
     )  # fmt: skip
-    for name, counts in (("hits", forwarder.streams.reused), ("misses", forwarder.streams.opened)):
+    for name, counts in (
+        ("hits", forwarder.asking.streams.reused),
+        ("misses", forwarder.asking.streams.opened),
+    ):
         values: dict[Labels, int] = {
             ("forward", str(each), "tcp-tls" if each.tls else "tcp"): number
             for each, number in counts.items()
@@ -164,7 +167,7 @@ def upstream(forwarder: Forwarder, server: str) -> Iterable[Any]:
             f"coredns_proxy_conn_cache_{name}", text, ["proxy_name", "to", "proto"], values
         )
     times: dict[Labels, Counter[float]] = defaultdict(Counter)
-    for (to, rcode, bound), number in forwarder.took.items():
+    for (to, rcode, bound), number in forwarder.asking.took.items():
         times["forward", to, rcode][bound] += number
     yield durations(
         "coredns_proxy_request_duration_seconds", "Times that name servers took.",

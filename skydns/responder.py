@@ -18,11 +18,11 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from skydns import message, names, rewriting, rrs, tsig
+from skydns import counting, message, rewriting, rrs, tsig
 from skydns.acl import Screen
 from skydns.compiled import Answers, Ask
 from skydns.fastpath import packed, shown
-from skydns.forward import Forwarder
+from skydns.forward import Answered, Forwarder
 from skydns.limit import Limiter
 from skydns.querylog import QueryLog
 from skydns.rewrite import Change, Rewriter
@@ -134,8 +134,20 @@ class Responder:
 
     async def asked(self, ask: Ask, data: bytes, client: Client) -> bytes:
         """Return the reply to a query that needs the name servers."""
-        reply, seconds = await self._told(ask, data, client)
-        reply = self.baked(data, reply, client, seconds)
+        return self._sealed(ask, data, await self._told(ask, data, client), client)
+
+    def at_hand(self, ask: Ask, data: bytes, client: Client) -> bytes | None:
+        """Return such a reply where nobody has to be asked; None: `asked`."""
+        if self.forwarder is None:
+            return None
+        begun = perf_counter()
+        made = self.forwarder.at_hand(ask, self.answers, client.host, udp=client.udp)
+        if made is None:
+            return None
+        return self._sealed(ask, data, self._counted(ask, data, client, made, begun), client)
+
+    def _sealed(self, ask: Ask, data: bytes, told: tuple[bytes, float], client: Client) -> bytes:
+        reply = self.baked(data, told[0], client, told[1])
         return ask.seal(reply) if ask.seal is not None else reply
 
     async def _told(self, ask: Ask, data: bytes, client: Client) -> tuple[bytes, float]:
@@ -143,11 +155,18 @@ class Responder:
         if self.forwarder is None:
             return message.failure(ask.query, rrs.SERVFAIL, recursion=False), 0.0
         begun = perf_counter()
-        reply, system = await self.forwarder.answer(ask, self.answers, client.host, udp=client.udp)
+        made = await self.forwarder.answer(ask, self.answers, client.host, udp=client.udp)
+        return self._counted(ask, data, client, made, begun)
+
+    def _counted(
+        self, ask: Ask, data: bytes, client: Client, made: Answered, begun: float
+    ) -> tuple[bytes, float]:
+        """Count a reply that others had a part in; return it and the seconds it took."""
+        reply, system = made
         seconds = perf_counter() - begun
         rcode = reply[3] & 0xF
         self.answers.counts.add(Seen(
-            names.to_text(ask.reply.zone) if ask.reply else ".",
+            counting.shown(ask.reply.zone) if ask.reply else ".",
             rrs.TYPES.get(ask.query.rtype, "other"), rrs.RCODES.get(rcode, str(rcode)),
             client.proto, ask.query.do, system, bucket(len(data)), bucket(len(reply)),
             bool(reply[2] & message.TC >> 8), moment(seconds),

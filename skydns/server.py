@@ -216,7 +216,11 @@ class Server:
     # ── UDP
 
     def _forward_udp(self, ask: Ask, data: bytes, peer: Any) -> None:
-        """Answer later what needs the name servers."""
+        """Answer what needs the name servers: at once where they need not be asked."""
+        reply = self.way.at_hand(ask, data, by_udp(peer))
+        if reply is not None and self._udp is not None:
+            self._udp.send(reply, peer)
+            return
         if len(self._tasks) >= _WAITING and self._udp is not None:
             self._udp.send(message.failure(ask.query, rrs.SERVFAIL, recursion=True), peer)
             return
@@ -335,9 +339,14 @@ class Server:
                         await _write(writer, part, limits.write)
                     continue
                 made: Coming = change or self.way.answers.reply(data, udp=False)
+                reply: bytes | None = None
                 if isinstance(made, bytes):
-                    await self._reply(writer, data, self.way.baked(data, made, client))
-                elif made is None:
+                    reply = self.way.baked(data, made, client)
+                elif isinstance(made, Ask):
+                    reply = self.way.at_hand(made, data, client)
+                if reply is not None:
+                    await self._reply(writer, data, reply)
+                elif made is None or isinstance(made, bytes):
                     return  # not a query: whoever sends that is no DNS client
                 else:
                     await room.acquire()

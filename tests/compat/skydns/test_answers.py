@@ -9,7 +9,7 @@ import dns.rrset
 import pytest
 
 from fairlead.etcd.types import LeaseID
-from skydns import forward, names
+from skydns import names, relayed
 from skydns.shown import srv_weight
 
 from .conftest import lines
@@ -226,7 +226,7 @@ def told(s, question, known):
             theirs.answer.append(dns.rrset.from_text(owner, int(ttl), *rest))
         if theirs.answer:
             found[target, kind] = theirs.to_wire()
-    whole = forward.completed(ask.reply, ask.query, found)
+    whole = relayed.completed(ask.reply, ask.query, found)
     return dns.message.from_wire(s.answers.close(ask.query, whole, udp=True))
 
 

@@ -68,17 +68,22 @@ async def by_our_forwarder(cert, tls, https, program):
         forwarder = Forwarder(routes, lambda event, server: None)
         for asked in (name, names.from_text("none.skydns.test")):
             found = await exchange(
-                server, sent._replace(name=asked), Habits(), forwarder.streams, forwarder._way(server)
+                server, sent._replace(name=asked), Habits(), forwarder.asking.streams, forwarder.asking._way(server)
             )  # fmt: skip
             reply = dns.message.from_wire(found)
             assert (80 if asked == name else 0) == len(reply.answer and reply.answer[0])
-        assert (forwarder.streams.opened[server], forwarder.streams.reused[server]) == (1, 1)
+        assert (
+            forwarder.asking.streams.opened[server],
+            forwarder.asking.streams.reused[server],
+        ) == (1, 1)
         await forwarder.aclose()
     assert 'status="200"} 8.0' in program.page("/metrics")
     other = Server("127.0.0.1", tls, tls=True, https=True)  # speaks TLS, and no HTTP
     forwarder = Forwarder(Routes(Upstream((other,), files=(cert, "", ""))), lambda *told: None)
     with pytest.raises(OSError, match="does not speak HTTP/2"):
-        await exchange(other, sent, Habits(), forwarder.streams, forwarder._way(other))
+        await exchange(
+            other, sent, Habits(), forwarder.asking.streams, forwarder.asking._way(other)
+        )
     await forwarder.aclose()
 
 

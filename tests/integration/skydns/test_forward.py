@@ -2,6 +2,7 @@
 """The forwarder against servers that behave badly, on loopback."""
 
 import asyncio
+import dataclasses
 import ipaddress
 from contextlib import asynccontextmanager
 
@@ -37,6 +38,7 @@ class Fake(asyncio.DatagramProtocol):
         self.connections = 0
         self.ttl = 60
         self.flags = 0
+        self.count = 1
 
     def connection_made(self, transport):
         self.transport = transport
@@ -73,7 +75,7 @@ class Fake(asyncio.DatagramProtocol):
             return made.to_wire()
         if self.way == "no EDNS" and query.edns >= 0:
             return data[:2] + b"\x80\x01" + b"\0" * 8
-        count = 100 if self.way == "long" else 1
+        count = 100 if self.way == "long" else self.count
         if self.way == "long" and udp:
             made.flags |= dns.flags.TC
             return made.to_wire()
@@ -184,6 +186,56 @@ async def test_only_the_server_itself_has_authority():
         age(c, 61)
         fake.way = "SERVFAIL"
         assert not (await c.ask()).flags & dns.flags.AA  # what has run out has none either
+
+
+def at_hand(c, ask, host="127.0.0.1"):
+    made = c.forwarder.at_hand(ask, c.answers, host, udp=True)
+    return dns.message.from_wire(made.octets) if made else None
+
+
+async def test_what_is_kept_is_answered_at_once_and_takes_turns():
+    clients = (ipaddress.ip_network("127.0.0.0/8"),)
+    async with fakes(1) as ((fake,), servers), client(servers, clients=clients) as c:
+        fake.count = 3
+        for name in ("www.example.org.", "www.example.com."):
+            ask = Ask(message.parse(dns.message.make_query(name, "A").to_wire()), None)
+            assert at_hand(c, ask) is None
+            await c.ask(name)
+            firsts = [at_hand(c, ask).answer[0][0].address for _ in range(6)]
+            assert sorted(firsts) == ["192.0.2.1"] * 2 + ["192.0.2.2"] * 2 + ["192.0.2.3"] * 2
+            assert at_hand(c, ask).answer[0].ttl == 60
+            assert at_hand(c, ask, "192.0.2.1").rcode() == dns.rcode.REFUSED
+        age(c, 7.5)
+        assert at_hand(c, ask).answer[0].ttl == 60 - 8 + 1
+        c.answers.policy = dataclasses.replace(c.answers.policy, rotate=False)
+        assert len({at_hand(c, ask).answer[0][0].address for _ in range(6)}) == 1
+        assert len(fake.asked) == 2
+        assert (c.forwarder.cache.hits, c.forwarder.cache.misses) == (21, 2)
+
+
+async def test_an_alias_whose_target_is_kept_is_answered_at_once():
+    """Each answer of the server makes the octets anew; a client we do not ask for gets none of it."""
+    clients = (ipaddress.ip_network("127.0.0.0/8"),)
+    async with fakes(1) as ((fake,), servers), client(servers, clients=clients) as c:
+        fake.count = 2
+        target, owner = names.from_text("Lb.example.org"), names.from_text("w.z.test")
+        reply = Reply(rrs.NOERROR, answer=(RR(owner, rrs.CNAME, 300, names=(target,)),), outside=target)  # fmt: skip
+        ask = Ask(message.parse(dns.message.make_query("w.z.test.", "A").to_wire()), reply)
+        assert at_hand(c, ask) is None
+        await c.forwarder.answer(ask, c.answers, "127.0.0.1", udp=True)
+        found = [at_hand(c, ask) for _ in range(2)]
+        assert [rrset.name.to_text() for rrset in found[0].answer] == [
+            "w.z.test.",
+            "Lb.example.org.",
+        ]
+        assert {each.answer[1][0].address for each in found} == {"192.0.2.1", "192.0.2.2"}
+        assert [len(each.answer) for each in (at_hand(c, ask, "192.0.2.9"), found[0])] == [1, 2]
+        age(c, 61)
+        assert at_hand(c, ask) is None  # has run out: somebody has to be asked
+        fake.count = 1
+        await c.forwarder.answer(ask, c.answers, "127.0.0.1", udp=True)
+        assert [rr.address for rr in at_hand(c, ask).answer[1]] == ["192.0.2.1"]
+        assert len(fake.asked) == 2
 
 
 async def test_equal_questions_are_asked_once():
@@ -303,7 +355,7 @@ async def test_connections_are_kept_for_the_next_question():
         for at in range(5):
             assert (await c.ask(f"n{at}.example.org.")).answer
         assert (fake.by_tcp, fake.connections) == (5, 1)
-        assert c.forwarder.streams.reused[servers[0]] == 4
+        assert c.forwarder.asking.streams.reused[servers[0]] == 4
         fake.way = "hangs up"
         assert (await c.ask("last.example.org.")).answer
         assert (await c.ask("gone.example.org.")).answer  # over a new one
@@ -395,9 +447,9 @@ async def test_a_loop_is_found_and_the_server_left_out():
             return original(data, udp=udp)
 
         loops.reply = back
-        await c.forwarder.look_for_loops()
+        await c.forwarder.circles.look()
         await asyncio.sleep(0.05)
-        assert c.forwarder.looping == {servers[0]}
+        assert c.forwarder.asking.barred == {servers[0]}
         loops.asked.clear()
         assert (await c.ask()).answer
         assert not loops.asked

@@ -40,7 +40,7 @@ def text():
     for seconds in (0.0029, 0.9, 30.0):
         took = moment(seconds)
         answers.counts.add(Seen(".", "A", "NOERROR", "udp", False, "recursive", 0, 0, True, took))
-    forwarder.took["192.0.2.1:53", "NOERROR", moment(0.9)] += 2
+    forwarder.asking.took["192.0.2.1:53", "NOERROR", moment(0.9)] += 2
     server.tally.statuses[404] += 1
     server.tally.decided[Action.BLOCK, "z.test."] += 4
     answers.signing = Signing((), lambda: 0.0)

@@ -3,12 +3,13 @@
 
 import dns.flags
 import dns.message
+import dns.rcode
 import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skydns import exchange, forward, health, message, names, rrs
+from skydns import exchange, health, message, names, relayed, rrs
 from skydns.addresses import Server
 from skydns.reply import Reply
 from skydns.upstream import Probe
@@ -37,7 +38,7 @@ ANSWER = ("www.example.org. 60 IN CNAME w.example.org.", "w.example.org. 60 IN A
 @pytest.mark.parametrize("theirs", [False, True])
 def test_relayed(edns, theirs):
     asked = query(use_edns=0 if edns else -1)
-    reply = dns.message.from_wire(forward.relayed(asked, upstream(*ANSWER, edns=theirs), 1232))
+    reply = dns.message.from_wire(relayed.relayed(asked, upstream(*ANSWER, edns=theirs), 1232))
     assert reply.id == 99
     assert reply.question[0].name.to_text() == "Www.example.org."
     assert [rrset.to_text().lower() for rrset in reply.answer] == [line.lower() for line in ANSWER]
@@ -50,15 +51,27 @@ def test_an_opt_in_the_middle_is_taken_out():
     opt = b"\0\0\x29\x10\0\0\0\0\0\0\0"
     more = b"\x01x" + b"\xc0\x0c" + b"\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x09"
     found = plain[:10] + b"\0\x02" + plain[12:] + opt + more
-    reply = dns.message.from_wire(forward.relayed(query(), found, 1232))
+    reply = dns.message.from_wire(relayed.relayed(query(), found, 1232))
     assert [rrset.to_text() for rrset in reply.additional] == [
         "x.Www.example.org. 60 IN A 192.0.2.9"
     ]
 
 
+@pytest.mark.parametrize("counts", [b"\0\2\0\0\0\0", b"\0\1\0\1\0\0", b"\0\1\0\0\0\2"])
+def test_an_opt_that_stands_where_none_may_and_one_that_is_there_twice(counts):
+    plain = upstream(*ANSWER[1:], name="w.example.org.", edns=False)
+    opt = b"\0\0\x29\x10\0\0\0\0\0\0\0"
+    found = plain[:6] + counts + plain[12:] + opt * (counts[5] or 1)
+    reply = dns.message.from_wire(relayed.relayed(query("w.example.org."), found, 1232))
+    if counts[5] == 2:
+        assert len(reply.answer) == 1
+    else:
+        assert reply.rcode() == dns.rcode.SERVFAIL
+
+
 def test_too_much_for_the_client_is_cut():
     lines = [f"www.example.org. 60 IN A 192.0.2.{at}" for at in range(60)]
-    reply = dns.message.from_wire(forward.relayed(query(), upstream(*lines), 512))
+    reply = dns.message.from_wire(relayed.relayed(query(), upstream(*lines), 512))
     assert reply.flags & dns.flags.TC
     assert not reply.answer
 
@@ -95,7 +108,7 @@ def test_a_chain_is_completed():
     )
     reply = Reply(rrs.NOERROR, answer=(head,), outside=names.from_text("www.example.org"))
     (wanted,) = reply.wanted(rrs.A)
-    whole = forward.completed(reply, query("a.skydns.test."), {wanted: upstream(*ANSWER)})
+    whole = relayed.completed(reply, query("a.skydns.test."), {wanted: upstream(*ANSWER)})
     body = message.encode(names.from_text("a.skydns.test"), whole)
     text = dns.message.from_wire(
         message.finish(body, query("a.skydns.test."), 1232, recursion=True)
@@ -104,8 +117,8 @@ def test_a_chain_is_completed():
         "a.skydns.test. 5 IN CNAME www.example.org.",
         *ANSWER,
     ]
-    assert forward.completed(reply, query(), {}) == reply
-    assert forward.completed(reply, query(), {wanted: b"nonsense"}) == reply
+    assert relayed.completed(reply, query(), {}) == reply
+    assert relayed.completed(reply, query(), {wanted: b"nonsense"}) == reply
 
 
 @given(st.binary(max_size=120))
@@ -113,9 +126,9 @@ def test_nothing_a_server_says_raises(data):
     asked = query()
     base = upstream(*ANSWER)
     for found in (base[:12] + data, base[:40] + data, base[: len(data) + 12] + data):
-        reply = forward.relayed(asked, found, 1232)
+        reply = relayed.relayed(asked, found, 1232)
         assert reply[:2] == b"\0\x63"
-        forward.completed(Reply(rrs.NOERROR), asked, {(asked.name, asked.rtype): found})
+        relayed.completed(Reply(rrs.NOERROR), asked, {(asked.name, asked.rtype): found})
 
 
 async def test_a_server_that_is_down_is_probed_as_the_route_says():
