@@ -204,14 +204,16 @@ async def _sockets(
     parent: team.Parent | None,
 ) -> Sockets:
     """Return the server of the first address, with its part of what all processes may do."""
+    joint = None
     if member is not None:
-        secret = await member.secret()
+        secret, joint = await member.shared()
+    elif parent is not None:
+        secret, joint = parent.secret, parent.joint
     else:
-        secret = parent.secret if parent else config.cookie_secret or secrets.token_bytes(16)
+        secret = config.cookie_secret or secrets.token_bytes(16)
     clock, answers = runtime.clock, core.answers
-    rate = -(-config.rate // config.workers)
     cookies = Cookies(secret, clock.wall, minimal=config.policy.minimal_tc)
-    limiter = Limiter(rate, config.slip, config.exempt, cookies, clock.monotonic)
+    limiter = Limiter(config.rate, config.slip, config.exempt, cookies, clock.monotonic, joint)
     sockets = Sockets(Responder(answers, limiter=limiter), Limits().shared(config.workers))
     made = Transfers(answers, config.peers, clock.monotonic)
     if parent is not None:

@@ -7,6 +7,8 @@ a real client asks again by TCP; the others are not sent. A client with a good c
 limited; one with half a cookie gets BADCOOKIE and the other half, which is no larger than its query.
 
 While all clients together stay below the limit none can be above it: nothing is looked at then.
+Of several processes each looks from its part of the limit on; what it looks at is counted with what
+the others count of the same (`skydns.joint`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Final
 
 from skydns import message
 from skydns.cookies import Cookies
+from skydns.joint import Joint
 
 _MOST: Final = 100_000  # networks and answers counted in one second
 _BADCOOKIE: Final = 23
@@ -31,6 +34,7 @@ class Limiter:
         rate: replies a second for one network and answer; 0: no limit.
         slip: each how many-th of those above is sent cut; 0: none.
         exempt: networks that are never limited.
+        joint: where other processes count too; None: there are none.
 
     Attributes:
         dropped, slipped, challenged: replies not sent, cut, answered with BADCOOKIE.
@@ -43,8 +47,11 @@ class Limiter:
         exempt: Sequence[Network],
         cookies: Cookies,
         clock: Callable[[], float],
+        joint: Joint | None = None,
     ) -> None:
         self.rate = rate
+        self._joint = joint
+        self._unlooked = -(-rate // joint.seats) if joint else rate
         self.dropped = self.slipped = self.challenged = 0
         self.cookies = cookies
         self._slip = slip
@@ -64,7 +71,7 @@ class Limiter:
             self._replies = 0
             self._counts.clear()
         self._replies += replies
-        return 0 < self.rate < self._replies
+        return 0 < self._unlooked < self._replies
 
     def spares(self, addresses: Collection[bytes]) -> bool:
         """Say whether all of these clients are exempt: mostly so, and then a look is all it costs."""
@@ -86,7 +93,8 @@ class Limiter:
         count = self._counts[place] = self._counts.get(place, 0) + 1
         if len(self._counts) > _MOST:
             self._counts.clear()
-        if count <= self.rate:
+        others = self._joint.others(b"".join(place), self._second, count) if self._joint else 0
+        if count + others <= self.rate:
             return reply
         if cookie := message.cookie(query):
             if self.cookies.good(cookie, address):

@@ -11,13 +11,15 @@
 The parent holds the same index as its workers, so nobody waits for a worker that died: the
 parent answers in its place until it serves again.
 
-Limits that all share are dealt out in equal parts (a client's ports spread over all workers).
+`-rrl` is counted in memory that all share; bounds on connections are dealt out in equal parts (a
+client's ports spread over all workers).
 Transfers are made by the parent: one history for IXFR, and no answer waits for them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from fairlead.workers.worker import ParentError, Worker
 from skydns import listening
 from skydns.apply import LeaseTimes, Publisher
 from skydns.config import Config
+from skydns.joint import Joint
 from skydns.listening import Opened
 from skydns.live import Live
 from skydns.records import Service
@@ -78,7 +81,10 @@ class Parent:
         self.workers: Workers = runtime.workers(config.workers)
         self.workers.turned = self._turn
         self.workers.feed(runtime.mirrors["skydns"])
-        self.workers.on("secret", lambda *_: self.secret)
+        seats = config.workers + 1  # this process's too: it stands in for those that are down
+        table = Joint.make(seats)
+        self.joint = Joint(os.dup(table), seats, config.workers, self.secret)
+        self.workers.on("secret", lambda *_: (self.secret, os.getpid(), table))
         self.workers.on("serials", self._serials)
         self.workers.on("lease", lambda _, lease: leases.times(LeaseID(lease)))
         self.workers.on("held", lambda *_: self._held())
@@ -211,9 +217,12 @@ class Member:
         """Return what the parent opened."""
         return await self._given
 
-    async def secret(self) -> bytes:
-        """Return what cookies are made with: a client's next query may come to another worker."""
-        return bytes(await self._call("secret"))
+    async def shared(self) -> tuple[bytes, Joint]:
+        """Return what cookies are made with, and where replies are counted: a client's next query may come to another worker."""
+        secret, pid, table = await self._call("secret")
+        worker = self._worker
+        joint = Joint(Joint.opened(pid, table), worker.count + 1, worker.number, bytes(secret))
+        return bytes(secret), joint
 
     async def serials(self) -> tuple[int, dict[bytes, int]]:
         """Return the zones' serials: they must not depend on which worker is asked."""

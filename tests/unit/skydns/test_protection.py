@@ -2,6 +2,7 @@
 """Cookies as RFC 9018's examples have them; limits by network and answer."""
 
 import ipaddress
+import os
 
 import dns.edns
 import dns.flags
@@ -9,9 +10,10 @@ import dns.message
 import pytest
 
 from fairlead.etcd.types import KeyValue, Revision
-from skydns import keys, message, records
+from skydns import joint, keys, message, records
 from skydns.compiled import Answers
 from skydns.cookies import Cookies
+from skydns.joint import Joint
 from skydns.limit import Limiter
 from skydns.policy import Policy
 from skydns.state import Served
@@ -82,10 +84,11 @@ def test_a_reply_with_a_cookie_stays_below_the_limit():
     assert not found.plain
 
 
-def limiter(rate=10, slip=2, exempt=("10.0.0.0/8",), at=None):
+def limiter(rate=10, slip=2, exempt=("10.0.0.0/8",), at=None, table=None):
     cookies = Cookies(SECRET, lambda: 1000)
     now = at or [0.0]
-    return Limiter(rate, slip, tuple(map(ipaddress.ip_network, exempt)), cookies, lambda: now[0])
+    networks = tuple(map(ipaddress.ip_network, exempt))
+    return Limiter(rate, slip, networks, cookies, lambda: now[0], table)
 
 
 def sent(limited, address, data, times, rcode=0):
@@ -117,6 +120,43 @@ def test_a_network_is_one_client_and_another_second_another_start():
     assert sent(limited, HOME, query(name="b.z.test"), 1) == ["sent"]
     now[0] = 1.0
     assert sent(limited, HOME, query(), 10) == ["sent"] * 10
+
+
+def team(seats=2, **options):
+    """Return the limiters of processes that count together."""
+    table = Joint.make(seats)
+    made = [limiter(table=Joint(os.dup(table), seats, at, SECRET), **options) for at in range(seats)]  # fmt: skip
+    os.close(table)
+    return made
+
+
+def test_several_processes_limit_what_they_send_together():
+    now = [5.0]
+    one, other = team(at=now)
+    assert sent(one, HOME, query(), 5) == ["sent"] * 5  # its part of the limit: not looked at
+    assert sent(one, HOME, query(), 10) == ["sent"] * 10  # alone it may send all of it
+    sent(other, AWAY, query(), 5)
+    assert "sent" not in sent(other, HOME, query(), 3)  # the other has sent it all
+    now[0] = 6.0
+    for each in (one, other):
+        sent(each, AWAY, query(), 6)
+    taken = [sent(each, HOME, query(), 1)[0] for _ in range(8) for each in (one, other)]
+    assert taken[:10] == ["sent"] * 10
+    assert "sent" not in taken[10:]
+    assert {"dropped", "cut"} == set(taken[10:])
+    assert sent(one, HOME, query(name="b.z.test"), 1) == ["sent"]
+
+
+def test_rows_that_two_things_share_limit_neither_more(monkeypatch):
+    monkeypatch.setattr(joint, "ROWS", 1)
+    one, other = team()
+    for each in (one, other):
+        sent(each, AWAY, query(), 6)
+    found = []
+    for _ in range(10):
+        found += sent(one, HOME, query(name="a.z.test"), 1)
+        found += sent(other, HOME, query(name="b.z.test"), 1)
+    assert set(found) == {"sent"}
 
 
 def test_clients_that_are_never_limited_are_known_at_a_glance():
