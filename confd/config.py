@@ -21,7 +21,8 @@ from confd.records import Defaults
 from confd.settings import ETCD_NAMES, LEVELS
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
-from fairlead.flags import Values
+from fairlead.flags import Values, etcd_faults
+from fairlead.tls import CA_FILE, CERT_FILE, KEY_FILE, client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +178,8 @@ def _own_source(
         scheme = values.text("scheme").lower()
         etcd = replace(etcd, endpoints=tuple(f"{scheme}://{node}" for node in found), dns_srv="")
     if not values.text("etcd-embedded"):
-        try:
-            etcd.parsed()
-        except ConfigError as error:
-            faults.append(values.error("node", error.reason))
-    if bool(etcd.cert) != bool(etcd.key):
-        missing = "client-cert" if etcd.key else "client-key"
-        faults.append(values.error(missing, "certificate and key go together"))
-    for name in ("client-ca-keys", "client-cert", "client-key"):
-        path = values.text(name)
-        if path and not os.access(path, os.R_OK):
-            faults.append(values.error(name, "cannot be read"))
+        files = {"ca": "client-ca-keys", "cert": "client-cert", "key": "client-key"}
+        faults += etcd_faults(values.error, etcd, "node", files)
     return SourceConfig(etcd, BackendConfig("etcd", etcd.endpoints))
 
 
@@ -243,6 +235,8 @@ def _srv_nodes(values: Values, kind: str, faults: list[ConfigError]) -> tuple[st
 
 # named sources and tables [backend]
 
+_FILES: Final = {CA_FILE: "client_cakeys", CERT_FILE: "client_cert", KEY_FILE: "client_key"}
+
 
 def source_config(table: Mapping[str, Any]) -> SourceConfig:
     """Return the source that a table `[backend]` describes.
@@ -269,6 +263,12 @@ def source_config(table: Mapping[str, Any]) -> SourceConfig:
         login = (str(given.get("username", "")), str(given.get("password", "")))
         options = replace(options, user=login[0], password=login[1])
     options.parsed()
+    try:
+        if options.ca or options.cert or options.key:
+            client_context(options.ca, options.cert, options.key)
+    except ConfigError as error:
+        key = _FILES[error.setting]
+        raise ConfigError(f'key "{key}"', error.value, "table", error.reason) from error
     return SourceConfig(options, BackendConfig("etcd", options.endpoints))
 
 

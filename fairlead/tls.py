@@ -93,12 +93,12 @@ def client_context(
     """Return a context for connecting; without `ca` the system's roots count.
 
     Raises:
-        ConfigError: a file cannot be used; it is named.
+        ConfigError: a file cannot be used; it is named, as one of the three below.
     """
     try:
         context = trusting(ca)
     except (OSError, ssl.SSLError) as error:
-        raise _refused("CA file", ca, error) from error
+        raise _refused(CA_FILE, ca, error) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         context.check_hostname = False
@@ -112,7 +112,7 @@ def server_context(cert: str, key: str, client_ca: str = "") -> ssl.SSLContext:
     """Return a context for listening; with `client_ca` clients must have a certificate.
 
     Raises:
-        ConfigError: a file cannot be used; it is named.
+        ConfigError: a file cannot be used; it is named, as one of the three below.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -121,26 +121,55 @@ def server_context(cert: str, key: str, client_ca: str = "") -> ssl.SSLContext:
         try:
             context.load_verify_locations(client_ca)
         except (OSError, ssl.SSLError) as error:
-            raise _refused("CA file", client_ca, error) from error
+            raise _refused(CA_FILE, client_ca, error) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
+CA_FILE: Final = "CA file"
+CERT_FILE: Final = "certificate file"
+KEY_FILE: Final = "key file"
+
+
 def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
     if not cert:
-        raise ConfigError("key file", key, "tls", "is of no use without a certificate file")
-    for name, path in (("certificate file", cert), ("key file", key)):
-        if path and not Path(path).exists():
-            raise ConfigError(name, path, "tls", "no such file")
+        raise ConfigError(KEY_FILE, key, "tls", "is of no use without a certificate file")
+    # looked at first: of whatever is wrong with either OpenSSL says "PEM lib", and asks a
+    # terminal for a passphrase
+    _look(CERT_FILE, cert, "-----BEGIN CERTIFICATE-----", "certificate")
+    text = _look(KEY_FILE, key or cert, "PRIVATE KEY-----", "private key")
+    if "ENCRYPTED" in text:
+        reason = "is locked by a passphrase, for which nobody can be asked"
+        raise ConfigError(KEY_FILE, key or cert, "tls", reason)
     try:
-        context.load_cert_chain(cert, key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise _refused("certificate file", cert, error, f" with key file {key or cert}") from error
+        context.load_cert_chain(cert, key or None, password=lambda: "")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            reason = f"is not the key of certificate file {cert}"
+            raise ConfigError(KEY_FILE, key or cert, "tls", reason) from error
+        raise _refused(CERT_FILE, cert, error, f" with key file {key or cert}") from error
+
+
+def _look(name: str, path: str, mark: str, what: str) -> str:
+    """Return a file's text, which has to hold something."""
+    try:
+        text = Path(path).read_text("ascii", "replace")
+    except OSError as error:
+        raise _refused(name, path, error) from error
+    if mark not in text:
+        raise ConfigError(name, path, "tls", f"holds no {what} in PEM form")
+    return text
 
 
 def _refused(name: str, path: str, error: OSError, more: str = "") -> ConfigError:
-    reason = getattr(error, "reason", None) or error.strerror or str(error)
-    return ConfigError(name, path, "tls", f"cannot be used{more}: {reason}")
+    match error:
+        case ssl.SSLError(reason="NO_CERTIFICATE_OR_CRL_FOUND"):
+            reason = "holds no certificate in PEM form"
+        case ssl.SSLError():
+            reason = f"cannot be used{more}: it is damaged ({error.reason or error.strerror})"
+        case _:
+            reason = f"cannot be used{more}: {(error.strerror or str(error)).lower()}"
+    return ConfigError(name, path, "tls", reason)
 
 
 # ---------------------------------------------------------------------- when certificates end

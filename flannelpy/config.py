@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
-from fairlead.flags import Values
+from fairlead.flags import Values, etcd_faults
 from flannelpy.firewall.wanted import Policy
 
 T = TypeVar("T")
@@ -79,12 +79,6 @@ def configure(values: Values) -> Config:
         faults.append(values.error("healthz-port", "must lie between 0 and 65535"))
     if not values.text("subnet-file"):
         faults.append(values.error("subnet-file", "must not be empty"))
-    cert, key = values.text("etcd-certfile"), values.text("etcd-keyfile")
-    if bool(cert) != bool(key):
-        given, missing = (
-            ("etcd-certfile", "etcd-keyfile") if cert else ("etcd-keyfile", "etcd-certfile")
-        )
-        faults.append(values.error(given, f"needs -{missing} beside it"))
     if values.text("etcd-password") and not values.text("etcd-username"):
         faults.append(values.error("etcd-password", "needs -etcd-username beside it"))
     if not re.fullmatch(r"[^\s/:]{0,15}", values.text("bridge")):
@@ -105,13 +99,11 @@ def configure(values: Values) -> Config:
         user=values.text("etcd-username"),
         password=values.text("etcd-password"),
         ca=values.text("etcd-cafile"),  # honoured without a certificate too (trap T12)
-        cert=cert,
-        key=key,
+        cert=values.text("etcd-certfile"),
+        key=values.text("etcd-keyfile"),
     )
-    try:
-        options.parsed()
-    except ConfigError as error:
-        faults.append(values.error("etcd-endpoints", error.reason))
+    files = {"ca": "etcd-cafile", "cert": "etcd-certfile", "key": "etcd-keyfile"}
+    faults += etcd_faults(values.error, options, "etcd-endpoints", files)
     config = Config(
         etcd=options,
         prefix=values.text("etcd-prefix"),

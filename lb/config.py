@@ -5,17 +5,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
-from fairlead.flags import Values
-from fairlead.tls import trusting
+from fairlead.flags import Values, etcd_faults, tls_faults
+from fairlead.tls import client_context, server_context
 from lb.fields import Invalid
 from lb.keys import ROOTS
 from lb.logs import FORMATS
 from lb.records import split_address
 from lb.secret import Box
 from lb.settings import LEVELS
+
+_ETCD_FILES: Final = {"ca": "etcdCaFile", "cert": "etcdCertFile", "key": "etcdKeyFile"}
+_API_FILES: Final = {"cert": "apiCert", "key": "apiKey", "ca": "apiClientCA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def configure(values: Values) -> Config:
     endpoints = tuple(
         f"https://{endpoint}" if tls and "://" not in endpoint else endpoint
         for endpoint in values.many("etcd")
-    ) or (f"http{'s' if tls else ''}://127.0.0.1:2379",)
+    ) or ("https://127.0.0.1:2379" if tls else "127.0.0.1:2379",)
     options = Options(
         endpoints=endpoints,
         user=values.text("etcdUsername"),
@@ -104,9 +108,7 @@ def configure(values: Values) -> Config:
         key=values.text("etcdKeyFile"),
         insecure_skip_verify=values.flag("etcdInsecureSkipVerify"),
     )
-    if bool(options.cert) != bool(options.key):
-        given = "etcdCertFile" if options.cert else "etcdKeyFile"
-        faults.append(values.error(given, "certificate and key go together"))
+    faults += etcd_faults(values.error, options, "etcd", _ETCD_FILES)
     if values.text("sealKey"):
         try:
             Box(values.text("sealKey"))
@@ -117,16 +119,12 @@ def configure(values: Values) -> Config:
             split_address(values.text("statsdAddr"))
         except Invalid as error:
             faults.append(values.error("statsdAddr", str(error)))
-    if values.text("acmeCA"):
-        try:
-            trusting(values.text("acmeCA"))
-        except OSError as error:  # ssl.SSLError is one
-            faults.append(values.error("acmeCA", f"no CA can be read from it: {error}"))
-    if bool(values.text("apiCert")) != bool(values.text("apiKey")):
-        faults.append(values.error("apiCert", "-apiCert and -apiKey go together"))
-    if values.text("apiClientCA") and not values.text("apiCert"):
-        faults.append(values.error("apiClientCA", "needs -apiCert and -apiKey"))
+    if ca := values.text("acmeCA"):
+        faults += tls_faults(values.error, lambda: client_context(ca), {"ca": "acmeCA"})
+    faults += _api_faults(values)
     warnings = []
+    if options.wants_tls and not faults and not any(e.tls for e in options.parsed()):
+        warnings.append("-etcdCaFile and the like have no effect: no endpoint of -etcd is https")
     aliases = []
     for one in filter(None, values.text("aliases").split(",")):
         old, equals, new = one.partition("=")
@@ -177,6 +175,17 @@ def configure(values: Values) -> Config:
     )
 
 
+def _api_faults(values: Values) -> list[ConfigError]:
+    cert, key, ca = (values.text(name) for name in _API_FILES.values())
+    if bool(cert) != bool(key):
+        return [values.error("apiCert", "-apiCert and -apiKey go together")]
+    if ca and not cert:
+        return [values.error("apiClientCA", "needs -apiCert and -apiKey")]
+    return (
+        tls_faults(values.error, lambda: server_context(cert, key, ca), _API_FILES) if cert else []
+    )
+
+
 def _access(values: Values) -> Access:
     """Return who may use the admin API; raises ConfigErrors."""
     path, token = values.text("apiTokenFile"), ""
@@ -188,8 +197,7 @@ def _access(values: Values) -> Access:
             raise ConfigErrors((values.error("apiTokenFile", reason),)) from error
         if not token:
             raise ConfigErrors((values.error("apiTokenFile", "the file is empty"),))
-    names = ("apiCert", "apiKey", "apiClientCA")
-    return Access(token, *(values.text(name) for name in names))
+    return Access(token, *(values.text(name) for name in _API_FILES.values()))
 
 
 def _address(values: Values, host: str, port: str) -> str:

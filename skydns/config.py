@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import ConfigError, ConfigErrors
 from fairlead.etcd.options import Options
-from fairlead.flags import Values
+from fairlead.flags import Values, etcd_faults, tls_faults
 from skydns import keys, names, order, shapes, sharedkeys, stub
 from skydns.acl import Acl
 from skydns.addresses import Peers, Server, network, parse_allowed, parse_notified, parse_server
@@ -343,8 +343,6 @@ def configure(given: Values) -> Config:
         faults.append(values.error("rtimeout", "must be more than 0"))
     if values.text("dns.port") and not values.text("conf"):
         faults.append(values.error("dns.port", "goes with -conf; without, -addr has the port"))
-    if bool(values.text("tls-key")) != bool(values.text("tls-pem")):
-        faults.append(values.error("tls-key", "-tls-key and -tls-pem go together"))
     etcd = Options(
         endpoints=values.many("machines"),
         user=values.text("username"),
@@ -353,10 +351,8 @@ def configure(given: Values) -> Config:
         cert=values.text("tls-pem"),
         key=values.text("tls-key"),
     )
-    try:
-        etcd.parsed()
-    except ConfigError as error:
-        faults.append(values.error("machines", error.reason))
+    files = {"ca": "ca-cert", "cert": "tls-pem", "key": "tls-key"}
+    faults += etcd_faults(values.error, etcd, "machines", files)
     address = take("addr", parse_server, ("127.0.0.1", 53))
     signing: tuple[Key, ...] = ()
     if bases := values.many("dnssec"):
@@ -376,10 +372,8 @@ def configure(given: Values) -> Config:
         if not (encrypted.cert and encrypted.key):
             faults.append(values.error("serve-cert", "-serve-cert and -serve-key are needed"))
         elif not faults:
-            try:
-                encrypted.context("dot")
-            except ConfigError as error:
-                faults.append(values.error("serve-cert", error.reason))
+            files = {"cert": "serve-cert", "key": "serve-key"}
+            faults += tls_faults(values.error, partial(encrypted.context, "dot"), files)
     peers, shared = _peers(values, said, faults)
     if faults:
         raise ConfigErrors(tuple(faults))

@@ -27,9 +27,10 @@ from grpclib.config import Configuration
 from grpclib.protocol import H2Protocol
 from h2.events import ConnectionTerminated
 
+from fairlead.errors import ConfigError
 from fairlead.etcd.errors import TLSFailed, TooLarge, Unavailable
 from fairlead.etcd.options import Options
-from fairlead.tls import trusting
+from fairlead.tls import client_context
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -46,17 +47,12 @@ def tls_context(options: Options) -> ssl.SSLContext:
         TLSFailed: a file cannot be read or is not what it should be.
     """
     try:
-        context = trusting(options.ca)
-        if options.cert:
-            context.load_cert_chain(options.cert, options.key or None)
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(filter(None, (options.ca, options.cert, options.key)))
-        raise TLSFailed(f"TLS files {names}: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = client_context(
+            options.ca, options.cert, options.key, verify=not options.insecure_skip_verify
+        )
+    except ConfigError as error:
+        raise TLSFailed(f'{error.setting} "{error.value}": {error.reason}') from error
     context.set_alpn_protocols(["h2"])
-    if options.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
     return context
 
 

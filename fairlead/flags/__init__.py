@@ -20,7 +20,7 @@ for repeatable ones.
 * `settings`: the reader; `telling`: help, table, `-print-config`; `common`: what all daemons add
 """
 
-from fairlead.flags.common import common, etcd_options
+from fairlead.flags.common import common, etcd_faults, tls_faults
 from fairlead.flags.convert import nearest, parse_int
 from fairlead.flags.setting import DEFAULT, Kind, Setting, Source, UsageError
 from fairlead.flags.settings import Settings
@@ -37,10 +37,11 @@ __all__ = [
     "UsageError",
     "Values",
     "common",
-    "etcd_options",
+    "etcd_faults",
     "nearest",
     "parse_int",
     "print_config",
     "table",
+    "tls_faults",
     "usage",
 ]

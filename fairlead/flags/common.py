@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from fairlead.errors import ConfigError, ConfigErrors
+from fairlead.errors import ConfigError
 from fairlead.flags.setting import Kind, Setting
-from fairlead.flags.values import Values
 
 if TYPE_CHECKING:
     from fairlead.etcd.options import Options
@@ -29,6 +28,8 @@ def _address(value: str) -> str | None:
         )
     return "must be host:port with a port up to 65535"
 
+
+Fault = Callable[[str, str], ConfigError]
 
 _COMMON: Final = (
     Setting(
@@ -125,29 +126,51 @@ def common(
     )
 
 
-def etcd_options(values: Values, names: Mapping[str, str]) -> Options:
-    """Return how to reach etcd, from the settings a program has for it; checks the endpoints.
+def etcd_faults(
+    fault: Fault, options: Options, endpoints: str, files: Mapping[str, str]
+) -> list[ConfigError]:
+    """Return what is wrong with a way to reach etcd, named by setting and source.
 
     Args:
-        names: field of Options → setting, e.g. {"endpoints": "machines", "ca": "ca-cert"}. An
-            empty value leaves the field's default.
-
-    Raises:
-        ConfigErrors: an endpoint cannot be understood, or a key has no certificate; named by
-            setting and source.
+        fault: makes the fault of a setting for a reason: `Values.error`.
+        endpoints: the setting that gave the endpoints.
+        files: "ca", "cert" and "key" → the setting that named the file.
     """
-    from fairlead.etcd.options import Options, parse_endpoint
+    from fairlead.etcd.options import parse_endpoint
 
-    given = {field: values[name] for field, name in names.items() if values[name] not in ("", ())}
-    options = Options(**given)
     faults: list[ConfigError] = []
     for endpoint in options.endpoints:
         try:
             parse_endpoint(endpoint, tls=options.wants_tls)
         except ConfigError as error:
-            faults.append(values.error(names["endpoints"], f'"{endpoint}" {error.reason}'))
-    if options.key and not options.cert:
-        faults.append(values.error(names["key"], "is of no use without a certificate file"))
-    if faults:
-        raise ConfigErrors(tuple(faults))
-    return options
+            faults.append(fault(endpoints, f'"{endpoint}" {error.reason}'))
+    if bool(options.cert) != bool(options.key):
+        given, missing = ("cert", "key") if options.cert else ("key", "cert")
+        faults.append(fault(files[given], f"needs -{files[missing]} beside it"))
+    elif options.ca or options.cert:
+        from fairlead.tls import client_context  # ssl: 10 ms
+
+        faults += tls_faults(
+            fault, lambda: client_context(options.ca, options.cert, options.key), files
+        )
+    return faults
+
+
+def tls_faults(
+    fault: Fault, make: Callable[[], object], files: Mapping[str, str]
+) -> list[ConfigError]:
+    """Return what is wrong with the files of a TLS context, by the setting that named the file.
+
+    Args:
+        fault: as above.
+        make: makes the context, as `fairlead.tls` does.
+        files: "ca", "cert" and "key" → setting; a file that no setting named is told by its path.
+    """
+    from fairlead.tls import CA_FILE, CERT_FILE, KEY_FILE
+
+    try:
+        make()
+    except ConfigError as error:
+        role = {CA_FILE: "ca", CERT_FILE: "cert", KEY_FILE: "key"}[error.setting]
+        return [fault(files[role], error.reason) if role in files else error]
+    return []

@@ -244,7 +244,7 @@ async def test_tls(tmp_path: Path) -> None:
         for wrong, reason in (
             (replace(options, ca=str(tmp_path / "other-ca.pem")), "certificate is not good"),
             (replace(options, server_name="etcd.example.org"), "certificate is not good"),
-            (replace(options, ca=str(tmp_path / "absent.pem")), r"TLS files .*absent\.pem"),
+            (replace(options, ca=str(tmp_path / "absent.pem")), r"CA file .*absent\.pem"),
         ):
             async with connected(wrong) as client:
                 with pytest.raises(TLSFailed, match=reason):

@@ -86,8 +86,8 @@ def test_onetime_beats_watch() -> None:
         (("-backend", "nonsense"), "Invalid backend"),
         (("-log-level", "loud"), 'not a valid level: "loud"'),
         (("-interval", "0"), "at least 1"),
-        (("-client-cert", "/none"), "go together"),
-        (("-client-ca-keys", "/none"), "cannot be read"),
+        (("-client-cert", "/none"), "needs -client-key beside it"),
+        (("-client-ca-keys", "/none"), "-client-ca-keys .* no such file"),
         (("-node", "ftp://x"), "scheme"),
     ],
 )

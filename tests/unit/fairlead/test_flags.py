@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fairlead import flags
 from fairlead.configfile import parse as parse_file
 from fairlead.errors import ConfigErrors
+from fairlead.etcd.options import Options
 from fairlead.flags import Kind, Setting, Settings, UsageError, Values
 
 SETTINGS = Settings(
@@ -284,12 +285,27 @@ def test_admin_address(address: str, good: bool) -> None:
         parse([f"-admin-addr={address}"])
 
 
-def test_etcd_options() -> None:
-    names = {"endpoints": "machines", "key": "node", "password": "password"}
-    options = flags.etcd_options(parse(["-machines=a:1,http://[::1]:2", "-password=p"]), names)
-    assert [str(endpoint) for endpoint in options.parsed()] == ["http://a:1", "http://[::1]:2"]
-    assert options.password == "p"
-    with pytest.raises(ConfigErrors) as caught:
-        flags.etcd_options(parse(["-machines=ftp://x,b:99999", "-node=k.pem"]), names)
-    assert [error.setting for error in caught.value.errors] == ["-machines", "-machines", "-node"]
-    assert '"ftp://x" scheme "ftp" is not one of' in str(caught.value)
+def test_faults_of_the_way_to_etcd_are_named() -> None:
+    files = {"ca": "node", "cert": "password", "key": "admin-addr"}
+    values = parse(["-machines=a:1,http://[::1]:2,ftp://x,b:99999", "-node=/none"])
+
+    def found(**named: str) -> list[tuple[str, str]]:
+        options = Options(endpoints=values.many("machines"), **named)
+        faults = flags.etcd_faults(values.error, options, "machines", files)
+        return [(fault.setting, fault.reason) for fault in faults]
+
+    endpoints = [
+        ("-machines", '"ftp://x" scheme "ftp" is not one of http, https, unix, unixs'),
+        ("-machines", '"b:99999" port 99999 is not between 1 and 65535'),
+    ]
+    assert found() == endpoints
+    for files_given, fault in (
+        ({"ca": "/none"}, ("-node", "cannot be used: no such file or directory")),
+        ({"cert": "/none"}, ("-password", "needs -admin-addr beside it")),
+        ({"key": "/none"}, ("-admin-addr", "needs -password beside it")),
+        (
+            {"cert": "/none", "key": "/none"},
+            ("-password", "cannot be used: no such file or directory"),
+        ),
+    ):
+        assert found(**files_given) == [*endpoints, fault]

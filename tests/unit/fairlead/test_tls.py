@@ -81,15 +81,27 @@ def test_contexts_and_faults(tmp_path: Path) -> None:
     assert tls.server_context(cert, key, cert).verify_mode is ssl.CERT_REQUIRED
     assert tls.client_context(cert, cert, key).minimum_version is ssl.TLSVersion.TLSv1_2
     assert tls.client_context(verify=False).verify_mode is ssl.CERT_NONE
-    with pytest.raises(ConfigError, match='key file "/no": no such file'):
+    with pytest.raises(ConfigError, match='key file "/no": cannot be used: no such'):
         tls.server_context(cert, "/no")
     with pytest.raises(ConfigError, match="of no use without a certificate"):
         tls.client_context(key=key)
     with pytest.raises(ConfigError, match='CA file "/no"'):
         tls.client_context("/no")
-    Path(key).write_text("x")
-    with pytest.raises(ConfigError, match="cannot be used with key file"):
-        tls.server_context(cert, key)
+    (tmp_path / "other").mkdir()
+    other, _ = issue(tmp_path / "other", dt.datetime(2040, 1, 1, tzinfo=dt.UTC))
+    with pytest.raises(ConfigError, match=f'key file "{key}": is not the key of .* {other}'):
+        tls.server_context(other, key)
+    whole = Path(key).read_text()
+    for text, reason in (
+        ("x", "holds no private key in PEM form"),
+        (whole[:60], "is damaged"),
+        (whole.replace("PRIVATE", "ENCRYPTED PRIVATE"), "is locked by a passphrase"),
+    ):
+        Path(key).write_text(text)
+        with pytest.raises(ConfigError, match=reason):
+            tls.server_context(cert, key)
+    with pytest.raises(ConfigError, match=f'CA file "{key}": holds no certificate in PEM form'):
+        tls.client_context(key)
 
 
 def test_reread_when_changed_and_a_bad_change_keeps_the_old(tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def test_a_word_that_ends_the_flags_is_told():
 
 
 def test_trap_t12_ca_counts_without_a_client_certificate():
-    assert parse("-etcd-cafile=ca.pem").etcd.ca == "ca.pem"
+    with pytest.raises(ConfigErrors, match='-etcd-cafile "/none": cannot be used: no such file'):
+        parse("-etcd-cafile=/none")
 
 
 def test_trap_t21_a_bad_flag_exits_2_and_the_password_is_masked(capsys):

@@ -28,6 +28,10 @@ def test_flags_become_config() -> None:
     assert config.etcd.endpoints == ("a:1", "b:2", "c:3")
     assert config.roots == ("/x",)
     assert config.listen == "[::1]:80"
+    assert str(configure().etcd.parsed()[0]) == "http://127.0.0.1:2379"
+    secure = configure("-etcdInsecureSkipVerify")
+    assert (str(secure.etcd.parsed()[0]), secure.warnings) == ("https://127.0.0.1:2379", ())
+    assert "no endpoint" in configure("-etcdInsecureSkipVerify", "-etcd=http://a").warnings[0]
     assert configure().roots == ("/vulcand", "vulcand")
     assert configure("-default-listener=false").listen is None
     assert configure("-readTimeout", "7s").endpoint_read_timeout == 7.0
@@ -45,7 +49,10 @@ def test_flags_become_config() -> None:
         (["-logSeverity", "loud"], "none of"),
         (["-serverReadTimeout", "0s"], "positive"),
         (["-prot", "80"], "prot"),
-        (["-etcdCertFile", "x"], "go together"),
+        (["-etcdCertFile", "x"], '-etcdCertFile "x": needs -etcdKeyFile beside it'),
+        (["-etcdCaFile", "/none"], '-etcdCaFile "/none": cannot be used: no such file'),
+        (["-acmeCA", "/none"], '-acmeCA "/none": cannot be used: no such file'),
+        (["-apiCert", "/none", "-apiKey", "/none"], '-apiCert "/none": cannot be used: no such'),
     ],
 )
 def test_flags_refused_by_name(argv: list[str], words: str) -> None:
