@@ -126,7 +126,7 @@ class Asking:
             async with asyncio.timeout_at(min(now + upstream.timeout, ends)):
                 found = await self.put_to(server, sent, upstream)
         except FAILURES as error:
-            self._habit(server).unreachable = not isinstance(error, TimeoutError)
+            self._habit(server).unreachable = bool(getattr(error, "errno", None))
             self.health.failed(server, upstream.fails, upstream.probe)
             return None
         self.health.well(server)

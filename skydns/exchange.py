@@ -2,7 +2,7 @@
 """One question to one name server: UDP, then TCP when the answer is cut; TCP, TLS or HTTPS alone if so set.
 
 A fresh query with a random id from a random port, its name in random letter case (draft 0x20):
-what does not match in every octet is not the answer. A server that folds the name is asked over
+what does not match in every octet, or cannot be read, is not the answer. A server that folds the name is asked over
 TCP from then on; one that does not know EDNS is asked without (RFC 6891 §7).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from skydns import message, rrs
+from skydns import message, relayed, rrs
 from skydns.addresses import Server
 from skydns.streams import Streams, Way
 
@@ -85,6 +85,11 @@ def matches(sent: Sent, number: int, data: bytes) -> bool:
     )
 
 
+def _cut(found: bytes) -> bool:
+    """Say whether TC is set; what is left of a message may be no message then."""
+    return bool(found[2] & message.TC >> 8)
+
+
 def mixed(name: bytes) -> bytes:
     """Return a folded name with each letter's case by chance."""
     bits = secrets.randbits(len(name))
@@ -111,7 +116,7 @@ async def exchange(server: Server, sent: Sent, habits: Habits, streams: Streams,
     found = b""
 
     def wanted(data: bytes) -> bool:
-        good = matches(asked, number, data)
+        good = matches(asked, number, data) and (_cut(data) or relayed.body(data, kept=False) is not None)  # fmt: skip
         habits.strays += not good
         return good
 
@@ -120,11 +125,11 @@ async def exchange(server: Server, sent: Sent, habits: Habits, streams: Streams,
         named = found[4:6] != b"\0\0"
         if named and found[12 : 12 + len(asked.name)] != asked.name:
             habits.folds = stream = True
-        stream |= bool(found[2] & 0x02)
+        stream |= _cut(found)
     if stream:
         found = await streams.ask(server, octets, way)
         if not wanted(found):
-            raise OSError("answers another question")
+            raise OSError("answers another question, or in no words of the DNS")
     if found[3] & 0xF in {rrs.FORMERR, rrs.NOTIMP} and not habits.plain:
         habits.plain = True
         return await exchange(server, sent, habits, streams, way)

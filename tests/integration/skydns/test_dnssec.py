@@ -51,6 +51,9 @@ STORED = {
     "alias": {"host": "web.skydns.test"},
     "texts": {"text": "hello"},
     "_tcp/_http": {"host": "10.0.0.3", "port": 80},
+    "star/*": {"host": "10.0.0.4"},
+    "deep/er/one": {"text": "below an empty name"},
+    "sub/www": {"host": "10.0.0.5"},
 }
 
 # question → what delv says of it: the answer's kind, or the denial's
@@ -70,6 +73,12 @@ QUESTIONS = [
     ("alias.skydns.test", "HTTPS", "; negative response, fully validated"),
     ("nothing.skydns.test", "A", "; negative response, fully validated"),
     ("a.b.nothing.skydns.test", "TXT", "; negative response, fully validated"),
+    ("any-of-them.star.skydns.test", "A", "; fully validated"),
+    ("any-of-them.star.skydns.test", "MX", "; negative response, fully validated"),
+    ("er.deep.skydns.test", "A", "; negative response, fully validated"),
+    # a zone of ours without a key, below one with: the denial of its DS is signed, it is not
+    ("sub.skydns.test", "DS", "; negative response, fully validated"),
+    ("www.sub.skydns.test", "A", "; unsigned answer"),
 ]
 
 
@@ -81,7 +90,14 @@ async def test_delv_kdig_and_unbound_validate(tmp_path):
     async with real_etcd() as cluster:
         for path, record in STORED.items():
             await put(cluster, path, **record)
-        async with skydns(tmp_path, cluster.endpoints[0], "-no-rec", f"-dnssec={base}") as program:
+        async with skydns(
+            tmp_path,
+            cluster.endpoints[0],
+            "-no-rec",
+            f"-dnssec={base}",
+            "-wildcards=true",
+            "-domain=skydns.test,sub.skydns.test",
+        ) as program:
             await program.ready()
             for name, rtype, said in QUESTIONS:
                 out = await run(
@@ -133,7 +149,7 @@ forward-zone:
                         "dig", "@127.0.0.1", "-p", str(unbound_port), "+dnssec", name, rtype
                     )
                     flags = out.partition("flags:")[2].partition(";")[0].split()
-                    assert "ad" in flags, (name, rtype, out)
+                    assert ("ad" in flags) == ("validated" in said), (name, rtype, out)
                     if (name, rtype) != ("alias.skydns.test", "HTTPS"):
                         # there unbound shows the alias while it has it from the question before
                         assert ("ANSWER: 0" in out) == ("negative" in said), out

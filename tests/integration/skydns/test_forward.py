@@ -86,6 +86,8 @@ class Fake(asyncio.DatagramProtocol):
             )
         )
         out = made.to_wire(max_size=65535)
+        if self.way == "garbled":
+            return out[:6] + b"\0\5" + out[8:]
         if self.way == "folds" and udp:
             return out[:12] + out[12:30].lower() + out[30:]
         return out
@@ -414,6 +416,18 @@ async def test_the_next_server_is_asked(way):
         bad.way = way
         assert (await c.ask()).answer
         assert len(good.asked) == 1
+
+
+async def test_an_answer_that_cannot_be_read_is_none():
+    async with fakes(2) as ((garbled, well), servers):
+        garbled.way = "garbled"
+        async with client(servers) as c:
+            assert (await c.ask()).answer
+            assert (len(garbled.asked), len(well.asked)) == (1, 1)
+            assert c.forwarder.asking.strays == 1
+        async with client(servers[:1], tcp=True) as c:  # 22: the network says nothing of it
+            reply = await c.ask(use_edns=0)
+            assert (reply.rcode(), [int(each.code) for each in reply.options]) == (2, [22])
 
 
 async def test_cut_answers_come_by_tcp():
