@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """specs/skydns.md §13: SkyDNS's flags, variables and `config` key, row by row."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from fairlead.etcd.types import KeyValue, Revision
 from fairlead.flags import UsageError
@@ -20,6 +26,29 @@ def zones(config):
     return config.policy.zones
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A certificate and its key, for the flags that name such files."""
+    home = tmp_path_factory.mktemp("files")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "etcd.example.org")])
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    cert = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(36500))
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    (home / "cert.pem").write_bytes(cert.public_bytes(Encoding.PEM))
+    (home / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return home
+
+
+@pytest.fixture(autouse=True)
+def beside_them(files, monkeypatch):
+    monkeypatch.chdir(files)
+
+
 # flag, variable ("" for none), a value, what it becomes, the default
 ROWS = [
     ("domain", "SKYDNS_DOMAIN", "A.test", zones, frozenset(keys.zones("a.test")), frozenset(keys.zones("skydns.local"))),
@@ -28,7 +57,7 @@ ROWS = [
      (Server("192.0.2.1", 53), Server("192.0.2.2", 54)), ()),
     ("no-rec", "", "true", lambda c: c.recursion, False, True),
     ("machines", "ETCD_MACHINES", "http://192.0.2.1:4001", lambda c: c.etcd.endpoints, ("http://192.0.2.1:4001",), ("http://127.0.0.1:2379",)),
-    ("ca-cert", "ETCD_CACERT", "/ca", lambda c: c.etcd.ca, "/ca", ""),
+    ("ca-cert", "ETCD_CACERT", "cert.pem", lambda c: c.etcd.ca, "cert.pem", ""),
     ("username", "ETCD_USERNAME", "me", lambda c: c.etcd.user, "me", ""),
     ("password", "ETCD_PASSWORD", "secret", lambda c: c.etcd.password, "secret", ""),
     ("local", "", "web.skydns.local", lambda c: c.policy.local, names.from_text("web.skydns.local"), b""),
@@ -65,8 +94,8 @@ def test_every_flag_and_its_variable(flag, variable, value, get, found, default)
 
 
 def test_client_certificates_go_together():
-    found = configured("-tls-pem=/c", ETCD_TLSKEY="/k").etcd
-    assert (found.cert, found.key) == ("/c", "/k")
+    found = configured("-tls-pem=cert.pem", ETCD_TLSKEY="key.pem").etcd
+    assert (found.cert, found.key) == ("cert.pem", "key.pem")
 
 
 def test_a_flag_beats_its_variable():
