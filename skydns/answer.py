@@ -25,7 +25,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from skydns import chaos, ede, keys, names, rrs
+from skydns import catalog, chaos, ede, keys, names, rrs
 from skydns.lookup import NS, Lookup, grouped, in_stub, zone_of
 from skydns.policy import Policy
 from skydns.records import NO_PORT, Service
@@ -56,6 +56,8 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
         return Reply(rrs.FORMERR, authoritative=False)
     if question.rtype in _META:
         return Reply(rrs.NOTIMP, authoritative=False)
+    if policy.catalog and names.below(question.name, policy.catalog):
+        return _of_catalog(question, served, policy)
     zone = zone_of(question.name, policy)
     if policy.stubs and in_stub(question.name, zone, policy):
         return Forward(stub=True)
@@ -71,6 +73,15 @@ def answer(question: Question, served: Served, policy: Policy, now: float) -> Re
     if reply.rcode == rrs.NXDOMAIN and making.zone in policy.fallthrough:
         return Forward(reply.reads)
     return reply
+
+
+def _of_catalog(question: Question, served: Served, policy: Policy) -> Reply:
+    """Return what the zone that lists ours has; a secondary asks for its SOA."""
+    if question.rtype == rrs.AXFR:
+        return Reply(rrs.REFUSED, authoritative=False, zone=policy.catalog)
+    listed = catalog.zone(policy.catalog, policy.zones, served.serial(policy.catalog))
+    asked = question._replace(rtype=rrs.SOA) if question.rtype == rrs.IXFR else question
+    return listed.answer(asked)
 
 
 @dataclass(slots=True)

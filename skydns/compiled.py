@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
-from skydns import ede, keys, message, names, rrs
+from skydns import catalog, ede, keys, message, names, rrs
 from skydns.answer import answer
 from skydns.counting import Counts
 from skydns.lookup import zone_of
@@ -160,6 +160,14 @@ class Answers:
         self._sealed: dict[bytes, set[Entry]] = {}  # by zone: its serial is under a signature
         self._serials: dict[bytes, list[bytes]] = {}
         self.counts = Counts()
+
+    @property
+    def beside(self) -> Mapping[bytes, Zone]:
+        """Zones that are not the store's: of master files, and the one that lists ours."""
+        found = dict(self.ahead.zones) if self.ahead is not None else {}
+        if name := self.policy.catalog:
+            found[name] = catalog.zone(name, self.policy.zones, self.served.serial(name))
+        return found
 
     # ── queries
 

@@ -300,6 +300,7 @@ def configure(given: Values) -> Config:
         minimal=said.minimal,
         bufsize=said.bufsize,
         minimal_tc=values.flag("minimal-tc"),
+        catalog=take("catalog", lambda text: names.from_text(text).lower() if text else b"", b""),
         authors=said.authors,
         order=Order(
             values.text("order") == "random",
@@ -341,6 +342,10 @@ def configure(given: Values) -> Config:
         bounds = _over(said.bounds, bounds, given)
     if upstream.timeout <= 0:
         faults.append(values.error("rtimeout", "must be more than 0"))
+    if policy.catalog and names.longest(policy.catalog, policy.zones):
+        faults.append(values.error("catalog", "lies in a zone of ours: choose a name outside"))
+    if policy.catalog and not values.many("transfer-to"):
+        faults.append(values.error("catalog", "goes with -transfer-to: nobody could fetch it"))
     if values.text("dns.port") and not values.text("conf"):
         faults.append(values.error("dns.port", "goes with -conf; without, -addr has the port"))
     etcd = Options(

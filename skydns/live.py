@@ -82,6 +82,8 @@ class Live:
             self.address = (host.strip("[]"), int(port))
         self.forwarder = Forwarder(self._routes(stored), self._said)
         self._sign(stored)
+        if catalog := self._given.policy.catalog:
+            self._answers.served.serials[catalog] = int(self._runtime.clock.wall())
         self.changed()
         shown = ",".join(map(str, self.forwarder.upstream.servers))
         self._runtime.log.info("name servers", servers=shown or "none")
@@ -202,6 +204,8 @@ class Live:
             addresses=() if address.is_unspecified else (address.packed,),
         )
         if policy != answers.policy:
+            if policy.catalog and policy.zones != answers.policy.zones:
+                answers.served.serials[policy.catalog] = answers.served.serial(policy.catalog) + 1
             answers.policy = policy
             if revision and answers.loaded:  # other TTLs, say: secondaries are to fetch them
                 answers.served.serials |= dict.fromkeys(policy.zones, revision)

@@ -54,11 +54,11 @@ class Notifier:
             )
 
     def _serials(self) -> Iterable[tuple[bytes, int]]:
-        served, ahead = self._answers.served, self._answers.ahead
+        served = self._answers.served
         ours = [(zone, served.serial(zone)) for zone in self._answers.policy.zones]
         return [
             *ours,
-            *((zone, one.serial) for zone, one in (ahead.zones if ahead else {}).items()),
+            *((zone, one.serial) for zone, one in self._answers.beside.items()),
         ]
 
     async def _tell(self, server: Server, zone: bytes) -> None:
@@ -85,8 +85,7 @@ class Notifier:
 
     def _message(self, zone: bytes) -> bytes:
         """Return a NOTIFY with a zone's present SOA."""
-        ahead = self._answers.ahead
-        file = ahead.zones.get(zone) if ahead else None
+        file = self._answers.beside.get(zone)
         record = file.soa if file else content.soa(zone, self._answers)
         soa = message.encode(zone, Reply(rrs.NOERROR, answer=(record,)))
         return b"".join((

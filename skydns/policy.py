@@ -117,6 +117,7 @@ class Policy:
         nsid: what queries with NSID are answered (RFC 5001); b"": nothing.
         mname: MNAME of every SOA; b"": `ns.dns.` and the zone.
         authors: the texts for `authors.bind`; none: refused.
+        catalog: folded name of the zone that lists ours (RFC 9432); b"": there is none.
         bufsize: octets of a reply by UDP at most.
         minimal_tc: a cut reply by UDP has no records, unless its client has a good cookie.
     """
@@ -144,6 +145,7 @@ class Policy:
     mname: bytes = b""
     authors: tuple[str, ...] = ()
     order: Order = field(default_factory=Order)
+    catalog: bytes = b""
     bufsize: int = 1232
     minimal_tc: bool = False
 

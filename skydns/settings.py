@@ -134,6 +134,8 @@ SETTINGS: Final = Settings(
             help="Who may transfer our zones (AXFR, IXFR): addresses, CIDRs and key:NAME, comma separated."),
         Setting("notify", Kind.COMMA, ours=True, env="", check=_checked(parse_notified),
             help="Servers to tell of changes (NOTIFY), IP:port, comma separated; KEY@IP:port signs it."),
+        Setting("catalog", ours=True, env="", check=_checked(names.from_text),
+            help="Name of a zone that lists ours for secondaries (catalog zone, RFC 9432); empty: none."),
         Setting("tsig-keys", ours=True, env="",
             help="File of the keys that queries may be signed with (TSIG), as tsig-keygen writes it."),
         Setting("scache", Kind.INT, 10000, "Signatures kept.", env=""),

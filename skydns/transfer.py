@@ -86,7 +86,7 @@ class Transfers:
                 yield query
             return
         answers = self._answers
-        file = answers.ahead.zones.get(query.name) if answers.ahead else None
+        file = answers.beside.get(query.name)
         ours = query.name in answers.policy.zones and answers.loaded
         allowed = query.rclass == rrs.IN and self.peers.may(host, query.name, key)
         if not allowed or not (ours or file):

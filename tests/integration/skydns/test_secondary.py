@@ -61,10 +61,19 @@ acl:
 template:
   - id: default
     storage: {home}
+  - id: member
+    storage: {home}
+    master: primary
+    acl: told
 zone:
   - domain: skydns.test
     master: primary
     acl: told
+  - domain: catalog.example
+    master: primary
+    acl: told
+    catalog-role: interpret
+    catalog-template: member
 """
 
 
@@ -122,7 +131,7 @@ async def test_nsd_and_knot_follow(tmp_path, more):
             "mail": {"host": "10.0.1.1", "mail": True}, "odd:label": {"host": "10.0.1.2"},
         })  # fmt: skip
         async with skydns(
-            tmp_path, cluster.endpoints[0], "-no-rec", f"-tsig-keys={tmp_path}/keys",
+            tmp_path, cluster.endpoints[0], "-no-rec", f"-tsig-keys={tmp_path}/keys", "-catalog=catalog.example",
             *allowed, f"-notify=127.0.0.1:{nsd},k.example@127.0.0.1:{knot}", *more,
         ) as program:  # fmt: skip
             await program.ready()
@@ -150,6 +159,15 @@ async def test_nsd_and_knot_follow(tmp_path, more):
                     assert await answers(port, "skydns.test", "SOA") == await answers(
                         program.port, "skydns.test", "SOA"
                     )
+                # RFC 9432: skydns.test it has by its own file; example.test, and what comes, by the catalog
+                has = await answers(program.port, "example.test", "SOA")
+                await becomes(knot, "example.test", "SOA", has)
+                await cluster.etcdctl("put", "/skydns/test/third/www", '{"host":"10.8.8.8"}')
+                zones = '{"domain":"skydns.test,example.test,third.test"}'
+                await cluster.etcdctl("put", "/skydns/config", zones)
+                await becomes(knot, "www.third.test", "A", ["10.8.8.8"])
+                await cluster.etcdctl("put", "/skydns/config", zones.replace(",third.test", ""))
+                await becomes(knot, "www.third.test", "A", [])
                 metrics = program.page("/metrics")
                 assert 'skydns_transfers_total{kind="IXFR"}' in metrics
                 assert "skydns_transfers_refused_total 0.0" in metrics

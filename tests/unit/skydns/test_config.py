@@ -108,7 +108,7 @@ def test_what_has_no_effect_is_said(flag):
 
 
 @pytest.mark.parametrize("argv", [("-addr=localhost:53",), ("-addr=127.0.0.1:0x",), ("-domain=a..b",), ("-nameservers=dns.example.org:53",),
-    ("-dns.port=54",), ("-machines=http://",), ("-tls-key=/x",), ("-ca-cert=/x",), ("-rtimeout=0s",), ("-forward-from=10.0.0.0/99",), ("-path-prefix=/",)])  # fmt: skip
+    ("-dns.port=54",), ("-catalog=c.skydns.local", "-transfer-to=127.0.0.1"), ("-catalog=c.example",), ("-machines=http://",), ("-tls-key=/x",), ("-ca-cert=/x",), ("-rtimeout=0s",), ("-forward-from=10.0.0.0/99",), ("-path-prefix=/",)])  # fmt: skip
 def test_faults_are_named(argv):
     with pytest.raises(ConfigErrors, match=argv[0].partition("=")[0]):
         configured(*argv)
