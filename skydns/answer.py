@@ -395,8 +395,9 @@ class _Making:
         node = self.served.index.node(name)
         services = list(node.own) if node else []
         whole = bool(names.address_of(name))  # else what lies below are other addresses
-        for _, child in sorted((node.children or {}).items())[:64] if node and whole else ():
-            services += child.own
+        children = (node.children or {}) if node and whole else {}
+        for label in sorted(children, key=lambda label: label[1:])[:64]:
+            services += children[label].own
         found = [
             RR(owner, rrs.PTR, self.ttl(service), names=(service.target,))
             for service in services

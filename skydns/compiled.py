@@ -199,7 +199,7 @@ class Answers:
         if near is None or (label := folded[LABEL[length]]) in near.children or label in STAR:
             return None
         near.cell[0] += 1
-        return b"".join((data[:2], near.flags, key[near.question], near.present()))
+        return data[:2] + near.to(key)
 
     def reply(self, data: bytes, *, udp: bool = True) -> bytes | Ask | None:
         """Return the reply to a query that `quick` has none for; None: drop it."""
@@ -437,12 +437,12 @@ class Answers:
             return False
         if len(self.near) >= MOST_NEAR:
             self._drop(next(iter(self._watching.values())))
-        size, end = len(key), NAME + len(query.question)
+        label, end = NAME + 1 + key[NAME], NAME + len(query.question)
         at = end + entry.body.serial
-        key = key[: NAME + 1] + key[NAME + 1 + key[NAME] :]
+        key = key[: NAME + 1] + key[label:]
         self.near[key] = Near(
-            (node.children if node else None) or {}, (payload[:NAME], payload[end:at], payload[at + 4 :]),
-            end - size or None, self._serial(entry.zone), cell,
+            (node.children if node else None) or {}, (payload[:NAME], payload[label:at], payload[at + 4 :]),
+            end - label, self._serial(entry.zone), cell,
         )  # fmt: skip
         # the template depends on the parent, which this entry did not read: one that does
         watcher = Entry(

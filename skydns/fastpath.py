@@ -23,7 +23,7 @@ from skydns.compiled import Answers, Ask
 from skydns.limit import Limiter
 from skydns.places import HEAD, PLACES, QUERY
 from skydns.querylog import QueryLog
-from skydns.ready import ABOVE, HEADER, LABEL, LEAST, STAR
+from skydns.ready import ABOVE, HEADER, LABEL, LEAST, LONGEST_STAR, STAR
 from skydns.tally import Tally
 
 BATCH: Final = 256
@@ -118,20 +118,13 @@ class Loop:
         if self._patience:
             self._patience -= 1
             return None
-        replies = flood.replies(
-            self.answers.near, heads, sizes, lambda place: self._one(place, sizes[place])
-        )
+        replies = flood.replies(self.answers.near, heads, sizes)
         if replies is None:
             self._mixed = min(2 * self._mixed or 1, flood.PATIENCE)
             self._patience = self._mixed
         else:
             self._mixed = 0
         return replies
-
-    def _one(self, place: int, size: int) -> bytes:
-        """Return the reply to one query of a batch, without the id; b"" when none is sent now."""
-        ready = self.answers.quick(self.batch.whole(place, size))
-        return self._slow_batch(place, size) if ready is None else ready[2:]
 
     def _replies(self, heads: bytes, sizes: tuple[int, ...]) -> Joined:
         """Return the replies to a batch, without ids; none, of length 0, where none is sent now.
@@ -170,10 +163,13 @@ class Loop:
             near = near_to(folded[HEADER] + folded[ABOVE[length]])
             if near is not None:
                 label = folded[LABEL[length]]
-                if label not in near.children and (length > 3 or label not in STAR):
+                if label not in near.children and (length > LONGEST_STAR or label not in STAR):
                     near.cell[0] += 1
-                    after = near.after if near.seen is near.serial[0] else near.renew()
-                    append(near.flags + key[near.question] + after)
+                    if folded == key:
+                        after = near.after if near.seen is near.serial[0] else near.renew()
+                        append(near.flags + label + after)
+                    else:
+                        append(near.to(key))
                     continue
             append(self._slow_batch(cut[0].start // HEAD, size))
         self._missed = near is not None

@@ -24,7 +24,7 @@ from skydns.state import Served
 
 APEX: Final = b"\x04apex\x03dns"
 NS: Final = b"\x02ns\x03dns"
-_DNS: Final = b"dns"
+_DNS: Final = b"\x03dns"
 
 
 def zone_of(name: bytes, policy: Policy) -> bytes:

@@ -18,12 +18,14 @@ Payload = bytes | Callable[[], bytes]
 """A reply without its id, or what makes one."""
 
 NAME: Final = 10  # where the question's name begins in a query without its id
-STAR: Final = frozenset(keys.WILDCARDS)
+STAR: Final = frozenset(bytes((len(label),)) + label for label in keys.WILDCARDS)
+LONGEST_STAR: Final = max(star[0] for star in STAR)
 LEAST: Final = 17  # octets of the shortest query: header, name, type, class
 HEADER: Final = slice(NAME + 1)  # of a query without its id, with the first label's length
-LABEL: Final = tuple(slice(NAME + 1, NAME + 1 + length) for length in range(256))
+LABEL: Final = tuple(slice(NAME, NAME + 1 + length) for length in range(256))
 ABOVE: Final = tuple(slice(NAME + 1 + length, None) for length in range(256))
-"""What cuts a query without its id before, in and after its first label, by the label's length."""
+"""What cuts a query without its id: what is before its first label's text, that label with its length,
+what is after it; by the label's length."""
 
 
 class Turning:
@@ -64,32 +66,35 @@ class Negative:
 
 
 class Near:
-    """NXDOMAIN for any label that `children` does not hold.
+    """NXDOMAIN for any label that `children` does not hold: `flags`, the label, `after`.
+
+    Args:
+        reply: what is before the label, what is after it and before the serial, what after that.
+        asked: octets of the question after its first label.
 
     Attributes:
-        question: what cuts the question out of a query without its id.
-        after: what follows the question, around the serial `seen`.
+        after: what follows the first label, around the serial `seen`; its names in lower case.
     """
 
-    __slots__ = ("after", "cell", "children", "flags", "head", "question", "seen", "serial", "tail")
+    __slots__ = ("after", "asked", "cell", "children", "flags", "head", "seen", "serial", "tail")
 
     def __init__(
         self,
         children: Mapping[bytes, object],
         reply: tuple[bytes, bytes, bytes],
-        stop: int | None,
+        asked: int,
         serial: list[bytes],
         cell: Cell,
     ) -> None:
         self.children = children
         self.flags, self.head, self.tail = reply
-        self.question = slice(NAME, stop)
+        self.asked = asked
         self.serial = serial
         self.cell = cell
         self.renew()
 
     def present(self) -> bytes:
-        """Return what follows the question now."""
+        """Return what follows the label now."""
         return self.after if self.seen is self.serial[0] else self.renew()
 
     def renew(self) -> bytes:
@@ -97,3 +102,8 @@ class Near:
         self.seen = self.serial[0]
         self.after = self.head + self.seen + self.tail
         return self.after
+
+    def to(self, key: bytes) -> bytes:
+        """Return the reply to a query whose question is not all in lower case, both without ids."""
+        end = NAME + 1 + key[NAME] + self.asked
+        return self.flags + key[NAME:end] + self.present()[self.asked :]

@@ -30,7 +30,11 @@ MOST_VISITS: Final = 50_000
 
 
 class Node:
-    """A name that exists: `own` holds its records, `children` the names one label below."""
+    """A name that exists: `own` holds its records, `children` the names one label below.
+
+    A child is found by its label as it stands in messages, length octet first: so a batch of
+    questions is compared with them as it was cut out (`skydns.flood`).
+    """
 
     __slots__ = ("children", "own")
 
@@ -83,7 +87,7 @@ class Index:
             above = names.parent(name)
             node = self._nodes[above]
             if node.children is not None:
-                del node.children[name[1 : 1 + name[0]]]
+                del node.children[name[: 1 + name[0]]]
             name = above
 
     def holders(self, address: bytes) -> list[Service]:
@@ -105,7 +109,7 @@ class Index:
         """Return the records of all descendants in the order of their keys (§3.4).
 
         Args:
-            without: a label directly below that is left out with all under it.
+            without: a label directly below, its length octet first, that is left out with all under it.
             depth: how many labels below `name` are looked at; None: all.
         """
         node = self._nodes.get(name)
@@ -138,8 +142,8 @@ class Index:
                 children = node.children or {}
                 if want in keys.WILDCARDS:
                     following.extend(children.values())
-                elif want in children:
-                    following.append(children[want])
+                elif child := children.get(bytes((len(want),)) + want):
+                    following.append(child)
                 if len(following) >= MOST_VISITS:
                     break
             level = following
@@ -161,7 +165,7 @@ class Index:
         made = nodes[name] = Node()
         child = made
         while True:
-            label, name = name[1 : 1 + name[0]], names.parent(name)
+            label, name = name[: 1 + name[0]], names.parent(name)
             above = nodes.get(name)
             known = above is not None
             if above is None:

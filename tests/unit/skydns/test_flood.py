@@ -3,12 +3,14 @@
 
 import dns.message
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fairlead.etcd.types import KeyValue, Revision
 from skydns import flood, keys, records
 from skydns.compiled import Answers
 from skydns.fastpath import parted
-from skydns.places import HEAD
+from skydns.places import HEAD, PLACES
 from skydns.policy import PROFILES, Policy
 from skydns.state import Served
 
@@ -39,9 +41,7 @@ def batch(packets):
 
 
 def whole(answers, queries):
-    found = flood.replies(
-        answers.near, *batch(queries), lambda place: answers.quick(queries[place])[2:]
-    )
+    found = flood.replies(answers.near, *batch(queries))
     if found is None:
         return None
     octets, sizes = found
@@ -63,8 +63,8 @@ def test_missing_names_of_one_form_are_answered_whole(answers, options):
     "odd",
     [
         {3: "cccccc.z.test."},
-        {0: "c1.z.test.", 7: "There.z.test."},
-        {4: "there.z.test.", 5: "c.z.test."},
+        {0: "c1.z.test.", 7: "cc345.z.test."},
+        {4: "cc345.z.test.", 5: "c.z.test."},
     ],
     ids=["one", "first_and_last", "side_by_side"],
 )
@@ -78,11 +78,52 @@ def test_up_to_a_quarter_may_have_other_sizes(answers, odd):
     assert whole(answers, queries) == [answers.quick(query)[2:] for query in queries]
 
 
+HEADER = packets(["a.z.test."])[0][2:12]
+REST = b"\1z\4test\0\0\1\0\1"
+LABELS = st.one_of(
+    st.sampled_from(
+        # what stands between two labels of a joined batch, in one label: nothing may be mistaken for two
+        [
+            b"x" + REST + HEADER + b"\4yyyy",
+            REST + HEADER,
+            HEADER,
+            REST,
+            b"there",
+            b"There",
+            b"*",
+            b"any",
+        ]
+    ),
+    st.text("ab", min_size=1, max_size=9).map(str.encode),
+    st.text("abAB01", min_size=3, max_size=5).map(str.encode),
+)
+REST_OF_ANOTHER = st.sampled_from(
+    [REST] * 12 + [b"\1y\4test\0\0\1\0\1", REST[:-3] + b"\x1c\0\1", b""]
+)
+
+
+@given(
+    st.lists(st.tuples(LABELS, REST_OF_ANOTHER), min_size=2, max_size=PLACES),
+    st.sampled_from(["", "one size"]),
+)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_batch_holds_it_gets_what_its_queries_get_one_by_one(answers, asked, form):
+    if form:
+        asked = [(label[:3].ljust(3, b"c"), rest) for label, rest in asked]
+    queries = [b"\0\7" + HEADER + bytes((len(label),)) + label + rest for label, rest in asked]
+    for label in (b"c" * length for length in range(1, 60)):
+        answers.reply(b"\0\7" + HEADER + bytes((len(label),)) + label + REST)
+    found = whole(answers, queries)
+    if found is not None:
+        assert found == [(answers.quick(query) or answers.reply(query))[2:] for query in queries]
+
+
 @pytest.mark.parametrize(
     "mixed",
     [
         packets([*MISSING, "there.z.test."]),  # has records
-        packets([*MISSING, "cccccc.z.test.", "dddddd.z.test."]),  # too many of another length
+        packets([*MISSING, "any.z.test."]),
+        packets(["cccccc.z.test."] * 3 + ["there.z.test."]),  # has another size and records
         packets([*MISSING, "ccccc.y.test."]),  # of another zone
         packets([*MISSING, "Ccccc.z.test."]),  # has to keep its case
         packets([*MISSING, "There.z.test."]),  # has records and has to keep its case
@@ -97,7 +138,8 @@ def test_up_to_a_quarter_may_have_other_sizes(answers, odd):
     ],
     ids=[
         "a_name_there",
-        "length",
+        "another_size_any",
+        "another_size_there",
         "zone",
         "case",
         "case_of_a_name_there",
