@@ -40,11 +40,13 @@ CUTS: Final = tuple(
 _REST: Final = QUERY - HEAD
 
 
-class _Vector(ctypes.Structure):
+class Vector(ctypes.Structure):
+    """`struct iovec`."""
+
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
-class _Message(ctypes.Structure):
+class Message(ctypes.Structure):
     """`struct mmsghdr` where pointers have 8 octets and numbers their low octet first."""
 
     _fields_ = (
@@ -64,8 +66,8 @@ _SIZES: Final = by_count("56xI4x")
 
 
 def _found() -> Any:
-    """Return the C library when it has the calls and `_Message` is its layout, else None."""
-    if sys.platform != "linux" or sys.byteorder != "little" or ctypes.sizeof(_Message) != 64:
+    """Return the C library when it has the calls and `Message` is its layout, else None."""
+    if sys.platform != "linux" or sys.byteorder != "little" or ctypes.sizeof(Message) != 64:
         return None
     # PyDLL keeps the interpreter's lock: the calls never wait (the sockets do not block), and beside a
     # thread that computes, who gives the lock away gets it back 5 ms later (sys.getswitchinterval)
@@ -100,10 +102,10 @@ class Batch(Places):
             for name, part in self._memory.items()
         }
         self._at = {name: ctypes.addressof(held) for name, held in self._held.items()}
-        self._in = (_Message * PLACES)()
-        self._out = (_Message * PLACES)()
-        self._in_vectors = (_Vector * (2 * PLACES))()
-        self._out_vectors = (_Vector * (2 * PLACES))()
+        self._in = (Message * PLACES)()
+        self._out = (Message * PLACES)()
+        self._in_vectors = (Vector * (2 * PLACES))()
+        self._out_vectors = (Vector * (2 * PLACES))()
         self._lay_out()
         self._in_octets = memoryview(self._in).cast("B")
         self._fresh = bytes(self._in_octets)
@@ -127,7 +129,7 @@ class Batch(Places):
                 message = messages[place]
                 message.name = at["senders"] + place * SENDER
                 message.name_size = self.size_of_sender
-                message.vectors = ctypes.addressof(vectors) + 2 * place * ctypes.sizeof(_Vector)
+                message.vectors = ctypes.addressof(vectors) + 2 * place * ctypes.sizeof(Vector)
                 message.vector_count = 2
                 if control_size:
                     message.control = at["controls"] + place * CONTROL
