@@ -65,29 +65,41 @@ def replies(
                     return None
                 others[place], labels[place], rests[place] = cut, cut[0], rest
     usual = count - len(others)
+    lengths = heads[2 + NAME :: HEAD]  # those of the others are known, and differ
     text = b"".join(labels)
     if (
         rests.count(rest) != count
-        or heads[2 + NAME :: HEAD].count(length)
-        != usual  # those of the others are known, and differ
+        or lengths.count(length) != usual
         or text.lower() != text
         or not found.children.keys().isdisjoint(labels)
     ):
         return None
     found.cell[0] += usual
+    return _joined(found, labels, length, others)
+
+
+def _joined(
+    found: Near, labels: list[bytes], length: int, others: dict[int, tuple[bytes, Near]]
+) -> tuple[bytes, list[int]]:
+    """Return the replies for these labels, and how long each is.
+
+    Args:
+        found: answers those of the usual length.
+        others: by place, a label of another length and what answers it.
+    """
     between = found.present() + found.flags
-    lengths = [1 + length + len(between)] * count
+    sizes = [1 + length + len(between)] * len(labels)
     if not others:
-        return found.flags + between.join(labels) + found.after, lengths
-    parts = [between] * (1 + 2 * count)
+        return found.flags + between.join(labels) + found.after, sizes
+    parts = [between] * (1 + 2 * len(labels))
     parts[0] = found.flags
     parts[1::2] = labels
     for place, (label, each) in others.items():
         each.cell[0] += 1
         parts[2 + 2 * place] = after = each.present() + each.flags
-        lengths[place] = len(label) + len(after)
+        sizes[place] = len(label) + len(after)
     parts[-1] = parts[-1][:-NAME]
-    return b"".join(parts), lengths
+    return b"".join(parts), sizes
 
 
 def _other(
